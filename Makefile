@@ -1,0 +1,44 @@
+# `make quickstart` and `make test` work on a bare clone: they set up .venv themselves, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TINY := models/tiny-llama
+
+# Nothing that runs here may reach a model hub or report usage.
+quickstart test check: export HF_HUB_OFFLINE = 1
+quickstart test check: export HF_HUB_DISABLE_TELEMETRY = 1
+quickstart test check: export TOKENIZERS_PARALLELISM = false
+
+.PHONY: setup quickstart test check clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name one with make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[deepspeed,dev]' -c requirements.txt
+	@touch $@
+
+quickstart: $(READY)
+	@$(BIN)/python scripts/make_tiny_model.py --architecture llama $(TINY)
+	@$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml scripts/run_sft.py recipes/tiny/full.yaml --overwrite
+	@$(BIN)/qdsft evaluate outputs/tiny-full --baseline
+	@echo "A question of the training data, decomposed:"
+	@$(BIN)/qdsft decompose outputs/tiny-full "$$(head -n 1 data/examples/sample_train.jsonl | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["question"])')"
+	@echo "report: outputs/tiny-full/report.html"
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+check: $(READY)
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python scripts/make_schema.py --check
+	@$(BIN)/python -m pytest -m "not slow" -q
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info outputs/tiny-full $(TINY)
