@@ -1,0 +1,249 @@
+"""The run directory: its manifest run.json, its states and its checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from qdsft.data import Record, read_records
+from qdsft.errors import UserError
+from qdsft.examples import Example
+from qdsft.files import disk_errors, write_json, write_text
+from qdsft.recipe import Recipe
+
+MANIFEST = "run.json"
+EVAL_ROWS = "eval.jsonl"
+CHECKPOINT_FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
+"""What the trainer needs to go on; it writes trainer_state.json last."""
+PACKAGES = ("qdsft", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate", "deepspeed")
+
+
+class GoldenPrompt(BaseModel):
+    """A prompt of the training data with the token ids that the model saw."""
+
+    messages: list[dict[str, str]]
+    ids: list[int]
+
+
+class EvalRow(BaseModel):
+    """One line of eval.jsonl: a held-out row as it was rendered."""
+
+    row: dict[str, Any]
+    messages: list[dict[str, str]]
+    completion: str
+
+
+class Manifest(BaseModel):
+    """run.json: all that is needed to know, repeat and use a run."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    state: Literal["running", "finished"]
+    recipe_path: str
+    recipe: dict[str, Any]
+    origins: dict[str, str]
+    fingerprint: dict[str, Any]
+    """What must be unchanged for a resume: recipe, data, world size."""
+    data: dict[str, Any]
+    """Row counts and hashes of the split."""
+    tokens: dict[str, Any]
+    """Row lengths, supervised share, rows touched by overlength."""
+    template_sha256: str
+    golden_prompts: list[GoldenPrompt]
+    stop_token_ids: list[int]
+    base_model: dict[str, Any]
+    artifact: Literal["adapter", "model"]
+    versions: dict[str, str]
+    git: str | None
+    device: dict[str, Any]
+    results: dict[str, Any] = {}
+    """Timings, losses and peak memory of a finished run."""
+
+    def load_recipe(self) -> Recipe:
+        """The recipe as it was resolved when the run began; its upstream keys are not checked again."""
+        return Recipe.model_validate({**self.recipe, "path": Path(self.recipe_path), "origins": self.origins})
+
+
+def read_manifest(run_dir: Path) -> Manifest:
+    """The manifest of a run directory; raises UserError where there is none that can be read."""
+    path = run_dir / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            f"{run_dir}: no run directory ({MANIFEST} is missing); give the folder that qdsft train wrote, "
+            "such as outputs/tiny-full"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: damaged, or written by another version of qdsft; train again") from error
+
+
+def read_finished(run_dir: Path) -> Manifest:
+    """As read_manifest, for a run that has ended; raises UserError if it has not."""
+    manifest = read_manifest(run_dir)
+    if manifest.state != "finished" or not (run_dir / manifest.artifact).is_dir():
+        raise UserError(
+            f"{run_dir}: this run has not finished; go on with: qdsft train {manifest.recipe_path} --resume"
+        )
+    return manifest
+
+
+def write_eval_rows(run_dir: Path, examples: Sequence[Example]) -> None:
+    """Keep the held-out examples with the run, so that evaluation needs no other file."""
+    lines = [
+        json.dumps(
+            {"row": e.record.row, "messages": e.messages, "completion": e.completion}, ensure_ascii=False, default=str
+        )
+        for e in examples
+    ]
+    write_text(run_dir / EVAL_ROWS, "".join(f"{line}\n" for line in lines))
+
+
+def read_eval_rows(run_dir: Path) -> list[Example]:
+    """The held-out examples of a run; raises UserError if the file is missing or damaged."""
+    examples = []
+    for record in read_records(run_dir / EVAL_ROWS):
+        try:
+            kept = EvalRow.model_validate(record.row)
+        except ValidationError as error:
+            raise UserError(f"{record.source}: damaged, or written by another version of qdsft; train again") from error
+        examples.append(Example(Record(kept.row, record.source), tuple(kept.messages), kept.completion))
+    return examples
+
+
+def write_manifest(run_dir: Path, manifest: Manifest) -> None:
+    """Write run.json, whole or not at all."""
+    write_json(run_dir / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def open_run(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make the run directory, or refuse one that is in use.
+
+    Raises UserError if it holds anything and neither `resume` nor `overwrite` is given, if `overwrite`
+    would delete something that is not a run directory, or if it cannot be written.
+    """
+    with disk_errors(run_dir):
+        occupied = run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir()))
+        is_run = (run_dir / MANIFEST).is_file()
+        if resume and not is_run:
+            raise UserError(f"{run_dir}: nothing to resume: {MANIFEST} is missing; start without --resume")
+        if occupied and not is_run:
+            raise UserError(
+                f"{run_dir}: holds files that are no run of qdsft; choose another folder with training.output_dir=..."
+            )
+        if occupied and not resume and not overwrite:
+            state = "a finished" if _state(run_dir) == "finished" else "an unfinished"
+            raise UserError(
+                f"{run_dir}: holds {state} run; add --resume to go on, --overwrite to delete it, "
+                "or choose another folder with training.output_dir=..."
+            )
+        if occupied and overwrite and not resume:
+            shutil.rmtree(run_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / ".writable"
+        probe.write_bytes(b"qdsft")
+        probe.unlink()
+
+
+def _state(run_dir: Path) -> str | None:
+    try:
+        return read_manifest(run_dir).state
+    except UserError:
+        return None
+
+
+def fingerprint(recipe: Recipe, data: dict[str, Any], template_sha256: str, world_size: int) -> dict[str, Any]:
+    """What a resumed run must share with the run that it continues."""
+    values = recipe.resolved()
+    for key in ("output_dir", "report_to", "run_name", "disable_tqdm", "logging_steps", "save_total_limit"):
+        values["training"].pop(key, None)
+    for section in ("publish", "evaluation"):
+        values.pop(section)
+    return {
+        "recipe": values,
+        "data": [data["train_sha256"], data["eval_sha256"]],
+        "template": template_sha256,
+        "world_size": world_size,
+    }
+
+
+def check_resume(run_dir: Path, current: dict[str, Any]) -> None:
+    """Raise UserError, naming what differs, if a run cannot be continued with the current inputs."""
+    earlier = read_manifest(run_dir).fingerprint
+    if earlier.get("world_size") != current["world_size"]:
+        raise UserError(
+            f"{run_dir}: was begun on {earlier.get('world_size')} processes and cannot go on with "
+            f"{current['world_size']}; launch it as before, or start anew with --overwrite"
+        )
+    before, now = _flatten(earlier), _flatten(current)
+    for key in sorted(before.keys() | now.keys()):
+        was, is_now = before.get(key, "not set"), now.get(key, "not set")
+        if was != is_now:
+            raise UserError(
+                f"{run_dir}: {key.removeprefix('recipe.')} has changed since the run began (was {was}, now {is_now}); "
+                "undo the change, or start anew with --overwrite"
+            )
+
+
+def _flatten(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {key: leaf for name in value for key, leaf in _flatten(value[name], f"{path}.{name}".lstrip(".")).items()}
+
+
+def complete_checkpoints(run_dir: Path) -> tuple[list[Path], list[Path]]:
+    """(complete, incomplete) checkpoint folders, each oldest first."""
+    found = [path for path in run_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", path.name)]
+    found.sort(key=lambda path: int(path.name.split("-")[1]))
+    complete = [path for path in found if _is_complete(path)]
+    return complete, [path for path in found if path not in complete]
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    sharded = any(checkpoint.glob("global_step*"))  # DeepSpeed keeps optimizer and scheduler in there
+    return sharded or all((checkpoint / name).is_file() for name in CHECKPOINT_FILES)
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that shape a result."""
+    result = {}
+    for package in PACKAGES:
+        try:
+            result[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return result
+
+
+def git_commit() -> str | None:
+    """`<commit>` or `<commit>-dirty` of the checkout that the command runs in; None outside of one."""
+
+    def git(*arguments: Sequence[str] | str) -> str:
+        command = ["git", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return f"{commit}-dirty" if git("status", "--porcelain") else commit
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def text_sha256(text: str) -> str:
+    """SHA-256 of a text, in hex."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
