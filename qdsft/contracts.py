@@ -1,0 +1,127 @@
+"""What must hold of a run before its first step and of what it saved: checked on the user's own stack."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+
+from qdsft.errors import UserError
+from qdsft.files import disk_errors
+from qdsft.recipe import Recipe
+from qdsft.tokens import Row
+from qdsft.trainer import RecipeTrainer
+
+ISOLATION_TOLERANCE = 1e-3
+"""Largest change of a packed sample's logits, relative to their spread, when its neighbour changes."""
+
+
+def check_isolation(trainer: RecipeTrainer, rows: Sequence[Row], recipe: Recipe) -> float:
+    """Change one packed sample and compare the logits of the next: they must not move.
+
+    Returns the largest change relative to the logits' standard deviation. Raises UserError if it is
+    more than ISOLATION_TOLERANCE. One forward pass of two short rows, twice.
+    """
+    first, second = ((row.input_ids * 2)[:48] for row in (rows[0], rows[-1]))
+    other = [first[0], *(token + 1 if token + 1 < trainer.model.config.vocab_size else 0 for token in first[1:])]
+    logits = [_second_logits(trainer, [sample, second]) for sample in (first, other)]
+    change = float((logits[0] - logits[1]).abs().max() / logits[0].std().clamp(min=1e-6))
+    if change > ISOLATION_TOLERANCE:
+        raise UserError(
+            f"{recipe.where('training.packing')}: packed samples see each other with attention "
+            f"{recipe.model.attn_implementation!r} on this machine (logits move by {change:.2g} of their spread); set "
+            "model.attn_implementation: sdpa, or training.packing: false"
+        )
+    return change
+
+
+def _second_logits(trainer: RecipeTrainer, samples: list[list[int]]) -> torch.Tensor:
+    packed = [token for sample in samples for token in sample]
+    batch = trainer.data_collator(
+        [{"input_ids": packed, "labels": packed, "seq_lengths": [len(sample) for sample in samples]}]
+    )
+    inputs = {key: value for key, value in trainer._prepare_inputs(batch).items() if key != "labels"}
+    was_training = trainer.model.training
+    trainer.model.eval()
+    with torch.no_grad(), trainer.compute_loss_context_manager():
+        logits: torch.Tensor = trainer.model(**inputs, use_cache=False).logits
+    trainer.model.train(was_training)
+    start = len(samples[0])
+    return logits[0, start : start + len(samples[1])].float()
+
+
+def check_disk(run_dir: Path, trainer: RecipeTrainer, recipe: Recipe) -> None:
+    """Raise UserError unless the checkpoints and the result fit on the disk.
+
+    Bytes: 4 a trained weight and 8 for its two AdamW moments, for each kept checkpoint and the one being
+    written, and 4 a weight for the result.
+    """
+    weights = sum(getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters() if p.requires_grad)
+    kept = (recipe.training_value("save_total_limit") or 1) + 1
+    needed = weights * (12 * kept + 4)
+    with disk_errors(run_dir):
+        free = shutil.disk_usage(run_dir).free
+    if needed > free:
+        raise UserError(
+            f"{run_dir}: {needed / 2**30:.2f} GiB are needed for {kept} checkpoints and the result, and "
+            f"{free / 2**30:.2f} GiB are free; free some space, lower training.save_total_limit, or choose another "
+            "disk with training.output_dir"
+        )
+
+
+def expected_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:
+    """What a save must hold: name -> live weight; None where the weights are sharded over processes."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if any(hasattr(parameter, "ds_shape") for parameter in model.parameters()) or trainer.is_fsdp_enabled:
+        return None
+    state = get_peft_model_state_dict(model) if isinstance(model, PeftModel) else model.state_dict()
+    return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def check_saved(folder: Path, expected: Mapping[str, torch.Tensor] | None, *, trained: bool) -> int:
+    """Reopen saved weights: readable, finite, of the right names, shapes and values, and not all zero.
+
+    `trained` asks that no LoRA B matrix is still at its initial zero everywhere. Returns the number of
+    tensors. Raises UserError naming the first that fails.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    saved: dict[str, torch.Tensor] = {}
+    try:
+        for file in files:
+            with safe_open(file, framework="pt") as reader:
+                saved |= {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file}: the saved weights cannot be read back: {error}; is the disk full?") from error
+    if not saved:
+        raise UserError(f"{folder}: no weights were saved; with DeepSpeed ZeRO-3 set zero3_save_16bit_model: true")
+    for name, tensor in saved.items():
+        if tensor.numel() == 0:
+            raise UserError(f"{folder}: {name} was saved empty; with ZeRO-3 set zero3_save_16bit_model: true")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"{folder}: {name} holds NaN or infinity; lower training.learning_rate and train again")
+    if trained and _adapters_untouched(saved):
+        raise UserError(f"{folder}: every LoRA B matrix is zero: nothing was trained; take more steps than the warm-up")
+    for name, tensor in (expected or {}).items():
+        if name in saved and saved[name].shape != tensor.shape:
+            raise UserError(f"{folder}: {name} was saved as {tuple(saved[name].shape)}, not {tuple(tensor.shape)}")
+        if name in saved and not torch.equal(saved[name].to(tensor.dtype), tensor.cpu()):
+            raise UserError(f"{folder}: {name} was saved with other values than it has in memory")
+    missing = _missing(saved, expected or {})
+    if missing:
+        raise UserError(f"{folder}: {missing[0]} and {len(missing) - 1} other weights were not saved")
+    return len(saved)
+
+
+def _missing(saved: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names that were not saved, less those whose storage was saved under another name (tied weights)."""
+    stored = {tensor.data_ptr() for name, tensor in expected.items() if name in saved}
+    return [name for name, tensor in expected.items() if name not in saved and tensor.data_ptr() not in stored]
+
+
+def _adapters_untouched(saved: Mapping[str, torch.Tensor]) -> bool:
+    matrices = [tensor for name, tensor in saved.items() if "lora_B" in name]
+    return bool(matrices) and all(not tensor.any() for tensor in matrices)

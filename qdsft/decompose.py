@@ -1,0 +1,65 @@
+"""Stage: a question in, its sub-questions out, with the prompt that the run was trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qdsft.data import Record
+from qdsft.decomposition import Decomposition
+from qdsft.errors import UserError
+from qdsft.inference import load_run
+
+
+class Decomposer:
+    """A finished run, ready to answer.
+
+    >>> decompose = Decomposer("outputs/tiny-full")        # doctest: +SKIP
+    >>> decompose("Who is older, A or B?").steps           # doctest: +SKIP
+    ('How old is A?', 'How old is B?', 'Is #1 more than #2?')
+
+    Raises UserError as `qdsft.inference.load_run` does.
+    """
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.run = load_run(Path(run_dir))
+
+    def __call__(self, question: str) -> Decomposition:
+        """Decompose one question; raises UserError for empty or unusable text."""
+        return Decomposition.parse(self.text(question))
+
+    def text(self, question: str) -> str:
+        """The model's answer as it wrote it; for runs of other tasks too."""
+        return self.run.answer([self.run.writer.messages(self._record(question))])[0].text
+
+    def _record(self, question: str) -> Record:
+        """A row for the prompt: the question itself, or a JSON object where the prompt has several columns."""
+        try:
+            question.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UserError("the question is not UTF-8; check the terminal's encoding") from error
+        columns = self.run.writer.columns
+        if len(columns) == 1:
+            return Record({columns[0]: question.strip()}, "the question")
+        try:
+            row: Any = json.loads(question)
+        except json.JSONDecodeError:
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(f"this run's prompt has the columns {', '.join(columns)}; give a JSON object with them")
+        return Record(row, "the question")
+
+
+def show(decomposer: Decomposer, question: str, *, as_json: bool) -> tuple[str, str | None]:
+    """(text for standard output, warning or None) for one question."""
+    text = decomposer.text(question)
+    if not decomposer.run.writer.is_decomposition:
+        return (json.dumps({"input": question, "output": text}, ensure_ascii=False) if as_json else text), None
+    decomposition = Decomposition.parse(text)
+    problems = decomposition.problems()
+    warning = f"not a valid decomposition: {'; '.join(problems)}" if problems else None
+    if not as_json:
+        return decomposition.render(), warning
+    answer = {"question": question, "sub_questions": list(decomposition.steps), "valid": not problems}
+    return json.dumps(answer, ensure_ascii=False), warning

@@ -1,0 +1,210 @@
+"""Stage: a recipe in, a run directory with the trained adapter or model out."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from safetensors import SafetensorError
+
+from qdsft import contracts, run, tokens
+from qdsft.card import write_card
+from qdsft.console import say
+from qdsft.corpus import load_examples
+from qdsft.errors import UserError
+from qdsft.files import new_directory
+from qdsft.model import (
+    Machine,
+    base_model_facts,
+    find_machine,
+    load_config,
+    load_model,
+    load_tokenizer,
+    stop_token_ids,
+)
+from qdsft.plot import plot_loss
+from qdsft.recipe import Recipe, world_size
+from qdsft.trainer import RecipeTrainer, build_config, build_trainer, packing_summary
+
+FREE_BYTES_WHEN_FULL = 2**20
+
+
+def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Train as the recipe says and return the run directory.
+
+    Raises UserError for anything the user can mend; most of it before the weights are loaded.
+    """
+    started = time.monotonic()
+    machine = find_machine()
+    state = PartialState(cpu=machine.device == "cpu")
+    build_config(recipe, machine, recipe.run_dir)
+    _announce(recipe, machine)
+    split = load_examples(recipe)
+    config, tokenizer = load_config(recipe), load_tokenizer(recipe)
+    stop_ids = stop_token_ids(recipe, tokenizer, config)
+    limits: dict[str, Any] = {"max_length": recipe.max_length, "overlength": recipe.data.overlength}
+    train_rows = tokens.encode_examples(tokenizer, split.train, stop_ids, **limits)
+    eval_rows = tokens.encode_examples(tokenizer, split.eval, stop_ids, **limits)
+    tokens.report("training", train_rows, recipe.max_length)
+    if not train_rows.rows:
+        raise UserError(f"{recipe.where('data.overlength')}: every training row was dropped; raise training.max_length")
+    manifest = run.Manifest(
+        state="running",
+        recipe_path=str(recipe.path),
+        recipe=recipe.resolved(),
+        origins=recipe.origins,
+        fingerprint=run.fingerprint(recipe, split.summary(), run.text_sha256(tokenizer.chat_template), world_size()),
+        data=split.summary(),
+        tokens=train_rows.summary(),
+        template_sha256=run.text_sha256(tokenizer.chat_template),
+        golden_prompts=_golden_prompts(train_rows),
+        stop_token_ids=stop_ids,
+        base_model=base_model_facts(recipe, config),
+        artifact="model" if recipe.lora is None else "adapter",
+        versions=run.versions(),
+        git=run.git_commit(),
+        device=_device(machine),
+    )
+    checkpoint = _open(recipe, manifest, state, resume=resume, overwrite=overwrite)
+    if checkpoint == recipe.run_dir:
+        return recipe.run_dir
+    model = load_model(recipe, machine, trainable=True)
+    trainer = build_trainer(recipe, machine, model, tokenizer, train_rows.rows, eval_rows.rows, recipe.run_dir)
+    manifest.tokens["packing"] = packing_summary(trainer, recipe)
+    manifest.results["isolation"] = _preflight(recipe, trainer, train_rows)
+    if state.is_main_process:
+        run.write_eval_rows(recipe.run_dir, eval_rows.examples)
+        run.write_manifest(recipe.run_dir, manifest)
+    ready = time.monotonic()
+    _run_trainer(trainer, recipe, checkpoint)
+    _save(trainer, recipe.run_dir / manifest.artifact, trained=True)
+    if state.is_main_process:
+        manifest.results |= _results(trainer, train_rows, ready - started, time.monotonic() - ready)
+        manifest.state = "finished"
+        plot_loss(trainer.state.log_history, recipe.run_dir / "loss.png")
+        run.write_manifest(recipe.run_dir, manifest)
+        write_card(recipe.run_dir, manifest)
+    say(f"finished: {recipe.run_dir / manifest.artifact}")
+    return recipe.run_dir
+
+
+def _announce(recipe: Recipe, machine: Machine) -> None:
+    dtype = str(machine.choose_dtype(recipe.model.dtype)).removeprefix("torch.")
+    wanted = "" if recipe.model.dtype in {"auto", dtype} else f" (the recipe asks for {recipe.model.dtype})"
+    say(f"device: {machine.device} ({machine.name}), {dtype}{wanted}, {world_size()} process(es)")
+    steps = recipe.accumulation_steps(world_size())
+    micro = recipe.training_value("per_device_train_batch_size")
+    say(f"batch: {micro} x {steps} accumulation steps x {world_size()} process(es) = {micro * steps * world_size()}")
+
+
+def _device(machine: Machine) -> dict[str, Any]:
+    return {
+        "kind": machine.device,
+        "name": machine.name,
+        "processes": world_size(),
+        "platform": platform.platform(),
+    }
+
+
+def _golden_prompts(rows: tokens.TokenizedRows) -> list[run.GoldenPrompt]:
+    return [
+        run.GoldenPrompt(messages=list(example.messages), ids=row.input_ids[: row.prompt_length])
+        for row, example in list(zip(rows.rows, rows.examples, strict=True))[:3]
+    ]
+
+
+def _open(recipe: Recipe, manifest: run.Manifest, state: PartialState, *, resume: bool, overwrite: bool) -> Path | None:
+    """Open the run directory; returns the checkpoint to go on from, or the directory if nothing is left to do."""
+    run_dir = recipe.run_dir
+    with state.main_process_first():
+        if state.is_main_process:
+            run.open_run(run_dir, resume=resume, overwrite=overwrite)
+    if not resume:
+        return None
+    run.check_resume(run_dir, manifest.fingerprint)
+    if run.read_manifest(run_dir).state == "finished":
+        say(f"{run_dir}: this run has finished; nothing is left to do")
+        return run_dir
+    complete, incomplete = run.complete_checkpoints(run_dir)
+    for path in incomplete:
+        say(f"{path}: incomplete, left by an interrupted save; not used")
+    say(f"resuming from {complete[-1]}" if complete else "no complete checkpoint; starting from the first step")
+    return complete[-1] if complete else None
+
+
+def _preflight(recipe: Recipe, trainer: RecipeTrainer, rows: tokens.TokenizedRows) -> float | None:
+    """What must hold before the first step: disk, isolation of packed samples, a save that can be read back."""
+    contracts.check_disk(recipe.run_dir, trainer, recipe)
+    isolation = None
+    if recipe.packing and not trainer.is_deepspeed_enabled and not trainer.is_fsdp_enabled:
+        trainer.accelerator.prepare_model(trainer.model, evaluation_mode=True)
+        isolation = contracts.check_isolation(trainer, rows.rows, recipe)
+    if not trainer.is_deepspeed_enabled and not trainer.is_fsdp_enabled:
+        trial = recipe.run_dir / "trial-save"
+        _save(trainer, trial, trained=False)
+        if trainer.is_world_process_zero():
+            shutil.rmtree(trial)
+    return isolation
+
+
+def _run_trainer(trainer: RecipeTrainer, recipe: Recipe, checkpoint: Path | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{recipe.path}: the device ran out of memory; lower training.per_device_train_batch_size or "
+            "training.max_length (training.global_batch_size keeps the result the same)"
+        ) from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if shutil.disk_usage(recipe.run_dir).free > FREE_BYTES_WHEN_FULL:
+            raise
+        raise UserError(
+            f"{recipe.run_dir}: the disk is full; free some space and go on with: qdsft train {recipe.path} --resume"
+        ) from error
+
+
+def _save(trainer: RecipeTrainer, folder: Path, *, trained: bool) -> None:
+    """Save the adapter or model with its tokenizer and template, reopen it, and only then give it its name."""
+    main = trainer.is_world_process_zero()
+    if not main:
+        trainer.save_model(str(folder.with_name(f".{folder.name}.tmp")))  # takes part in gathering sharded weights
+        return
+    with new_directory(folder) as temporary:
+        trainer.save_model(str(temporary))
+        # training_args.bin is a pickle with paths of this machine; PEFT's card names the base model's local path.
+        for name in ("training_args.bin", "README.md"):
+            (temporary / name).unlink(missing_ok=True)
+        contracts.check_saved(temporary, contracts.expected_tensors(trainer), trained=trained)
+
+
+def _results(trainer: RecipeTrainer, rows: tokens.TokenizedRows, prepared: float, trained: float) -> dict[str, Any]:
+    history = trainer.state.log_history
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    seen = rows.summary()["tokens"] * (trainer.state.epoch or 0)
+    return {
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "first_loss": losses[0] if losses else None,
+        "last_loss": losses[-1] if losses else None,
+        "seconds_to_first_step": round(prepared, 2),
+        "seconds_training": round(trained, 2),
+        "tokens_per_second": round(seen / trained, 1) if trained else None,
+        "peak_memory_gib": _peak_memory(),
+    }
+
+
+def _peak_memory() -> float | None:
+    """Peak memory of this process in GiB: the allocator's on CUDA, resident on a CPU."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**30, 3)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)

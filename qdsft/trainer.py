@@ -1,0 +1,153 @@
+"""The only place that turns recipe fields into arguments of TRL's SFTConfig and SFTTrainer."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import trl.trainer.utils
+from datasets import Dataset
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl import SFTConfig, SFTTrainer
+
+from qdsft.errors import UserError
+from qdsft.model import Machine, lora_config
+from qdsft.recipe import Recipe, world_size
+from qdsft.tokens import Row
+
+# Off Triton devices TRL projects every position onto the vocabulary, to keep shapes fixed for compilers that
+# need it. On a CPU that is most of the work with a large vocabulary, and only supervised positions count.
+trl.trainer.utils._use_triton = lambda device: device.type in {"cuda", "cpu", "mps"}
+
+_TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
+
+
+class RecipeTrainer(SFTTrainer):
+    """SFTTrainer, with what a recipe needs to be repeatable."""
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # PEFT reloads the adapters of a quantized base in float32 though they were trained in bfloat16,
+        # so a resumed run would leave the path of an uninterrupted one.
+        formats = {name: weight.dtype for name, weight in self.model.named_parameters() if weight.requires_grad}
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for name, weight in self.model.named_parameters():
+            if name in formats:
+                weight.data = weight.data.to(formats[name])
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Nothing: the run directory's README.md is written at the end of a run, without local paths."""
+
+
+class JsonLog(TrainerCallback):
+    """Appends every logged line to log.jsonl, so that a run can be watched and plotted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Called by the trainer with what it logs."""
+        if state.is_world_process_zero and logs:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+def build_config(recipe: Recipe, machine: Machine, run_dir: Path, processes: int | None = None) -> SFTConfig:
+    """The SFTConfig of a recipe on this machine; raises UserError for values that contradict each other."""
+    values = {key: value for key, value in recipe.training.items() if key not in {"global_batch_size", "output_dir"}}
+    for key in ("report_to", "save_total_limit", "activation_checkpointing"):
+        values.setdefault(key, recipe.training_value(key))
+    _check_trackers(recipe, values["report_to"])
+    dtype = machine.choose_dtype(recipe.model.dtype)
+    try:
+        return SFTConfig(
+            output_dir=str(run_dir),
+            gradient_accumulation_steps=recipe.accumulation_steps(processes or world_size()),
+            bf16=dtype == torch.bfloat16,
+            fp16=dtype == torch.float16,
+            use_cpu=machine.device == "cpu",
+            seed=recipe.seed,
+            **({"dataloader_pin_memory": False} if machine.device == "cpu" else {}),
+            **{"completion_only_loss": True, **values},
+        )
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"{recipe.where('training')}: training: {first[:300]}") from error
+
+
+def build_trainer(
+    recipe: Recipe,
+    machine: Machine,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train_rows: Sequence[Row],
+    eval_rows: Sequence[Row],
+    run_dir: Path,
+) -> RecipeTrainer:
+    """An SFTTrainer over rows that are already tokenized and masked."""
+    config = build_config(recipe, machine, run_dir)
+    if str(config.eval_strategy.value) != "no" and not eval_rows:
+        raise UserError(
+            f"{recipe.where('training.eval_strategy')}: training.eval_strategy needs held-out rows and "
+            "there are none; raise data.eval_fraction, give data.eval, or remove eval_strategy"
+        )
+    try:
+        trainer = RecipeTrainer(
+            model=model,
+            args=config,
+            train_dataset=_dataset(train_rows),
+            eval_dataset=_dataset(eval_rows) if eval_rows else None,
+            processing_class=tokenizer,
+            peft_config=lora_config(recipe),
+            callbacks=[JsonLog(run_dir / "log.jsonl")],
+        )
+    except ValueError as error:  # such as target_modules that the model does not have
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"{recipe.path}: {first[:300]}") from error
+    if config.fp16:
+        # TRL makes the adapters of a quantized base bfloat16, whose gradients the float16 scaler cannot unscale.
+        for weight in trainer.model.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.float()
+    return trainer
+
+
+def packing_summary(trainer: RecipeTrainer, recipe: Recipe) -> dict[str, Any] | None:
+    """Rows after packing and the share of max_length x rows that holds tokens; None without packing."""
+    if not recipe.packing or recipe.max_length is None:
+        return None
+    lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
+    return {"rows": len(lengths), "efficiency": round(sum(lengths) / (len(lengths) * recipe.max_length), 4)}
+
+
+def _dataset(rows: Sequence[Row]) -> Dataset:
+    return Dataset.from_dict(
+        {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]},
+    )
+
+
+def _check_trackers(recipe: Recipe, report_to: Any) -> None:
+    for name in [report_to] if isinstance(report_to, str) else report_to or []:
+        package = _TRACKERS.get(name)
+        if package and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"{recipe.where('training.report_to')}: training.report_to: {name} is not installed; "
+                f"pip install {package}, or set report_to: none"
+            )
