@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from qdsft.recipe import Recipe
 from qdsft.tokens import Row
 from qdsft.trainer import RecipeTrainer
 
+PROBE_TOKENS = 64
 ISOLATION_TOLERANCE = 1e-3
 """Largest change of a packed sample's logits, relative to their spread, when its neighbour changes."""
 
@@ -24,10 +25,10 @@ def check_isolation(trainer: RecipeTrainer, rows: Sequence[Row], recipe: Recipe)
     """Change one packed sample and compare the logits of the next: they must not move.
 
     Returns the largest change relative to the logits' standard deviation. Raises UserError if it is
-    more than ISOLATION_TOLERANCE. One forward pass of two short rows, twice.
+    more than ISOLATION_TOLERANCE. Two forward passes over the beginnings of two rows.
     """
-    first, second = ((row.input_ids * 2)[:48] for row in (rows[0], rows[-1]))
-    other = [first[0], *(token + 1 if token + 1 < trainer.model.config.vocab_size else 0 for token in first[1:])]
+    first, second = (row.input_ids[:PROBE_TOKENS] for row in (rows[0], rows[-1]))
+    other = list(reversed(first))
     logits = [_second_logits(trainer, [sample, second]) for sample in (first, other)]
     change = float((logits[0] - logits[1]).abs().max() / logits[0].std().clamp(min=1e-6))
     if change > ISOLATION_TOLERANCE:
@@ -85,43 +86,43 @@ def expected_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:
 def check_saved(folder: Path, expected: Mapping[str, torch.Tensor] | None, *, trained: bool) -> int:
     """Reopen saved weights: readable, finite, of the right names, shapes and values, and not all zero.
 
-    `trained` asks that no LoRA B matrix is still at its initial zero everywhere. Returns the number of
-    tensors. Raises UserError naming the first that fails.
+    `trained` asks that no LoRA B matrix is still at its initial zero everywhere. Tensors are read one by
+    one. Returns their number. Raises UserError naming the first that fails.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    saved: dict[str, torch.Tensor] = {}
-    try:
-        for file in files:
+    names: set[str] = set()
+    untouched: list[bool] = []
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
             with safe_open(file, framework="pt") as reader:
-                saved |= {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file}: the saved weights cannot be read back: {error}; is the disk full?") from error
-    if not saved:
+                for name in reader.keys():  # noqa: SIM118 - not a mapping
+                    tensor = reader.get_tensor(name)
+                    _check_tensor(f"{folder}: {name}", tensor, (expected or {}).get(name))
+                    names.add(name)
+                    if "lora_B" in name:
+                        untouched.append(not tensor.any())
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file}: the saved weights cannot be read back: {error}; is the disk full?") from error
+    if not names:
         raise UserError(f"{folder}: no weights were saved; with DeepSpeed ZeRO-3 set zero3_save_16bit_model: true")
-    for name, tensor in saved.items():
-        if tensor.numel() == 0:
-            raise UserError(f"{folder}: {name} was saved empty; with ZeRO-3 set zero3_save_16bit_model: true")
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise UserError(f"{folder}: {name} holds NaN or infinity; lower training.learning_rate and train again")
-    if trained and _adapters_untouched(saved):
+    if trained and untouched and all(untouched):
         raise UserError(f"{folder}: every LoRA B matrix is zero: nothing was trained; take more steps than the warm-up")
-    for name, tensor in (expected or {}).items():
-        if name in saved and saved[name].shape != tensor.shape:
-            raise UserError(f"{folder}: {name} was saved as {tuple(saved[name].shape)}, not {tuple(tensor.shape)}")
-        if name in saved and not torch.equal(saved[name].to(tensor.dtype), tensor.cpu()):
-            raise UserError(f"{folder}: {name} was saved with other values than it has in memory")
-    missing = _missing(saved, expected or {})
-    if missing:
+    if missing := _missing(names, expected or {}):
         raise UserError(f"{folder}: {missing[0]} and {len(missing) - 1} other weights were not saved")
-    return len(saved)
+    return len(names)
 
 
-def _missing(saved: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> list[str]:
+def _check_tensor(where: str, saved: torch.Tensor, live: torch.Tensor | None) -> None:
+    if saved.numel() == 0:
+        raise UserError(f"{where} was saved empty; with DeepSpeed ZeRO-3 set zero3_save_16bit_model: true")
+    if saved.is_floating_point() and not torch.isfinite(saved).all():
+        raise UserError(f"{where} holds NaN or infinity; lower training.learning_rate and train again")
+    if live is not None and saved.shape != live.shape:
+        raise UserError(f"{where} was saved as {tuple(saved.shape)}, not {tuple(live.shape)}")
+    if live is not None and not torch.equal(saved.to(live.dtype), live.cpu()):
+        raise UserError(f"{where} was saved with other values than it has in memory")
+
+
+def _missing(saved: Set[str], expected: Mapping[str, torch.Tensor]) -> list[str]:
     """Names that were not saved, less those whose storage was saved under another name (tied weights)."""
     stored = {tensor.data_ptr() for name, tensor in expected.items() if name in saved}
     return [name for name, tensor in expected.items() if name not in saved and tensor.data_ptr() not in stored]
-
-
-def _adapters_untouched(saved: Mapping[str, torch.Tensor]) -> bool:
-    matrices = [tensor for name, tensor in saved.items() if "lora_B" in name]
-    return bool(matrices) and all(not tensor.any() for tensor in matrices)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qdsft.console import say
 from qdsft.data import Record, is_hub_id
 from qdsft.errors import UserError
-from qdsft.examples import Split, make_writer, read_file_records, render, split_examples
+from qdsft.examples import Split, make_split, read_file_records
 from qdsft.recipe import Recipe
 
 
@@ -14,10 +14,7 @@ def load_examples(recipe: Recipe) -> Split:
 
     Raises UserError as `qdsft.examples` does, and if a Hub dataset cannot be loaded.
     """
-    writer = make_writer(recipe)
-    train = render(_records(recipe, "train"), writer)
-    held_out = render(_records(recipe, "eval"), writer) if recipe.data.eval else None
-    split = split_examples(train, held_out, recipe)
+    split = make_split(recipe, _records)
     note = f", {split.left_out} left out because they stand in data.eval" if split.left_out else ""
     say(f"data: {len(split.train)} rows to train on, {len(split.eval)} held out{note}")
     return split

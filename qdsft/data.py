@@ -167,5 +167,8 @@ def _object(row: Any, where: str) -> dict[str, Any]:
 
 
 def _show(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # read further out on the stack, where a little more fits
+        return "something nested too deeply"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,12 +112,17 @@ def read_file_records(recipe: Recipe, key: str) -> list[Record]:
 
 def check_examples(recipe: Recipe) -> Split | None:
     """Everything that can be said of the data offline; None if it lies on the Hub."""
-    writer = make_writer(recipe)
-    names = [recipe.data.train, *([recipe.data.eval] if recipe.data.eval else [])]
-    if any(is_hub_id(name) for name in names):
+    if any(is_hub_id(name) for name in (recipe.data.train, recipe.data.eval) if name):
+        make_writer(recipe)
         return None
-    train = render(read_file_records(recipe, "train"), writer)
-    held_out = render(read_file_records(recipe, "eval"), writer) if recipe.data.eval else None
+    return make_split(recipe, read_file_records)
+
+
+def make_split(recipe: Recipe, read: Callable[[Recipe, str], list[Record]]) -> Split:
+    """Render, validate and split the rows that `read(recipe, "train")` and `read(recipe, "eval")` give."""
+    writer = make_writer(recipe)
+    train = render(read(recipe, "train"), writer)
+    held_out = render(read(recipe, "eval"), writer) if recipe.data.eval else None
     return split_examples(train, held_out, recipe)
 
 

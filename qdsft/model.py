@@ -149,7 +149,9 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
 
 def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]:
     """Name, commit (for a Hub model) and config hash, to recognise the base model later."""
-    values = {key: value for key, value in config.to_dict().items() if key not in {"transformers_version", "dtype"}}
+    # Private keys hold where the model was loaded from, not what it is.
+    passing = {"transformers_version", "dtype"}
+    values = {key: value for key, value in config.to_dict().items() if key not in passing and key[0] != "_"}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode("utf-8")).hexdigest()
     return {
         "name_or_path": recipe.model.name_or_path,

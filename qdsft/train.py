@@ -142,7 +142,6 @@ def _preflight(recipe: Recipe, trainer: RecipeTrainer, rows: tokens.TokenizedRow
     contracts.check_disk(recipe.run_dir, trainer, recipe)
     isolation = None
     if recipe.packing and not trainer.is_deepspeed_enabled and not trainer.is_fsdp_enabled:
-        trainer.accelerator.prepare_model(trainer.model, evaluation_mode=True)
         isolation = contracts.check_isolation(trainer, rows.rows, recipe)
     if not trainer.is_deepspeed_enabled and not trainer.is_fsdp_enabled:
         trial = recipe.run_dir / "trial-save"
