@@ -1,0 +1,44 @@
+"""What all tests share: no network, and tiny models that are built once a session."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+# Read by huggingface_hub and tokenizers when they are imported, which is after this.
+os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+
+
+@pytest.fixture(scope="session")
+def load_script() -> Callable[[str], ModuleType]:
+    """Import a file of scripts/ by its name, without .py."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tiny_model(
+    load_script: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Folder of the tiny model of an architecture (llama, mistral, gpt_neox, qwen3, gemma3_text)."""
+    root = tmp_path_factory.mktemp("tiny-models")
+
+    def build(architecture: str) -> Path:
+        load_script("make_tiny_model").build(architecture, root / architecture)  # nothing to do the second time
+        return root / architecture
+
+    return build

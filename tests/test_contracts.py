@@ -1,0 +1,132 @@
+"""Contracts 4 (isolation), 8 (disk) and 10 (saved is loadable): each planted fault is caught."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from qdsft import contracts
+from qdsft.errors import UserError
+from qdsft.model import find_machine, load_model, load_tokenizer
+from qdsft.recipe import Recipe, load_recipe
+from qdsft.tokens import Row
+from qdsft.trainer import RecipeTrainer, build_trainer
+
+ROOT = Path(__file__).parent.parent
+
+
+def make_trainer(recipe: Recipe) -> RecipeTrainer:
+    rows = [Row([1, *range(start, start + 30)], [1, *range(start, start + 30)], 0) for start in (100, 200, 300)]
+    model, tokenizer = load_model(recipe, find_machine(), trainable=True), load_tokenizer(recipe)
+    return build_trainer(recipe, find_machine(), model, tokenizer, rows, [], recipe.run_dir)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Recipe:
+    overrides = [f"model.name_or_path={tiny_model('mistral')}", f"training.output_dir={tmp_path / 'run'}"]
+    (tmp_path / "run").mkdir()
+    return load_recipe(ROOT / "recipes/mistral/lora.yaml", [*overrides, "training.report_to=none"])
+
+
+@pytest.fixture
+def trainer(recipe: Recipe) -> RecipeTrainer:
+    return make_trainer(recipe)
+
+
+@pytest.fixture
+def saved(trainer: RecipeTrainer, tmp_path: Path) -> Iterator[Path]:
+    for name, weight in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight)
+    trainer.save_model(str(tmp_path / "adapter"))
+    yield tmp_path / "adapter"
+
+
+ROWS = [Row(list(range(100, 130)), [], 0), Row(list(range(200, 240)), [], 0)]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("family", ["llama2", "mistral", "koalpaca"])
+def test_packed_samples_do_not_see_each_other(
+    family: str, attention: str, tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    architecture = {"llama2": "llama", "mistral": "mistral", "koalpaca": "gpt_neox"}[family]
+    overrides = [f"model.name_or_path={tiny_model(architecture)}", f"training.output_dir={tmp_path}"]
+    overrides += [f"model.attn_implementation={attention}", "training.report_to=none"]
+    recipe = load_recipe(ROOT / f"recipes/{family}/lora.yaml", overrides)
+    assert contracts.check_isolation(make_trainer(recipe), ROWS, recipe) < 1e-4
+
+
+@pytest.mark.parametrize("fault", ["mask of ones", "no position ids"])
+def test_packing_that_leaks_is_refused(trainer: RecipeTrainer, recipe: Recipe, fault: str) -> None:
+    collate = trainer.data_collator
+
+    def leaking(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = collate(rows)
+        if fault == "mask of ones":
+            return {**batch, "attention_mask": torch.ones_like(batch["input_ids"])}
+        return {key: batch[key] for key in ("input_ids", "labels")}
+
+    trainer.data_collator = leaking
+    with pytest.raises(UserError, match="packed samples see each other"):
+        contracts.check_isolation(trainer, ROWS, recipe)
+
+
+def test_a_good_save_is_accepted(trainer: RecipeTrainer, saved: Path) -> None:
+    expected = contracts.expected_tensors(trainer)
+    assert expected
+    assert contracts.check_saved(saved, expected, trained=True) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("nan", "holds NaN or infinity"),
+        ("zero", "every LoRA B matrix is zero"),
+        ("shape", "was saved as"),
+        ("value", "with other values than it has in memory"),
+        ("missing", "were not saved"),
+        ("empty tensor", "was saved empty"),
+        ("truncated", "cannot be read back"),
+        ("no file", "no weights were saved"),
+    ],
+)
+def test_a_bad_save_is_refused(trainer: RecipeTrainer, saved: Path, fault: str, message: str) -> None:
+    file = saved / "adapter_model.safetensors"
+    tensors = load_file(file)
+    name = next(name for name in tensors if "lora_B" in name)
+    if fault == "nan":
+        tensors[name][0, 0] = float("nan")
+    elif fault == "zero":
+        tensors = {key: torch.zeros_like(value) if "lora_B" in key else value for key, value in tensors.items()}
+    elif fault == "shape":
+        tensors[name] = tensors[name][1:].contiguous()
+    elif fault == "value":
+        tensors[name] = tensors[name] + 1
+    elif fault == "missing":
+        del tensors[name]
+    elif fault == "empty tensor":
+        tensors[name] = torch.empty(0)
+    save_file(tensors, file)
+    if fault == "truncated":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif fault == "no file":
+        file.unlink()
+    with pytest.raises(UserError, match=message):
+        contracts.check_saved(saved, contracts.expected_tensors(trainer), trained=True)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_first_step(
+    trainer: RecipeTrainer, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contracts.check_disk(recipe.run_dir, trainer, recipe)
+    usage = shutil.disk_usage(recipe.run_dir)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(UserError, match=r"GiB are needed for 3 checkpoints and the result, and 0\.00 GiB are free"):
+        contracts.check_disk(recipe.run_dir, trainer, recipe)

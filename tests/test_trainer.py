@@ -1,0 +1,127 @@
+"""Recipe fields reach TRL, padding is masked by position, and the loss is that of stock TRL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import trl.trainer.utils as trl_utils
+from transformers import AutoModelForCausalLM
+
+from qdsft.errors import UserError
+from qdsft.model import Machine, find_machine, load_model, load_tokenizer
+from qdsft.recipe import Recipe, load_recipe
+from qdsft.tokens import IGNORED, Row
+from qdsft.trainer import RecipeTrainer, build_config, build_trainer
+
+ROOT = Path(__file__).parent.parent
+CPU = Machine("cpu", "CPU", torch.float32)
+
+
+def tiny(tmp_path: Path, *overrides: str) -> Recipe:
+    places = [f"training.output_dir={tmp_path / 'run'}", "training.report_to=none"]
+    return load_recipe(ROOT / "recipes/tiny/full.yaml", [*places, *overrides])
+
+
+def test_every_training_key_reaches_trl(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path, "training.weight_decay=0.25", "training.global_batch_size=12", "seed=7")
+    config = build_config(recipe, CPU, recipe.run_dir, processes=3)
+    for key, value in recipe.training.items():
+        if key not in {"global_batch_size", "output_dir"}:
+            got = getattr(config, key)
+            assert getattr(got, "value", got) == value or got == [value] or (key == "report_to" and got == [])
+    assert (config.gradient_accumulation_steps, config.seed, config.output_dir) == (1, 7, str(recipe.run_dir))
+    assert config.completion_only_loss is True
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.load_best_model_at_end=true", "save and eval strategy"),
+        ("training.global_batch_size=6", r"no multiple of per_device_train_batch_size x devices = 4 x 1; 4 is"),
+    ],
+)
+def test_contradictory_values_are_one_line(tmp_path: Path, override: str, message: str) -> None:
+    recipe = tiny(tmp_path, override)
+    with pytest.raises(UserError, match=message):
+        build_config(recipe, CPU, recipe.run_dir)
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path, "training.report_to=mlflow")
+    with pytest.raises(UserError, match="mlflow is not installed; pip install mlflow"):
+        build_config(recipe, CPU, recipe.run_dir)
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, tiny_model: Callable[[str], Path]) -> RecipeTrainer:
+    recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "training.packing=false")
+    tokenizer = load_tokenizer(recipe)
+    stop = tokenizer.eos_token_id
+    rows = [
+        Row([1, 50, 51, 52, 60, 61, stop], [IGNORED] * 4 + [60, 61, stop], 4),
+        Row([1, 50, 60, stop], [IGNORED] * 2 + [60, stop], 2),
+    ]
+    model = load_model(recipe, find_machine(), trainable=True)
+    return build_trainer(recipe, find_machine(), model, tokenizer, rows, [], recipe.run_dir)
+
+
+def test_padding_is_masked_by_position_and_the_stop_token_is_not(trainer: RecipeTrainer) -> None:
+    tokenizer = trainer.processing_class
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id, "the case in which masking by id loses the stop token"
+    batch = trainer.data_collator([trainer.train_dataset[0], trainer.train_dataset[1]])
+    assert batch["input_ids"][1].tolist() == [1, 50, 60, *[tokenizer.eos_token_id] * 4]
+    assert batch["labels"][1].tolist() == [IGNORED, IGNORED, 60, tokenizer.eos_token_id, *[IGNORED] * 3]
+    assert batch["attention_mask"][1].tolist() == [1, 1, 1, 1, 0, 0, 0]
+
+
+def test_only_supervised_positions_are_projected_and_loss_and_gradients_stay(
+    trainer: RecipeTrainer, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = trainer.data_collator([trainer.train_dataset[0], trainer.train_dataset[1]])
+    projected: list[int] = []
+    original = trl_utils._ChunkedLogProbFunction
+
+    class Counting:
+        @staticmethod
+        def apply(hidden: torch.Tensor, *rest: object) -> object:
+            projected.append(hidden.shape[0])
+            return original.apply(hidden, *rest)
+
+    monkeypatch.setattr(trl_utils, "_ChunkedLogProbFunction", Counting)
+    stock = AutoModelForCausalLM.from_pretrained(tiny_model("llama"))
+    expected = stock(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]).loss
+    expected.backward()
+    trainer.model.train()
+    loss = trainer.compute_loss(trainer.model, dict(batch))
+    loss.backward()
+    assert projected == [5], "3 and 2 supervised tokens, of 14 positions"
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    for ours, theirs in zip(trainer.model.parameters(), stock.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_float16_machines_train_adapters_in_float32(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
+    machine = Machine("cuda", "a card without bfloat16", torch.float16)
+    recipe = tiny(tmp_path)
+    assert machine.choose_dtype("bfloat16") == machine.choose_dtype("auto") == torch.float16
+    assert machine.choose_dtype("float32") == torch.float32
+    assert CPU.choose_dtype("bfloat16") == torch.float32
+    assert recipe.model.dtype == "auto"
+
+
+def test_target_modules_that_do_not_exist_are_one_line(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
+    recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "lora.target_modules=[nope_proj]")
+    model, tokenizer = load_model(recipe, CPU, trainable=True), load_tokenizer(recipe)
+    with pytest.raises(UserError, match="nope_proj"):
+        build_trainer(recipe, CPU, model, tokenizer, [Row([1, 2], [1, 2], 0)], [], recipe.run_dir)
+
+
+def test_evaluation_without_held_out_rows_is_refused(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
+    recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "training.eval_strategy=epoch")
+    model, tokenizer = load_model(recipe, CPU, trainable=True), load_tokenizer(recipe)
+    with pytest.raises(UserError, match=r"training\.eval_strategy needs held-out rows"):
+        build_trainer(recipe, CPU, model, tokenizer, [Row([1, 2], [1, 2], 0)], [], recipe.run_dir)
