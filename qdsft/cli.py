@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8")
+    # Renamings inside the pinned releases are nothing that a user could act on.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     if unknown := _take_positionals(options, rest):

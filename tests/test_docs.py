@@ -14,7 +14,8 @@ from qdsft.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("recipes/**/*.md"), *ROOT.glob("d*/*.md")])
-FENCE = re.compile(r"^```(?:bash|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ *```(?:bash|sh)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+HEREDOC = re.compile(r"<<'END'\n.*?^ *END$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:|#)([^)#]+)[^)]*\)")
 
 
@@ -22,7 +23,7 @@ def commands() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
         for block in FENCE.findall(page.read_text(encoding="utf-8")):
-            lines = block.replace("\\\n", " ").splitlines()
+            lines = HEREDOC.sub("", block.replace("\\\n", " ")).splitlines()
             found += [(page.relative_to(ROOT).as_posix(), line.strip()) for line in lines if line.strip()]
     return [(page, line) for page, line in found if not line.startswith("#")]
 
@@ -50,7 +51,7 @@ def test_a_command_names_what_exists(page: str, command: str) -> None:
         assert config is None or (ROOT / config).is_file(), config
         _check_qdsft(["train", *rest[script + 1 :]])
     elif program in {"python", "python3"}:
-        assert (ROOT / rest[0]).is_file() or rest[0] == "-m", command
+        assert rest[0] in {"-m", "-"} or (ROOT / rest[0]).is_file(), command
     else:
         assert program in {".", "pip", "export", "git", "cd", "cp", "set", "mkdir"}, f"{page}: {command}"
 
