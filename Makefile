@@ -24,7 +24,7 @@ $(READY): pyproject.toml requirements.txt
 
 quickstart: $(READY)
 	@$(BIN)/python scripts/make_tiny_model.py --architecture llama $(TINY)
-	@$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml scripts/run_sft.py recipes/tiny/full.yaml --overwrite
+	@$(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml scripts/run_sft.py recipes/tiny/full.yaml --overwrite
 	@$(BIN)/qdsft evaluate outputs/tiny-full --baseline
 	@echo "A question of the training data, decomposed:"
 	@$(BIN)/qdsft decompose outputs/tiny-full "$$(head -n 1 data/examples/sample_train.jsonl | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["question"])')"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import qdsft
-from qdsft.console import is_main_process, say
+from qdsft.console import is_main_process, quiet_libraries, say
 from qdsft.errors import UserError
 
 
@@ -18,16 +17,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 right, 1 a user error, 2 wrong usage, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8")
-    # Renamings inside the pinned releases are nothing that a user could act on.
-    warnings.filterwarnings("ignore", category=FutureWarning)
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    quiet_libraries()
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     if unknown := _take_positionals(options, rest):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     handler: Callable[[argparse.Namespace], int] = options.handler
     try:
-        return handler(options)
+        status = handler(options)
+        sys.stdout.flush()  # here, where a reader that has gone away is still caught
+        return status
     except UserError as error:
         if is_main_process():
             print(f"error: {error}", file=sys.stderr)

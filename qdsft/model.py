@@ -195,7 +195,7 @@ def _as_dataclass(hint: Any, value: Any) -> Any:
 
 
 def _mend_generation_config(model: PreTrainedModel) -> None:
-    """Sampling values without do_sample make save_pretrained fail, hours later (Llama-2 shipped such a file)."""
+    """Sampling values without do_sample make save_pretrained fail, hours later."""
     generation = model.generation_config
     if generation is not None and not generation.do_sample and (generation.temperature or generation.top_p):
         generation.do_sample = True

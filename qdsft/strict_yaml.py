@@ -26,9 +26,7 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # only escapes such as "\\ud800" giv
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves every plain scalar as text, so that `_scalar` alone decides what it is."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the name and form that PyYAML reads
+    """Composes nodes, whose text `_scalar` alone makes values of, and refuses what a recipe has no use for."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]

@@ -20,6 +20,7 @@ from qdsft import sections
 from qdsft.schema import RENAMED, RESERVED
 
 PATH = Path(__file__).parent.parent / "recipes" / "recipe.schema.json"
+ORDER = ["", "boolean", "integer", "number", "string", "array", "object", "null"]
 PLAIN = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
 
 NARROWED: dict[str, dict[str, Any]] = {
@@ -60,7 +61,8 @@ def schema_of(hint: Any) -> dict[str, Any]:
         # `SomeEnum | str` is how transformers types the options it reads from text.
         if any(isinstance(part, type) and issubclass(part, enum.Enum) for part in arguments):
             arguments = tuple(part for part in arguments if part is not str)
-        parts = [schema_of(part) for part in arguments]
+        # typing caches unions, so their order depends on what was imported before.
+        parts = sorted((schema_of(part) for part in arguments), key=lambda part: ORDER.index(part.get("type", "")))
         return parts[0] if len(parts) == 1 else {"anyOf": parts}
     if (origin or hint) in (list, tuple):
         return {"type": "array"}

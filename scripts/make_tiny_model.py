@@ -11,10 +11,13 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where installed, says that there is no GPU
 
 import torch
 import transformers

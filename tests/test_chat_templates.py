@@ -50,9 +50,10 @@ def template_of(name: str) -> str | None:
 
 
 def render(tokenizers: dict[str, Any], name: str, messages: Messages, *, prompt: bool = False) -> str:
-    return tokenizers[FAMILIES[name]].apply_chat_template(
+    text: str = tokenizers[FAMILIES[name]].apply_chat_template(
         messages, chat_template=template_of(name), tokenize=False, add_generation_prompt=prompt
     )
+    return text
 
 
 def talk(*contents: str, system: str | None = None) -> Messages:

@@ -162,7 +162,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert read_manifest(recipe.run_dir).state == "running"
     with pytest.raises(UserError, match=r"holds an unfinished run; add --resume"):
         train(recipe)
-    with pytest.raises(UserError, match="has not finished; go on with: qdsft train .* --resume"):
+    with pytest.raises(UserError, match=r"has not finished; go on with: qdsft train .* --resume"):
         Decomposer(recipe.run_dir)
     (recipe.run_dir / "checkpoint-6").mkdir()  # a save that was cut short
     cut = train(recipe, resume=True)

@@ -1,0 +1,187 @@
+"""Imports go down only, as CONTRIBUTING.md lays out; read from the sources, and from a process that imports them."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "qdsft"
+SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.glob("*.py"))}
+
+LIGHT = {
+    *("__init__", "errors", "decomposition", "data", "prompt", "formats", "examples", "recipe", "schema", "sections"),
+    *("strict_yaml", "metrics", "run", "files", "console", "card", "report", "cli", "__main__"),
+}
+BLOCKS = {"model", "tokens", "trainer", "generate", "contracts", "corpus", "inference", "plot"}
+STAGES = {"check", "train", "evaluate", "decompose"}
+LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
+
+LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema"}
+HEAVY_PACKAGES = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "matplotlib"}
+DOORS = {"__init__", "cli"}
+"""Light modules whose functions open a stage, once it is asked for."""
+LONGEST_MODULE = 300
+
+
+def imports(source: str) -> Iterator[tuple[str, bool]]:
+    """(module, whether at module level) of every import; qdsft's own as `qdsft.<module>`."""
+    tree = ast.parse(source)
+    inside = {node for scope in ast.walk(tree) if isinstance(scope, ast.FunctionDef) for node in ast.walk(scope)}
+    typing_only = {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = f"qdsft.{node.module or ''}".rstrip(".") if node.level else str(node.module)
+            names = [f"qdsft.{alias.name}" for alias in node.names] if module == "qdsft" else [module]
+        else:
+            continue
+        for name in names:
+            yield name, node not in inside
+
+
+def violations(sources: dict[str, str]) -> list[str]:
+    """What in these modules breaks the layers."""
+    found = [f"{name} is in no layer" for name in sources if name not in LAYERS]
+    for name, source in sources.items():
+        layer = LAYERS.get(name, 0)
+        for module, at_top in imports(source):
+            top, _, rest = module.partition(".")
+            target = rest.split(".")[0] if top == "qdsft" else ""
+            if target in LAYERS:
+                if LAYERS[target] > layer and (at_top or name not in DOORS):
+                    found.append(f"{name} imports {target}, which is above it")
+                if name in STAGES and target in STAGES:
+                    found.append(f"{name} imports {target}, and both are stages")
+            elif top not in sys.stdlib_module_names | LIGHT_PACKAGES | {"qdsft"} and (layer == 0 or name == "check"):
+                found.append(f"{name} imports {module} and should be light")
+            elif target == "" and top == "trl" and name != "trainer":
+                found.append(f"{name} imports trl, which is trainer's alone")
+            if name == "check" and LAYERS.get(target) == 1:
+                found.append(f"check imports {target} and should be light")
+    return sorted(set(found))
+
+
+def cycles(sources: dict[str, str]) -> list[str]:
+    """Modules that cannot be imported before one another."""
+    needs = {
+        name: {module[6:] for module, at_top in imports(source) if at_top and module.startswith("qdsft.")}
+        & set(sources)
+        for name, source in sources.items()
+    }
+    while free := [name for name, needed in needs.items() if not needed & needs.keys()]:
+        for name in free:
+            del needs[name]
+    return sorted(needs)
+
+
+def test_every_import_goes_down() -> None:
+    assert violations(SOURCES) == []
+
+
+def test_there_are_no_circles() -> None:
+    assert cycles(SOURCES) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "violation"),
+    [
+        ("data", "import torch", "data imports torch and should be light"),
+        ("run", "from transformers import Trainer", "run imports transformers and should be light"),
+        ("files", "def f():\n    import numpy.linalg", "files imports numpy.linalg and should be light"),
+        ("examples", "from qdsft.tokens import Row", "examples imports tokens, which is above it"),
+        ("recipe", "def f():\n    from qdsft.model import x", "recipe imports model, which is above it"),
+        ("metrics", "from qdsft import train", "metrics imports train, which is above it"),
+        ("report", "from .evaluate import x", "report imports evaluate, which is above it"),
+        ("report", "from . import evaluate", "report imports evaluate, which is above it"),
+        ("cli", "import qdsft.train", "cli imports train, which is above it"),
+        ("cli", "from qdsft.check import check", "cli imports check, which is above it"),
+        ("cli", "import transformers", "cli imports transformers and should be light"),
+        ("__init__", "from qdsft.decompose import Decomposer", "__init__ imports decompose, which is above it"),
+        ("tokens", "from qdsft.train import train", "tokens imports train, which is above it"),
+        ("evaluate", "from qdsft.train import train", "evaluate imports train, and both are stages"),
+        ("train", "def f():\n    from qdsft import check", "train imports check, and both are stages"),
+        ("check", "from qdsft.model import load_config", "check imports model and should be light"),
+        ("check", "import torch", "check imports torch and should be light"),
+        ("model", "from trl import SFTConfig", "model imports trl, which is trainer's alone"),
+        ("helpers", "import os", "helpers is in no layer"),
+    ],
+)
+def test_a_wrong_import_is_seen(name: str, line: str, violation: str) -> None:
+    assert violation in violations({name: f"{SOURCES.get(name, '')}\n{line}\n"})
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("cli", "def f():\n    from qdsft.train import train"),
+        ("cli", "if TYPE_CHECKING:\n    from qdsft.train import train"),
+        ("train", "import torch"),
+        ("data", "import os.path\nimport yaml"),
+    ],
+)
+def test_a_right_import_is_not(name: str, line: str) -> None:
+    assert violations({name: f"{SOURCES[name]}\n{line}\n"}) == []
+
+
+def test_a_circle_is_seen() -> None:
+    planted = {**SOURCES, "errors": "from qdsft.data import Record\n" + SOURCES["errors"]}
+    assert {"data", "errors"} <= set(cycles(planted))
+
+
+def test_every_module_has_a_layer_and_every_layer_its_modules() -> None:
+    assert SOURCES.keys() == LAYERS.keys()
+    assert not [path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE]
+
+
+def test_contributing_names_every_module_in_its_layer() -> None:
+    rows = re.findall(r"^\| ([\w ]+) \| (`.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M)
+    table = {layer: set(re.findall(r"`(\w+)`", modules)) for layer, modules in rows}
+    assert table == {"light": LIGHT - {"__init__", "__main__"}, "building blocks": BLOCKS, "stages": STAGES}
+
+
+def test_no_module_is_a_drawer_or_too_long() -> None:
+    assert not SOURCES.keys() & {"utils", "util", "helpers", "common", "misc"}
+    lengths = {name: source.count("\n") for name, source in SOURCES.items()}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_MODULE} == {}
+
+
+def test_handlers_import_their_stage_themselves() -> None:
+    at_top = {module for module, top in imports(SOURCES["cli"]) if top and module.startswith("qdsft")}
+    assert at_top <= {"qdsft", "qdsft.console", "qdsft.errors"}
+    inside = {module for module, top in imports(SOURCES["cli"]) if not top}
+    assert inside >= {f"qdsft.{stage}" for stage in STAGES}
+
+
+def test_no_code_knows_a_model_by_name() -> None:
+    names = re.compile(r"llama|mistral|gemma|qwen|alpaca|polyglot|gpt.?neo", re.IGNORECASE)
+    for name, source in SOURCES.items():
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            said = token.string.startswith(('"""', "'''")) or token.type == tokenize.COMMENT
+            assert said or not names.search(token.string), f"{name}:{token.start[0]}: {token.string}"
+
+
+def test_light_modules_load_nothing_heavy() -> None:
+    modules = sorted((LIGHT - {"__main__"}) | {"check"})
+    code = (
+        f"import importlib, sys\nfor name in {modules!r}: importlib.import_module('qdsft.' + name)\n"
+        f"print(sorted({HEAVY_PACKAGES!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
