@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler: Callable[[argparse.Namespace], int] = options.handler
     try:
         status = handler(options)
-        sys.stdout.flush()  # here, where a reader that has gone away is still caught
+        _flush()
         return status
     except UserError as error:
         if is_main_process():
@@ -38,6 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _flush() -> None:
+    """Write out what is left of standard output, while a full disk or a reader that went away is still caught."""
+    if sys.stdout is None:  # closed by the caller
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UserError(f"standard output cannot be written: {error.strerror}") from error
 
 
 def _take_positionals(options: argparse.Namespace, rest: Sequence[str]) -> list[str]:

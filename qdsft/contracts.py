@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
+from transformers.core_model_loading import revert_weight_conversion
 
 from qdsft.errors import UserError
 from qdsft.files import disk_errors
@@ -79,7 +80,11 @@ def expected_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     if any(hasattr(parameter, "ds_shape") for parameter in model.parameters()) or trainer.is_fsdp_enabled:
         return None
-    state = get_peft_model_state_dict(model) if isinstance(model, PeftModel) else model.state_dict()
+    if isinstance(model, PeftModel):
+        state = get_peft_model_state_dict(model)
+    else:
+        # Some architectures have other names for their weights on disk than in memory.
+        state = revert_weight_conversion(model, model.state_dict())
     return {name: tensor.detach() for name, tensor in state.items()}
 
 

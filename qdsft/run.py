@@ -22,6 +22,7 @@ from qdsft.recipe import Recipe
 
 MANIFEST = "run.json"
 EVAL_ROWS = "eval.jsonl"
+LOG = "log.jsonl"
 CHECKPOINT_FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 """What the trainer needs to go on; it writes trainer_state.json last."""
 PACKAGES = ("qdsft", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate", "deepspeed")
@@ -130,7 +131,7 @@ def write_manifest(run_dir: Path, manifest: Manifest) -> None:
 def open_run(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
     """Make the run directory, or refuse one that is in use.
 
-    Raises UserError if it holds anything and neither `resume` nor `overwrite` is given, if `overwrite`
+    Raises UserError if a run has begun in it and neither `resume` nor `overwrite` is given, if that
     would delete something that is not a run directory, or if it cannot be written.
     """
     with disk_errors(run_dir):
@@ -142,18 +143,23 @@ def open_run(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
             raise UserError(
                 f"{run_dir}: holds files that are no run of qdsft; choose another folder with training.output_dir=..."
             )
-        if occupied and not resume and not overwrite:
+        if occupied and not resume and not overwrite and _has_begun(run_dir):
             state = "a finished" if _state(run_dir) == "finished" else "an unfinished"
             raise UserError(
                 f"{run_dir}: holds {state} run; add --resume to go on, --overwrite to delete it, "
                 "or choose another folder with training.output_dir=..."
             )
-        if occupied and overwrite and not resume:
+        if occupied and not resume:
             shutil.rmtree(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         probe = run_dir / ".writable"
         probe.write_bytes(b"qdsft")
         probe.unlink()
+
+
+def _has_begun(run_dir: Path) -> bool:
+    """Whether there is anything to lose: a run that failed before its first logged step has left nothing."""
+    return (run_dir / LOG).exists() or any(run_dir.glob("checkpoint-*")) or _state(run_dir) != "running"
 
 
 def _state(run_dir: Path) -> str | None:

@@ -42,7 +42,8 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
     started = time.monotonic()
     machine = find_machine()
     state = PartialState(cpu=machine.device == "cpu")
-    build_config(recipe, machine, recipe.run_dir)
+    # Kept from here on: it is what tells transformers to shard the weights while it loads them (ZeRO-3).
+    arguments = build_config(recipe, machine, recipe.run_dir)
     _announce(recipe, machine)
     split = load_examples(recipe)
     config, tokenizer = load_config(recipe), load_tokenizer(recipe)
@@ -74,7 +75,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
     if checkpoint == recipe.run_dir:
         return recipe.run_dir
     model = load_model(recipe, machine, trainable=True)
-    trainer = build_trainer(recipe, machine, model, tokenizer, train_rows.rows, eval_rows.rows, recipe.run_dir)
+    trainer = build_trainer(recipe, arguments, model, tokenizer, train_rows.rows, eval_rows.rows)
     manifest.tokens["packing"] = packing_summary(trainer, recipe)
     manifest.results["isolation"] = _preflight(recipe, trainer, train_rows)
     if state.is_main_process:
@@ -124,6 +125,8 @@ def _open(recipe: Recipe, manifest: run.Manifest, state: PartialState, *, resume
     with state.main_process_first():
         if state.is_main_process:
             run.open_run(run_dir, resume=resume, overwrite=overwrite)
+            if not resume:
+                run.write_manifest(run_dir, manifest)  # first of all: it is what marks the folder as ours
     if not resume:
         return None
     run.check_resume(run_dir, manifest.fingerprint)

@@ -24,6 +24,7 @@ from trl import SFTConfig, SFTTrainer
 from qdsft.errors import UserError
 from qdsft.model import Machine, lora_config
 from qdsft.recipe import Recipe, world_size
+from qdsft.run import LOG
 from qdsft.tokens import Row
 
 # Off Triton devices TRL projects every position onto the vocabulary, to keep shapes fixed for compilers that
@@ -94,15 +95,16 @@ def build_config(recipe: Recipe, machine: Machine, run_dir: Path, processes: int
 
 def build_trainer(
     recipe: Recipe,
-    machine: Machine,
+    config: SFTConfig,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     train_rows: Sequence[Row],
     eval_rows: Sequence[Row],
-    run_dir: Path,
 ) -> RecipeTrainer:
-    """An SFTTrainer over rows that are already tokenized and masked."""
-    config = build_config(recipe, machine, run_dir)
+    """An SFTTrainer over rows that are already tokenized and masked.
+
+    Raises UserError for what only the model can tell, such as target_modules that it does not have.
+    """
     if str(config.eval_strategy.value) != "no" and not eval_rows:
         raise UserError(
             f"{recipe.where('training.eval_strategy')}: training.eval_strategy needs held-out rows and "
@@ -116,7 +118,7 @@ def build_trainer(
             eval_dataset=_dataset(eval_rows) if eval_rows else None,
             processing_class=tokenizer,
             peft_config=lora_config(recipe),
-            callbacks=[JsonLog(run_dir / "log.jsonl")],
+            callbacks=[JsonLog(Path(config.output_dir) / LOG)],
         )
     except ValueError as error:  # such as target_modules that the model does not have
         first = str(error).strip().splitlines()[0]

@@ -16,7 +16,7 @@ from qdsft.errors import UserError
 from qdsft.model import find_machine, load_model, load_tokenizer
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.tokens import Row
-from qdsft.trainer import RecipeTrainer, build_trainer
+from qdsft.trainer import RecipeTrainer, build_config, build_trainer
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,7 +24,8 @@ ROOT = Path(__file__).parent.parent
 def make_trainer(recipe: Recipe) -> RecipeTrainer:
     rows = [Row([1, *range(start, start + 30)], [1, *range(start, start + 30)], 0) for start in (100, 200, 300)]
     model, tokenizer = load_model(recipe, find_machine(), trainable=True), load_tokenizer(recipe)
-    return build_trainer(recipe, find_machine(), model, tokenizer, rows, [], recipe.run_dir)
+    config = build_config(recipe, find_machine(), recipe.run_dir)
+    return build_trainer(recipe, config, model, tokenizer, rows, [])
 
 
 @pytest.fixture
@@ -82,6 +83,16 @@ def test_a_good_save_is_accepted(trainer: RecipeTrainer, saved: Path) -> None:
     expected = contracts.expected_tensors(trainer)
     assert expected
     assert contracts.check_saved(saved, expected, trained=True) == len(expected)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt_neox", "qwen3", "gemma3_text"])
+def test_a_whole_model_is_saved_under_the_names_it_is_loaded_by(
+    architecture: str, tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    overrides = [f"model.name_or_path={tiny_model(architecture)}", f"training.output_dir={tmp_path}"]
+    trainer = make_trainer(load_recipe(ROOT / "recipes/tiny/full.yaml", [*overrides, "training.report_to=none"]))
+    trainer.save_model(str(tmp_path / "model"))
+    assert contracts.check_saved(tmp_path / "model", contracts.expected_tensors(trainer), trained=True) > 10
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def trainer(tmp_path: Path, tiny_model: Callable[[str], Path]) -> RecipeTrainer:
         Row([1, 50, 60, stop], [IGNORED] * 2 + [60, stop], 2),
     ]
     model = load_model(recipe, find_machine(), trainable=True)
-    return build_trainer(recipe, find_machine(), model, tokenizer, rows, [], recipe.run_dir)
+    config = build_config(recipe, find_machine(), recipe.run_dir)
+    return build_trainer(recipe, config, model, tokenizer, rows, [])
 
 
 def test_padding_is_masked_by_position_and_the_stop_token_is_not(trainer: RecipeTrainer) -> None:
@@ -104,24 +105,24 @@ def test_only_supervised_positions_are_projected_and_loss_and_gradients_stay(
         torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
 
 
-def test_float16_machines_train_adapters_in_float32(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
+def test_the_number_format_follows_the_machine() -> None:
     machine = Machine("cuda", "a card without bfloat16", torch.float16)
-    recipe = tiny(tmp_path)
     assert machine.choose_dtype("bfloat16") == machine.choose_dtype("auto") == torch.float16
     assert machine.choose_dtype("float32") == torch.float32
     assert CPU.choose_dtype("bfloat16") == torch.float32
-    assert recipe.model.dtype == "auto"
 
 
 def test_target_modules_that_do_not_exist_are_one_line(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
     recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "lora.target_modules=[nope_proj]")
     model, tokenizer = load_model(recipe, CPU, trainable=True), load_tokenizer(recipe)
+    config = build_config(recipe, CPU, recipe.run_dir)
     with pytest.raises(UserError, match="nope_proj"):
-        build_trainer(recipe, CPU, model, tokenizer, [Row([1, 2], [1, 2], 0)], [], recipe.run_dir)
+        build_trainer(recipe, config, model, tokenizer, [Row([1, 2], [1, 2], 0)], [])
 
 
 def test_evaluation_without_held_out_rows_is_refused(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
     recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "training.eval_strategy=epoch")
     model, tokenizer = load_model(recipe, CPU, trainable=True), load_tokenizer(recipe)
+    config = build_config(recipe, CPU, recipe.run_dir)
     with pytest.raises(UserError, match=r"training\.eval_strategy needs held-out rows"):
-        build_trainer(recipe, CPU, model, tokenizer, [Row([1, 2], [1, 2], 0)], [], recipe.run_dir)
+        build_trainer(recipe, config, model, tokenizer, [Row([1, 2], [1, 2], 0)], [])
