@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from qdsft.data import Record
 from qdsft.errors import UserError
 from qdsft.examples import Example
 from qdsft.recipe import Recipe, load_recipe
+from qdsft.record import Record
 from qdsft.run import (
     Manifest,
     check_resume,
