@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qdsft.examples import check_examples
+from qdsft.examples import Tally, is_on_hub, make_writer, stream_split
 from qdsft.recipe import load_recipe
 
 
@@ -16,10 +16,13 @@ def check(path: str, overrides: Sequence[str]) -> Iterator[str]:
     recipe.accumulation_steps(1)
     yield f"recipe: {path} is valid; it trains {recipe.model.name_or_path} and writes to {recipe.run_dir}"
     yield f"chat template: {template or 'the one of the tokenizer'}"
-    split = check_examples(recipe)
-    if split is None:
+    if is_on_hub(recipe):
+        make_writer(recipe)
         yield "data: on the Hub, not checked here"
         return
-    yield f"data: {len(split.train)} rows to train on, {len(split.eval)} held out, all valid"
-    if split.left_out:
-        yield f"data: {split.left_out} training rows are left out because their question stands in data.eval"
+    tally = Tally()
+    for side, example in stream_split(recipe):
+        tally.add(side, example)
+    yield f"data: {tally.rows['train']} rows to train on, {tally.rows['eval']} held out, all valid"
+    if tally.rows["left_out"]:
+        yield f"data: {tally.rows['left_out']} training rows are left out because their question stands in data.eval"

@@ -14,7 +14,6 @@ from transformers.core_model_loading import revert_weight_conversion
 from qdsft.errors import UserError
 from qdsft.files import disk_errors
 from qdsft.recipe import Recipe
-from qdsft.tokens import Row
 from qdsft.trainer import RecipeTrainer
 
 PROBE_TOKENS = 64
@@ -22,13 +21,13 @@ ISOLATION_TOLERANCE = 1e-3
 """Largest change of a packed sample's logits, relative to their spread, when its neighbour changes."""
 
 
-def check_isolation(trainer: RecipeTrainer, rows: Sequence[Row], recipe: Recipe) -> float:
+def check_isolation(trainer: RecipeTrainer, samples: Sequence[Sequence[int]], recipe: Recipe) -> float:
     """Change one packed sample and compare the logits of the next: they must not move.
 
     Returns the largest change relative to the logits' standard deviation. Raises UserError if it is
-    more than ISOLATION_TOLERANCE. Two forward passes over the beginnings of two rows.
+    more than ISOLATION_TOLERANCE. Two forward passes over the beginnings of two samples (token ids).
     """
-    first, second = (row.input_ids[:PROBE_TOKENS] for row in (rows[0], rows[-1]))
+    first, second = (list(sample[:PROBE_TOKENS]) for sample in (samples[0], samples[-1]))
     other = list(reversed(first))
     logits = [_second_logits(trainer, [sample, second]) for sample in (first, other)]
     change = float((logits[0] - logits[1]).abs().max() / logits[0].std().clamp(min=1e-6))

@@ -29,21 +29,25 @@ def is_hub_id(name: str) -> bool:
 def read_records(path: Path) -> list[Record]:
     """All rows of a JSON, JSON Lines, CSV, TSV or Parquet file, plain or gzip.
 
-    Raises UserError, naming file and line, for a missing or empty file and for the first fault that
-    `readers.scan` finds.
+    Raises UserError as `stream_records` does.
     """
-    records = list(stream_records(path))
-    if not records:
-        raise UserError(f"{path}: there are no rows; give a file with at least one")
-    return records
+    return list(stream_records(path))
 
 
 def stream_records(path: Path) -> Iterator[Record]:
-    """The rows of a file, one by one; raises UserError for the first fault."""
+    """The rows of a file, one by one.
+
+    Raises UserError, naming file and line, for a missing or empty file and for the first fault that
+    `readers.scan` finds.
+    """
+    empty = True
     for row in scan(path):
         if isinstance(row, RowError):
             raise row
+        empty = False
         yield row
+    if empty:
+        raise UserError(f"{path}: there are no rows; give a file with at least one")
 
 
 def validate(record: Record) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from qdsft.card import write_card
 from qdsft.console import say
+from qdsft.encoder import encode_examples
 from qdsft.errors import UserError
 from qdsft.examples import Example
 from qdsft.files import write_json, write_text
@@ -19,7 +20,6 @@ from qdsft.inference import LoadedRun, load_run
 from qdsft.metrics import Prediction, aggregate, score, text_score
 from qdsft.report import write_report
 from qdsft.run import read_eval_rows, read_finished, versions
-from qdsft.tokens import encode_examples
 
 
 def evaluate(

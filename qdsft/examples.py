@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from qdsft.data import is_hub_id, read_records
+from qdsft.data import is_hub_id, stream_records
 from qdsft.errors import UserError
 from qdsft.prompt import Message, PromptWriter
 from qdsft.recipe import Recipe
@@ -31,24 +33,37 @@ class Example:
         """The user message; its hash decides on which side of the split the row falls."""
         return self.messages[-1]["content"]
 
+    def to_json(self) -> str:
+        """One line of a run's eval.jsonl; what JSON has no form for, such as a date, is written as text."""
+        content = {"row": self.record.row, "messages": self.messages, "completion": self.completion}
+        return json.dumps(content, ensure_ascii=False, default=str)
 
-@dataclass(frozen=True)
-class Split:
-    """Training and held-out examples that share no question."""
 
-    train: tuple[Example, ...]
-    eval: tuple[Example, ...]
-    left_out: int = 0
-    """Training rows dropped because their question stands in the eval file."""
+Side = Literal["train", "eval", "left_out"]
+"""left_out: a training row whose question stands in data.eval."""
+
+
+class Tally:
+    """Counts and fingerprints of a split that streams by, for run.json."""
+
+    def __init__(self) -> None:
+        self.rows: Counter[Side] = Counter()
+        self._digests = {side: hashlib.sha256() for side in ("train", "eval")}
+
+    def add(self, side: Side, example: Example) -> None:
+        """Count one row on its side."""
+        self.rows[side] += 1
+        if side != "left_out":
+            self._digests[side].update(_fingerprint_text(example))
 
     def summary(self) -> dict[str, Any]:
-        """Counts and fingerprints, for run.json."""
+        """Counts and SHA-256 of both sides."""
         return {
-            "train_rows": len(self.train),
-            "eval_rows": len(self.eval),
-            "left_out": self.left_out,
-            "train_sha256": fingerprint(self.train),
-            "eval_sha256": fingerprint(self.eval),
+            "train_rows": self.rows["train"],
+            "eval_rows": self.rows["eval"],
+            "left_out": self.rows["left_out"],
+            "train_sha256": self._digests["train"].hexdigest(),
+            "eval_sha256": self._digests["eval"].hexdigest(),
         }
 
 
@@ -62,45 +77,62 @@ def fingerprint(examples: Iterable[Example]) -> str:
     """SHA-256 over messages and answers, in order."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(json.dumps([example.messages, example.completion], ensure_ascii=False).encode("utf-8"))
+        digest.update(_fingerprint_text(example))
     return digest.hexdigest()
 
 
-def render(records: Sequence[Record], writer: PromptWriter) -> list[Example]:
-    """Render and validate every row; raises UserError for the first that is unusable."""
-    return [Example(record, tuple(writer.messages(record)), writer.completion(record)) for record in records]
+def _fingerprint_text(example: Example) -> bytes:
+    return json.dumps([example.messages, example.completion], ensure_ascii=False).encode("utf-8")
 
 
-def split_examples(train: Sequence[Example], held_out: Sequence[Example] | None, recipe: Recipe) -> Split:
-    """Hold out examples by a hash of the question, or use the given ones.
+def render(records: Iterable[Record], writer: PromptWriter) -> Iterator[Example]:
+    """Render and validate row after row; raises UserError for the first that is unusable."""
+    return (Example(record, tuple(writer.messages(record)), writer.completion(record)) for record in records)
+
+
+def assign_sides(
+    train: Iterable[Example], held_out: Iterable[Example] | None, recipe: Recipe
+) -> Iterator[tuple[Side, Example]]:
+    """Hold out examples by a hash of the question, or use the given ones; a stream of (side, example).
 
     A question's side depends on nothing but the question and eval_fraction: duplicates stay together
-    and rows that are added later move no other row. Raises UserError if nothing is left to train on.
+    and rows that are added later move no other row. Rows come in their order, given held-out ones first;
+    of the rows themselves only data.max_samples are held in memory. Raises UserError at the end if nothing
+    is left to train on.
     """
-    hashes = [question_hash(example.question) for example in train]
-    if held_out is None:
-        threshold = recipe.data.eval_fraction
-        is_eval = [int(digest[:16], 16) / 2**64 < threshold for digest in hashes]
-        evaluation = [example for example, out in zip(train, is_eval, strict=True) if out]
-    else:
-        known = {question_hash(example.question) for example in held_out}
-        is_eval = [digest in known for digest in hashes]
-        evaluation = list(held_out)
-    kept = [(digest, example) for digest, example, out in zip(hashes, train, is_eval, strict=True) if not out]
-    if not kept:
+    known: set[str] | None = None
+    if held_out is not None:
+        known = set()
+        for example in held_out:
+            known.add(question_hash(example.question))
+            yield "eval", example
+    limit, kept = recipe.data.max_samples, 0
+    chosen: list[tuple[int, int, Example]] = []  # a heap whose top is the next to go
+    for number, example in enumerate(train):
+        digest = question_hash(example.question)
+        if known is not None and digest in known:
+            yield "left_out", example
+        elif known is None and int(digest[:16], 16) / 2**64 < recipe.data.eval_fraction:
+            yield "eval", example
+        elif limit is None:
+            kept += 1
+            yield "train", example
+        else:
+            # Other digits than those that decide the side, so that the choice is independent of it.
+            entry = (-int(digest[16:], 16), -number, example)
+            if len(chosen) < limit:
+                heapq.heappush(chosen, entry)
+            else:
+                heapq.heappushpop(chosen, entry)
+    yield from (("train", example) for _, _, example in sorted(chosen, key=lambda entry: -entry[1]))
+    if not kept and not chosen:
         raise UserError(
             f"{recipe.where('data.train')}: no training rows are left after the split; "
             "add rows, lower data.eval_fraction, or correct data.eval"
         )
-    if recipe.data.max_samples is not None and len(kept) > recipe.data.max_samples:
-        # Other digits than those that decide the side, so that the choice is independent of it.
-        chosen = sorted(range(len(kept)), key=lambda i: (kept[i][0][16:], i))[: recipe.data.max_samples]
-        kept = [kept[i] for i in sorted(chosen)]
-    left_out = sum(is_eval) if held_out is not None else 0
-    return Split(tuple(example for _, example in kept), tuple(evaluation), left_out)
 
 
-def read_file_records(recipe: Recipe, key: str) -> list[Record]:
+def file_records(recipe: Recipe, key: str) -> Iterator[Record]:
     """Rows of the file in data.`key`; raises UserError naming the recipe's line if it is not there."""
     name: str = getattr(recipe.data, key)
     if not os.path.exists(name):
@@ -108,23 +140,21 @@ def read_file_records(recipe: Recipe, key: str) -> list[Record]:
             f"{recipe.where(f'data.{key}')}: data.{key}: there is no file {name} (looked at {Path(name).absolute()}); "
             "correct the path, or give a Hub dataset as user/name"
         )
-    return read_records(Path(name))
+    yield from stream_records(Path(name))
 
 
-def check_examples(recipe: Recipe) -> Split | None:
-    """Everything that can be said of the data offline; None if it lies on the Hub."""
-    if any(is_hub_id(name) for name in (recipe.data.train, recipe.data.eval) if name):
-        make_writer(recipe)
-        return None
-    return make_split(recipe, read_file_records)
+def is_on_hub(recipe: Recipe) -> bool:
+    """Whether any of the recipe's data must be downloaded."""
+    return any(is_hub_id(name) for name in (recipe.data.train, recipe.data.eval) if name)
 
 
-def make_split(recipe: Recipe, read: Callable[[Recipe, str], list[Record]]) -> Split:
+def stream_split(
+    recipe: Recipe, read: Callable[[Recipe, str], Iterable[Record]] = file_records
+) -> Iterator[tuple[Side, Example]]:
     """Render, validate and split the rows that `read(recipe, "train")` and `read(recipe, "eval")` give."""
     writer = make_writer(recipe)
-    train = render(read(recipe, "train"), writer)
     held_out = render(read(recipe, "eval"), writer) if recipe.data.eval else None
-    return split_examples(train, held_out, recipe)
+    return assign_sides(render(read(recipe, "train"), writer), held_out, recipe)
 
 
 def make_writer(recipe: Recipe) -> PromptWriter:

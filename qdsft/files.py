@@ -14,15 +14,12 @@ from qdsft.errors import UserError
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path, remedy: str = "choose another folder with training.output_dir") -> Iterator[None]:
     """Turn an OSError (read-only, full, not a folder) into a UserError that names `path`."""
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written: {error.strerror or error}; free some space or choose another folder "
-            "with training.output_dir"
-        ) from error
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}; free some space or {remedy}") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -32,6 +29,17 @@ def write_text(path: Path, text: str) -> None:
         try:
             temporary.write_text(text, encoding="utf-8", newline="\n")
             os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a whole file, or nothing."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    with disk_errors(target):
+        try:
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
 

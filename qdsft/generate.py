@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from qdsft.tokens import Row
+from qdsft.encoder import Row
 
 
 @dataclass(frozen=True)

@@ -103,13 +103,7 @@ def read_finished(run_dir: Path) -> Manifest:
 
 def write_eval_rows(run_dir: Path, examples: Sequence[Example]) -> None:
     """Keep the held-out examples with the run, so that evaluation needs no other file."""
-    lines = [
-        json.dumps(
-            {"row": e.record.row, "messages": e.messages, "completion": e.completion}, ensure_ascii=False, default=str
-        )
-        for e in examples
-    ]
-    write_text(run_dir / EVAL_ROWS, "".join(f"{line}\n" for line in lines))
+    write_text(run_dir / EVAL_ROWS, "".join(example.to_json() + "\n" for example in examples))
 
 
 def read_eval_rows(run_dir: Path) -> list[Example]:

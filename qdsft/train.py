@@ -12,12 +12,12 @@ import torch
 from accelerate import PartialState
 from safetensors import SafetensorError
 
-from qdsft import contracts, run, tokens
+from qdsft import contracts, run
 from qdsft.card import write_card
 from qdsft.console import say
-from qdsft.corpus import load_examples
+from qdsft.dataset import Prepared, prepare
 from qdsft.errors import UserError
-from qdsft.files import new_directory
+from qdsft.files import copy_file, new_directory
 from qdsft.model import (
     Machine,
     base_model_facts,
@@ -29,7 +29,7 @@ from qdsft.model import (
 )
 from qdsft.plot import plot_loss
 from qdsft.recipe import Recipe, world_size
-from qdsft.trainer import RecipeTrainer, build_config, build_trainer, packing_summary
+from qdsft.trainer import RecipeTrainer, build_config, build_trainer
 
 FREE_BYTES_WHEN_FULL = 2**20
 
@@ -45,25 +45,21 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
     # Kept from here on: it is what tells transformers to shard the weights while it loads them (ZeRO-3).
     arguments = build_config(recipe, machine, recipe.run_dir)
     _announce(recipe, machine)
-    split = load_examples(recipe)
     config, tokenizer = load_config(recipe), load_tokenizer(recipe)
     stop_ids = stop_token_ids(recipe, tokenizer, config)
-    limits: dict[str, Any] = {"max_length": recipe.max_length, "overlength": recipe.data.overlength}
-    train_rows = tokens.encode_examples(tokenizer, split.train, stop_ids, **limits)
-    eval_rows = tokens.encode_examples(tokenizer, split.eval, stop_ids, **limits)
-    tokens.report("training", train_rows, recipe.max_length)
-    if not train_rows.rows:
-        raise UserError(f"{recipe.where('data.overlength')}: every training row was dropped; raise training.max_length")
+    with state.local_main_process_first():  # the others find it in the cache
+        prepared = prepare(recipe, tokenizer, stop_ids)
+    _report(prepared, recipe)
     manifest = run.Manifest(
         state="running",
         recipe_path=str(recipe.path),
         recipe=recipe.resolved(),
         origins=recipe.origins,
-        fingerprint=run.fingerprint(recipe, split.summary(), run.text_sha256(tokenizer.chat_template), world_size()),
-        data=split.summary(),
-        tokens=train_rows.summary(),
+        fingerprint=run.fingerprint(recipe, prepared.data, run.text_sha256(tokenizer.chat_template), world_size()),
+        data=prepared.data,
+        tokens=prepared.tokens,
         template_sha256=run.text_sha256(tokenizer.chat_template),
-        golden_prompts=_golden_prompts(train_rows),
+        golden_prompts=[run.GoldenPrompt.model_validate(prompt) for prompt in prepared.golden_prompts],
         stop_token_ids=stop_ids,
         base_model=base_model_facts(recipe, config),
         artifact="model" if recipe.lora is None else "adapter",
@@ -75,17 +71,16 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
     if checkpoint == recipe.run_dir:
         return recipe.run_dir
     model = load_model(recipe, machine, trainable=True)
-    trainer = build_trainer(recipe, arguments, model, tokenizer, train_rows.rows, eval_rows.rows)
-    manifest.tokens["packing"] = packing_summary(trainer, recipe)
-    manifest.results["isolation"] = _preflight(recipe, trainer, train_rows)
+    trainer = build_trainer(recipe, arguments, model, tokenizer, prepared.train, prepared.eval)
+    manifest.results["isolation"] = _preflight(recipe, trainer, [prompt.ids for prompt in manifest.golden_prompts])
     if state.is_main_process:
-        run.write_eval_rows(recipe.run_dir, eval_rows.examples)
+        copy_file(prepared.eval_rows, recipe.run_dir / run.EVAL_ROWS)
         run.write_manifest(recipe.run_dir, manifest)
     ready = time.monotonic()
     _run_trainer(trainer, recipe, checkpoint)
     _save(trainer, recipe.run_dir / manifest.artifact, trained=True)
     if state.is_main_process:
-        manifest.results |= _results(trainer, train_rows, ready - started, time.monotonic() - ready)
+        manifest.results |= _results(trainer, prepared, ready - started, time.monotonic() - ready)
         manifest.state = "finished"
         plot_loss(trainer.state.log_history, recipe.run_dir / "loss.png")
         run.write_manifest(recipe.run_dir, manifest)
@@ -112,11 +107,23 @@ def _device(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _golden_prompts(rows: tokens.TokenizedRows) -> list[run.GoldenPrompt]:
-    return [
-        run.GoldenPrompt(messages=list(example.messages), ids=row.input_ids[: row.prompt_length])
-        for row, example in list(zip(rows.rows, rows.examples, strict=True))[:3]
-    ]
+def _report(prepared: Prepared, recipe: Recipe) -> None:
+    """Say what there is to train on, and what overlength and packing did."""
+    data, facts = prepared.data, prepared.tokens
+    note = f", {data['left_out']} left out because they stand in data.eval" if data["left_out"] else ""
+    say(f"data: {data['train_rows']} rows to train on, {data['eval_rows']} held out{note}")
+    say(
+        f"training: {facts['rows']} rows, {facts['tokens']} tokens ({facts['shortest']} to {facts['longest']} a row), "
+        f"{facts['supervised_share']:.0%} supervised"
+    )
+    if packing := facts["packing"]:
+        say(f"packing: {packing['rows']} rows of {recipe.max_length} tokens, {packing['efficiency']:.1%} full")
+    for name, side in (("training", facts), ("held out", prepared.eval_tokens)):
+        if side["dropped"] or side["truncated"]:
+            say(
+                f"{name}: over {recipe.max_length} tokens: {side['dropped']} rows dropped, {side['truncated']} rows "
+                "shortened (data.overlength)"
+            )
 
 
 def _open(recipe: Recipe, manifest: run.Manifest, state: PartialState, *, resume: bool, overwrite: bool) -> Path | None:
@@ -140,12 +147,12 @@ def _open(recipe: Recipe, manifest: run.Manifest, state: PartialState, *, resume
     return complete[-1] if complete else None
 
 
-def _preflight(recipe: Recipe, trainer: RecipeTrainer, rows: tokens.TokenizedRows) -> float | None:
+def _preflight(recipe: Recipe, trainer: RecipeTrainer, samples: list[list[int]]) -> float | None:
     """What must hold before the first step: disk, isolation of packed samples, a save that can be read back."""
     contracts.check_disk(recipe.run_dir, trainer, recipe)
     isolation = None
     if recipe.packing and not trainer.is_deepspeed_enabled and not trainer.is_fsdp_enabled:
-        isolation = contracts.check_isolation(trainer, rows.rows, recipe)
+        isolation = contracts.check_isolation(trainer, samples, recipe)
     if not trainer.is_deepspeed_enabled and not trainer.is_fsdp_enabled:
         trial = recipe.run_dir / "trial-save"
         _save(trainer, trial, trained=False)
@@ -184,16 +191,16 @@ def _save(trainer: RecipeTrainer, folder: Path, *, trained: bool) -> None:
         contracts.check_saved(temporary, contracts.expected_tensors(trainer), trained=trained)
 
 
-def _results(trainer: RecipeTrainer, rows: tokens.TokenizedRows, prepared: float, trained: float) -> dict[str, Any]:
+def _results(trainer: RecipeTrainer, prepared: Prepared, until_ready: float, trained: float) -> dict[str, Any]:
     history = trainer.state.log_history
     losses = [entry["loss"] for entry in history if "loss" in entry]
-    seen = rows.summary()["tokens"] * (trainer.state.epoch or 0)
+    seen = prepared.tokens["tokens"] * (trainer.state.epoch or 0)
     return {
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "first_loss": losses[0] if losses else None,
         "last_loss": losses[-1] if losses else None,
-        "seconds_to_first_step": round(prepared, 2),
+        "seconds_to_first_step": round(until_ready, 2),
         "seconds_training": round(trained, 2),
         "tokens_per_second": round(seen / trained, 1) if trained else None,
         "peak_memory_gib": _peak_memory(),

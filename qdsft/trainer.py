@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from qdsft.errors import UserError
 from qdsft.model import Machine, lora_config
 from qdsft.recipe import Recipe, world_size
 from qdsft.run import LOG
-from qdsft.tokens import Row
 
 # Off Triton devices TRL projects every position onto the vocabulary, to keep shapes fixed for compilers that
 # need it. On a CPU that is most of the work with a large vocabulary, and only supervised positions count.
@@ -86,6 +84,7 @@ def build_config(recipe: Recipe, machine: Machine, run_dir: Path, processes: int
             use_cpu=machine.device == "cpu",
             seed=recipe.seed,
             **({"dataloader_pin_memory": False} if machine.device == "cpu" else {}),
+            dataset_kwargs={"skip_prepare_dataset": True},
             **{"completion_only_loss": True, **values},
         )
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
@@ -98,14 +97,14 @@ def build_trainer(
     config: SFTConfig,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    train_rows: Sequence[Row],
-    eval_rows: Sequence[Row],
+    train_data: Dataset,
+    eval_data: Dataset | None,
 ) -> RecipeTrainer:
-    """An SFTTrainer over rows that are already tokenized and masked.
+    """An SFTTrainer over data that are tokenized, masked and packed already (`dataset.Prepared`).
 
     Raises UserError for what only the model can tell, such as target_modules that it does not have.
     """
-    if str(config.eval_strategy.value) != "no" and not eval_rows:
+    if str(config.eval_strategy.value) != "no" and eval_data is None:
         raise UserError(
             f"{recipe.where('training.eval_strategy')}: training.eval_strategy needs held-out rows and "
             "there are none; raise data.eval_fraction, give data.eval, or remove eval_strategy"
@@ -114,8 +113,8 @@ def build_trainer(
         trainer = RecipeTrainer(
             model=model,
             args=config,
-            train_dataset=_dataset(train_rows),
-            eval_dataset=_dataset(eval_rows) if eval_rows else None,
+            train_dataset=train_data,
+            eval_dataset=eval_data,
             processing_class=tokenizer,
             peft_config=lora_config(recipe),
             callbacks=[JsonLog(Path(config.output_dir) / LOG)],
@@ -129,20 +128,6 @@ def build_trainer(
             if weight.requires_grad:
                 weight.data = weight.data.float()
     return trainer
-
-
-def packing_summary(trainer: RecipeTrainer, recipe: Recipe) -> dict[str, Any] | None:
-    """Rows after packing and the share of max_length x rows that holds tokens; None without packing."""
-    if not recipe.packing or recipe.max_length is None:
-        return None
-    lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
-    return {"rows": len(lengths), "efficiency": round(sum(lengths) / (len(lengths) * recipe.max_length), 4)}
-
-
-def _dataset(rows: Sequence[Row]) -> Dataset:
-    return Dataset.from_dict(
-        {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]},
-    )
 
 
 def _check_trackers(recipe: Recipe, report_to: Any) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +15,10 @@ import pytest
 
 # Read by huggingface_hub and tokenizers when they are imported, which is after this.
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
+
+# Prepared data of the tests are theirs alone.
+os.environ["QDSFT_CACHE"] = tempfile.mkdtemp(prefix="qdsft-tests-")
+atexit.register(shutil.rmtree, os.environ["QDSFT_CACHE"], ignore_errors=True)
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 

@@ -12,20 +12,21 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qdsft import contracts
+from qdsft.dataset import of_rows
+from qdsft.encoder import Row
 from qdsft.errors import UserError
 from qdsft.model import find_machine, load_model, load_tokenizer
 from qdsft.recipe import Recipe, load_recipe
-from qdsft.tokens import Row
 from qdsft.trainer import RecipeTrainer, build_config, build_trainer
 
 ROOT = Path(__file__).parent.parent
 
 
 def make_trainer(recipe: Recipe) -> RecipeTrainer:
-    rows = [Row([1, *range(start, start + 30)], [1, *range(start, start + 30)], 0) for start in (100, 200, 300)]
+    rows = of_rows([Row([1, *range(start, start + 30)], 0) for start in (100, 200, 300)])
     model, tokenizer = load_model(recipe, find_machine(), trainable=True), load_tokenizer(recipe)
     config = build_config(recipe, find_machine(), recipe.run_dir)
-    return build_trainer(recipe, config, model, tokenizer, rows, [])
+    return build_trainer(recipe, config, model, tokenizer, rows, None)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def saved(trainer: RecipeTrainer, tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "adapter"
 
 
-ROWS = [Row(list(range(100, 130)), [], 0), Row(list(range(200, 240)), [], 0)]
+SAMPLES = [list(range(100, 130)), list(range(200, 240))]
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -61,7 +62,7 @@ def test_packed_samples_do_not_see_each_other(
     overrides = [f"model.name_or_path={tiny_model(architecture)}", f"training.output_dir={tmp_path}"]
     overrides += [f"model.attn_implementation={attention}", "training.report_to=none"]
     recipe = load_recipe(ROOT / f"recipes/{family}/lora.yaml", overrides)
-    assert contracts.check_isolation(make_trainer(recipe), ROWS, recipe) < 1e-4
+    assert contracts.check_isolation(make_trainer(recipe), SAMPLES, recipe) < 1e-4
 
 
 @pytest.mark.parametrize("fault", ["mask of ones", "no position ids"])
@@ -76,7 +77,7 @@ def test_packing_that_leaks_is_refused(trainer: RecipeTrainer, recipe: Recipe, f
 
     trainer.data_collator = leaking
     with pytest.raises(UserError, match="packed samples see each other"):
-        contracts.check_isolation(trainer, ROWS, recipe)
+        contracts.check_isolation(trainer, SAMPLES, recipe)
 
 
 def test_a_good_save_is_accepted(trainer: RecipeTrainer, saved: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ import pytest
 from qdsft.errors import UserError
 from qdsft.examples import (
     Example,
-    Split,
-    check_examples,
+    Side,
+    Tally,
+    assign_sides,
+    file_records,
     fingerprint,
+    is_on_hub,
     make_writer,
     question_hash,
-    read_file_records,
     render,
-    split_examples,
+    stream_split,
 )
 from qdsft.prompt import PromptWriter
 from qdsft.recipe import Recipe, load_recipe
@@ -46,7 +49,7 @@ def row_of(question: str, step: str = "a") -> dict[str, Any]:
 
 
 def examples_of(questions: Sequence[str]) -> list[Example]:
-    return render([Record(row_of(question), f"t:{n}") for n, question in enumerate(questions, start=1)], WRITER)
+    return list(render([Record(row_of(question), f"t:{n}") for n, question in enumerate(questions, start=1)], WRITER))
 
 
 def written(name: str, questions: Sequence[str]) -> None:
@@ -54,9 +57,28 @@ def written(name: str, questions: Sequence[str]) -> None:
     Path(name).write_text("\n".join(lines), encoding="utf-8")
 
 
+@dataclass
+class Split:
+    train: list[Example]
+    eval: list[Example]
+    left_out: int
+    tally: Tally
+
+
+def collected(stream: Iterable[tuple[Side, Example]]) -> Split:
+    split = Split([], [], 0, Tally())
+    for side, example in stream:
+        split.tally.add(side, example)
+        if side == "left_out":
+            split.left_out += 1
+        else:
+            (split.train if side == "train" else split.eval).append(example)
+    return split
+
+
 def split_of(questions: Sequence[str], *overrides: str, held_out: Sequence[str] | None = None) -> Split:
     evaluation = None if held_out is None else examples_of(held_out)
-    return split_examples(examples_of(questions), evaluation, recipe_of(*overrides))
+    return collected(assign_sides(examples_of(questions), evaluation, recipe_of(*overrides)))
 
 
 def questions_of(examples: Sequence[Example]) -> list[str]:
@@ -82,18 +104,19 @@ QUESTIONS = [f"Question number {n}?" for n in range(400)]
 
 def test_a_row_becomes_messages_and_an_answer() -> None:
     record = Record({"question": "q?", "sub_questions": ["a", "#1?"]}, "t:1")
-    assert render([record], WRITER) == [Example(record, tuple(WRITER.messages(record)), "1. a\n2. #1?")]
-    assert render([record], WRITER)[0].question == "q?"
+    assert list(render([record], WRITER)) == [Example(record, tuple(WRITER.messages(record)), "1. a\n2. #1?")]
+    assert next(render([record], WRITER)).question == "q?"
 
 
 def test_rendering_names_the_first_row_that_is_unusable() -> None:
     records = [Record(row_of("q"), "t:1"), Record({"question": "q"}, "t:2"), Record({}, "t:3")]
-    assert refusal(lambda: render(records, WRITER)).startswith("t:2: the field 'sub_questions' is missing")
+    assert refusal(lambda: list(render(records, WRITER))).startswith("t:2: the field 'sub_questions' is missing")
 
 
 def test_the_split_is_deterministic_and_about_as_large_as_asked() -> None:
     split = split_of(QUESTIONS, "data.eval_fraction=0.25")
-    assert split == split_of(QUESTIONS, "data.eval_fraction=0.25")
+    again = split_of(QUESTIONS, "data.eval_fraction=0.25")
+    assert (split.train, split.eval) == (again.train, again.eval)
     assert len(split.train) + len(split.eval) == 400
     assert 70 <= len(split.eval) <= 130
     assert split.left_out == 0
@@ -163,7 +186,7 @@ def test_duplicates_stay_on_one_side() -> None:
 
 def test_a_leak_that_is_planted_is_seen() -> None:
     split = split_of(QUESTIONS)
-    planted = Split((*split.train, examples_of([split.eval[0].question.upper()])[0]), split.eval)
+    planted = replace(split, train=[*split.train, *examples_of([split.eval[0].question.upper()])])
     assert not leaks(split)
     assert leaks(planted) == {question_hash(split.eval[0].question)}
 
@@ -175,7 +198,7 @@ def test_questions_of_the_eval_file_are_left_out_and_counted() -> None:
     assert questions_of(split.train) == [QUESTIONS[n] for n in range(20) if n not in {3, 7}]
     assert split.left_out == 3
     assert not leaks(split)
-    assert split.summary()["left_out"] == 3
+    assert split.tally.summary()["left_out"] == 3
 
 
 def test_with_an_eval_file_the_share_means_nothing() -> None:
@@ -185,7 +208,7 @@ def test_with_an_eval_file_the_share_means_nothing() -> None:
 
 def test_at_most_max_samples_rows_chosen_apart_from_the_split() -> None:
     whole, capped = split_of(QUESTIONS), split_of(QUESTIONS, "data.max_samples=50")
-    assert capped == split_of(QUESTIONS, "data.max_samples=50")
+    assert capped.train == split_of(QUESTIONS, "data.max_samples=50").train
     assert capped.eval == whole.eval
     chosen = questions_of(capped.train)
     assert len(chosen) == 50
@@ -220,8 +243,8 @@ def test_fingerprints_see_every_change() -> None:
         examples_of(["a?"]),
         examples_of(["a?", "b? "]),
         examples_of(["a?", "b?", "b?"]),
-        render([Record(row_of("a?"), "t:1"), Record(row_of("b?", "other"), "t:2")], WRITER),
-        render([Record(row_of("a?"), "t:1"), Record(row_of("b?"), "t:2")], PromptWriter(Prompt(system="x"))),
+        list(render([Record(row_of("a?"), "t:1"), Record(row_of("b?", "other"), "t:2")], WRITER)),
+        list(render([Record(row_of("a?"), "t:1"), Record(row_of("b?"), "t:2")], PromptWriter(Prompt(system="x")))),
         [],
     ]
     prints = [fingerprint(base), *map(fingerprint, variants)]
@@ -233,7 +256,7 @@ def test_fingerprints_see_every_change() -> None:
 
 def test_the_summary_counts_and_names_what_was_split() -> None:
     split = split_of(QUESTIONS)
-    assert split.summary() == {
+    assert split.tally.summary() == {
         "train_rows": len(split.train),
         "eval_rows": len(split.eval),
         "left_out": 0,
@@ -248,28 +271,48 @@ def test_the_summary_counts_and_names_what_was_split() -> None:
 def test_the_data_of_a_recipe_is_checked_offline() -> None:
     written("t.jsonl", QUESTIONS[:20])
     written("e.jsonl", ["question number 4?", "new?"])
-    split = check_examples(recipe_of("data.eval=e.jsonl"))
-    assert split is not None
+    split = collected(stream_split(recipe_of("data.eval=e.jsonl")))
     assert (len(split.train), len(split.eval), split.left_out) == (19, 2, 1)
     assert split.train[0].record.source == "t.jsonl:1"
 
 
-def test_data_on_the_hub_is_not_checked() -> None:
-    assert check_examples(recipe_of("data.train=user/name")) is None
+def test_data_on_the_hub_are_known_as_such() -> None:
+    assert is_on_hub(recipe_of("data.train=user/name"))
     written("t.jsonl", QUESTIONS)
-    assert check_examples(recipe_of("data.eval=user/name")) is None
+    assert is_on_hub(recipe_of("data.eval=user/name"))
+    assert not is_on_hub(recipe_of())
+
+
+def test_only_the_chosen_rows_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = 0
+    most = 0
+
+    class Counted(Example):
+        def __init__(self, example: Example) -> None:
+            nonlocal live, most
+            super().__init__(example.record, example.messages, example.completion)
+            live += 1
+            most = max(most, live)
+
+        def __del__(self) -> None:
+            nonlocal live
+            live -= 1
+
+    stream = (Counted(examples_of([question])[0]) for question in QUESTIONS)
+    count = sum(1 for _ in assign_sides(stream, None, recipe_of("data.max_samples=20", "data.eval_fraction=0")))
+    assert count == 20 and most <= 23
 
 
 def test_a_data_file_that_is_missing_names_the_line_of_the_recipe(tmp_path: Path) -> None:
     remedy = "correct the path, or give a Hub dataset as user/name"
-    assert refusal(lambda: check_examples(recipe_of())) == (
+    assert refusal(lambda: collected(stream_split(recipe_of()))) == (
         f"r.yaml:3: data.train: there is no file t.jsonl (looked at {tmp_path}/t.jsonl); {remedy}"
     )
     written("t.jsonl", QUESTIONS)
-    assert refusal(lambda: check_examples(recipe_of("data.eval=./e"))) == (
+    assert refusal(lambda: collected(stream_split(recipe_of("data.eval=./e")))) == (
         f"command line: data.eval: there is no file ./e (looked at {tmp_path}/e); {remedy}"
     )
-    assert "there is no file" in refusal(lambda: read_file_records(recipe_of(f"data.train={'x' * 300}"), "train"))
+    assert "there is no file" in refusal(lambda: list(file_records(recipe_of(f"data.train={'x' * 300}"), "train")))
 
 
 def test_a_prompt_that_is_broken_names_the_recipe() -> None:

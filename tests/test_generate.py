@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from qdsft.encoder import Row
 from qdsft.generate import generate, mean_loss
-from qdsft.tokens import IGNORED, Row
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt_neox", "qwen3", "gemma3_text"])
@@ -46,7 +46,7 @@ def test_stops_at_a_stop_token_and_says_so(loaded: tuple[Any, Any]) -> None:
 
 def test_loss_is_weighed_by_token(loaded: tuple[Any, Any]) -> None:
     model, _ = loaded
-    rows = [Row([*PROMPTS[1], 7, 8, 9], [IGNORED] * 17 + [7, 8, 9], 17), Row([5, 6, 7], [IGNORED] * 2 + [7], 2)]
+    rows = [Row([*PROMPTS[1], 7, 8, 9], 17), Row([5, 6, 7], 2)]
     total = 0.0
     for row in rows:
         logits = model(torch.tensor([row.input_ids])).logits[0].log_softmax(-1)

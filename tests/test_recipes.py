@@ -17,7 +17,7 @@ import transformers
 from accelerate.commands.config.config_args import load_config_from_file
 
 from qdsft.errors import UserError
-from qdsft.examples import check_examples
+from qdsft.examples import stream_split
 from qdsft.inference import load_run
 from qdsft.model import Machine, load_tokenizer, lora_config, quantization_config
 from qdsft.recipe import Recipe, load_recipe
@@ -189,13 +189,12 @@ def test_the_readme_names_every_recipe_and_shows_the_template_as_it_renders(fold
     # Where the model brings its own template, the tiny model has it as well.
     recipe = on_tiny_model(paths[0], tiny_model)
     tokenizer = load_tokenizer(recipe)
-    split = check_examples(recipe)
-    assert split is not None
+    examples = [example for _, example in stream_split(recipe)]
     shown = [
         tokenizer.apply_chat_template(
             [*example.messages, {"role": "assistant", "content": example.completion}], tokenize=False
         )
-        for example in (*split.train, *split.eval)
+        for example in examples
     ]
     assert any(f"```text\n{row.rstrip()}\n```" in text for row in shown)
 
@@ -220,9 +219,7 @@ def test_it_trains_and_answers_on_a_tiny_model(path: str, tiny_model: TinyModel,
     run_dir = train(on_tiny_model(path, tiny_model, *overrides))
     trained = time.monotonic()
     run = load_run(run_dir)
-    split = check_examples(run.recipe)
-    assert split is not None
-    answer = run.answer([split.eval[0].messages])[0]
+    answer = run.answer([next(example for _, example in stream_split(run.recipe)).messages])[0]
     print(f"{path}: trained in {trained - started:.1f} s, answered in {time.monotonic() - trained:.1f} s")
     assert 1 <= answer.tokens <= 8
     assert run.manifest.state == "finished"

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from qdsft.encoder import IGNORED, encode_examples
 from qdsft.errors import UserError
 from qdsft.examples import Example
 from qdsft.record import Record
-from qdsft.tokens import IGNORED, check_bos, encode_examples, encode_prompts
+from qdsft.tokens import check_bos, encode_prompts
 
 ROOT = Path(__file__).parent.parent
 TEMPLATES = {
@@ -122,7 +123,7 @@ def test_overlength_error_names_the_longest_row_and_counts(llama: Any) -> None:
 
 def test_overlength_drop_counts(llama: Any) -> None:
     encoded = encode(llama, example("Who?", "1. a"), example("long " * 300), max_length=100, overlength="drop")
-    assert (len(encoded.rows), encoded.dropped, encoded.truncated) == (1, 1, 0)
+    assert (len(encoded.rows), encoded.counts.dropped, encoded.counts.truncated) == (1, 1, 0)
     assert encoded.examples[0].question == "Who?"
 
 
@@ -130,7 +131,7 @@ def test_overlength_truncate_keeps_the_answer_and_the_stop_token(llama: Any) -> 
     whole = example("question " * 3000)
     encoded = encode(llama, whole, max_length=120, overlength="truncate")
     row = encoded.rows[0]
-    assert encoded.truncated == 1
+    assert encoded.counts.truncated == 1
     assert len(row.input_ids) <= 120
     assert row.input_ids[-1] == llama.eos_token_id == row.labels[-1]
     answer = llama.decode(row.input_ids[row.prompt_length :], skip_special_tokens=True).strip()
@@ -148,8 +149,8 @@ def test_summary_counts_supervised_tokens(llama: Any) -> None:
     encoded = encode(llama, example())
     row = encoded.rows[0]
     share = (len(row.input_ids) - row.prompt_length) / len(row.input_ids)
-    assert encoded.summary()["supervised_share"] == pytest.approx(share, abs=1e-4)
-    assert encoded.summary()["tokens"] == len(row.input_ids)
+    assert encoded.counts.summary()["supervised_share"] == pytest.approx(share, abs=1e-4)
+    assert encoded.counts.summary()["tokens"] == len(row.input_ids)
 
 
 def test_a_template_error_is_one_line(llama: Any) -> None:

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 from qdsft.cli import main
-from qdsft.corpus import load_examples
 from qdsft.decompose import Decomposer
 from qdsft.errors import UserError
 from qdsft.evaluate import evaluate
+from qdsft.examples import stream_split
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.run import check_resume, read_manifest, write_eval_rows, write_manifest
 from qdsft.train import train
@@ -73,7 +73,7 @@ def test_a_model_learns_its_rows_stops_by_itself_and_answers_through_every_door(
         assert decompose(str(row["question"])).steps == tuple(row["sub_questions"])
 
     manifest = read_manifest(run_dir)  # score the rows it was trained on: that they are known is the point here
-    write_eval_rows(run_dir, load_examples(recipe).train)
+    write_eval_rows(run_dir, [example for _, example in stream_split(recipe)])
     manifest.data["eval_rows"] = len(ROWS)
     write_manifest(run_dir, manifest)
     results = evaluate(run_dir, baseline=True)

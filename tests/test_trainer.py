@@ -10,10 +10,11 @@ import torch
 import trl.trainer.utils as trl_utils
 from transformers import AutoModelForCausalLM
 
+from qdsft.dataset import of_rows
+from qdsft.encoder import IGNORED, Row
 from qdsft.errors import UserError
 from qdsft.model import Machine, find_machine, load_model, load_tokenizer
 from qdsft.recipe import Recipe, load_recipe
-from qdsft.tokens import IGNORED, Row
 from qdsft.trainer import RecipeTrainer, build_config, build_trainer
 
 ROOT = Path(__file__).parent.parent
@@ -61,12 +62,12 @@ def trainer(tmp_path: Path, tiny_model: Callable[[str], Path]) -> RecipeTrainer:
     tokenizer = load_tokenizer(recipe)
     stop = tokenizer.eos_token_id
     rows = [
-        Row([1, 50, 51, 52, 60, 61, stop], [IGNORED] * 4 + [60, 61, stop], 4),
-        Row([1, 50, 60, stop], [IGNORED] * 2 + [60, stop], 2),
+        Row([1, 50, 51, 52, 60, 61, stop], 4),
+        Row([1, 50, 60, stop], 2),
     ]
     model = load_model(recipe, find_machine(), trainable=True)
     config = build_config(recipe, find_machine(), recipe.run_dir)
-    return build_trainer(recipe, config, model, tokenizer, rows, [])
+    return build_trainer(recipe, config, model, tokenizer, of_rows(rows), None)
 
 
 def test_padding_is_masked_by_position_and_the_stop_token_is_not(trainer: RecipeTrainer) -> None:
@@ -117,7 +118,7 @@ def test_target_modules_that_do_not_exist_are_one_line(tmp_path: Path, tiny_mode
     model, tokenizer = load_model(recipe, CPU, trainable=True), load_tokenizer(recipe)
     config = build_config(recipe, CPU, recipe.run_dir)
     with pytest.raises(UserError, match="nope_proj"):
-        build_trainer(recipe, config, model, tokenizer, [Row([1, 2], [1, 2], 0)], [])
+        build_trainer(recipe, config, model, tokenizer, of_rows([Row([1, 2], 0)]), None)
 
 
 def test_evaluation_without_held_out_rows_is_refused(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
@@ -125,4 +126,4 @@ def test_evaluation_without_held_out_rows_is_refused(tmp_path: Path, tiny_model:
     model, tokenizer = load_model(recipe, CPU, trainable=True), load_tokenizer(recipe)
     config = build_config(recipe, CPU, recipe.run_dir)
     with pytest.raises(UserError, match=r"training\.eval_strategy needs held-out rows"):
-        build_trainer(recipe, config, model, tokenizer, [Row([1, 2], [1, 2], 0)], [])
+        build_trainer(recipe, config, model, tokenizer, of_rows([Row([1, 2], 0)]), None)

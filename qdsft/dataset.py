@@ -1,0 +1,220 @@
+"""Prepared data: split, tokenized, packed, on disk as Arrow and read from there without loading it.
+
+Preparing streams: neither the rows nor their tokens are held in memory. The result is kept under a key
+of everything that shapes it, so that a second run, and every other process of this one, only reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as arrow
+from datasets import Dataset
+from huggingface_hub import constants
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+from trl import pack_dataset
+
+import qdsft
+from qdsft import corpus
+from qdsft.console import is_main_process
+from qdsft.encoder import BATCH, IGNORED, Counts, Encoder, Row
+from qdsft.errors import UserError
+from qdsft.examples import Example, Tally, stream_split
+from qdsft.files import disk_errors, write_json
+from qdsft.recipe import Recipe
+
+FACTS = "facts.json"
+EVAL_ROWS = "eval.jsonl"
+PACKED_TOGETHER = 20_000
+"""Rows among which the best fit is looked for; more would fill no better, and memory follows it."""
+GOLDEN_PROMPTS = 3
+SOURCES = ("prompt", "decomposition", "data", "examples", "tokens", "encoder", "dataset")
+"""Modules that shape a row: a change in one of them makes new data."""
+COLUMNS = arrow.schema([("input_ids", arrow.list_(arrow.int32())), ("labels", arrow.list_(arrow.int32()))])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The data of a run, memory-mapped."""
+
+    folder: Path
+    train: Dataset
+    """Columns input_ids and labels, `[row][token]`; packed also seq_lengths, the lengths of the samples in a row."""
+    eval: Dataset | None
+    data: dict[str, Any]
+    """Row counts and hashes of the split, as `examples.Tally.summary`."""
+    tokens: dict[str, Any]
+    """Counts of the training rows, as `encoder.Counts.summary`, and `packing` (None without it)."""
+    eval_tokens: dict[str, Any]
+    golden_prompts: list[dict[str, Any]]
+    """The first prompts of the training rows: `messages` and `ids`."""
+
+    @property
+    def eval_rows(self) -> Path:
+        """JSON Lines of the held-out examples, as `run.write_eval_rows` writes them."""
+        return self.folder / EVAL_ROWS
+
+
+def prepare(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> Prepared:
+    """The prepared data of a recipe: from the cache if it is there, else made and put there.
+
+    Raises UserError as `corpus.read_rows`, `examples.stream_split` and `encoder.Encoder` do, if every row
+    was dropped, and if the cache folder cannot be written.
+    """
+    folder = cache_folder() / _key(recipe, tokenizer, stop_ids)
+    if not (folder / FACTS).is_file():
+        # Others may be at it: each works in a folder of its own, and the first to be done gives it its name.
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        with disk_errors(folder, "set QDSFT_CACHE to another folder"):
+            try:
+                temporary.mkdir(parents=True)
+                _make(recipe, tokenizer, stop_ids, temporary)
+                if not folder.exists():
+                    os.replace(temporary, folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    train, held_out = (_load(folder / f"{side}.arrow") for side in ("train", "eval"))
+    assert train is not None
+    return Prepared(folder, train, held_out, **facts)
+
+
+def cache_folder() -> Path:
+    """`$QDSFT_CACHE`, else `qdsft` in the folder where the Hub's libraries keep theirs (`$HF_HOME`)."""
+    return Path(os.environ.get("QDSFT_CACHE") or Path(constants.HF_HOME) / "qdsft")
+
+
+def of_rows(rows: Sequence[Row]) -> Dataset:
+    """A few rows in memory."""
+    return Dataset(arrow.Table.from_batches([_batch(rows)], COLUMNS))
+
+
+def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
+    tally = Tally()
+    with ExitStack() as files:
+        train, held_out = (
+            _Side(Encoder(tokenizer, stop_ids, recipe.max_length, recipe.data.overlength), folder, side, files)
+            for side in ("train", "eval")
+        )
+        bar = files.enter_context(tqdm(desc="preparing", unit="row", delay=2, disable=not is_main_process()))
+        for side, example in stream_split(recipe, corpus.read_rows):
+            tally.add(side, example)
+            if side != "left_out":
+                (train if side == "train" else held_out).add(example)
+            bar.update()
+        train.finish()
+        held_out.finish()
+    if not train.encoder.counts.rows:
+        raise UserError(f"{recipe.where('data.overlength')}: every training row was dropped; raise training.max_length")
+    packing = None
+    if recipe.packing:
+        packing = _pack(train.path, recipe, train.encoder.counts)
+        if recipe.training_value("eval_packing") in {None, True} and held_out.encoder.counts.rows:
+            _pack(held_out.path, recipe, held_out.encoder.counts)
+    facts = {
+        "data": tally.summary(),
+        "tokens": {**train.encoder.counts.summary(), "packing": packing},
+        "eval_tokens": held_out.encoder.counts.summary(),
+        "golden_prompts": train.golden_prompts,
+    }
+    write_json(folder / FACTS, facts)
+
+
+class _Side:
+    """Encodes the rows of one side of the split batch after batch and writes them."""
+
+    def __init__(self, encoder: Encoder, folder: Path, side: str, files: ExitStack) -> None:
+        self.encoder = encoder
+        self.path = folder / f"{side}.arrow"
+        self.golden_prompts: list[dict[str, Any]] = []
+        self._pending: list[Example] = []
+        file = files.enter_context(self.path.open("wb"))
+        self._arrow = files.enter_context(arrow.ipc.new_stream(file, COLUMNS))
+        self._text = None
+        if side == "eval":
+            self._text = files.enter_context((folder / EVAL_ROWS).open("w", encoding="utf-8", newline="\n"))
+
+    def add(self, example: Example) -> None:
+        self._pending.append(example)
+        if len(self._pending) == BATCH:
+            self._flush()
+
+    def finish(self) -> None:
+        self._flush()
+        self.encoder.finish()
+
+    def _flush(self) -> None:
+        kept = self.encoder.encode(self._pending)
+        self._pending = []
+        if not kept:
+            return
+        self._arrow.write_batch(_batch([row for row, _ in kept]))
+        for row, example in kept[: GOLDEN_PROMPTS - len(self.golden_prompts)]:
+            prompt = {"messages": list(example.messages), "ids": row.input_ids[: row.prompt_length]}
+            self.golden_prompts.append(prompt)
+        if self._text:
+            self._text.writelines(example.to_json() + "\n" for _, example in kept)
+
+
+def _batch(rows: Sequence[Row]) -> arrow.RecordBatch:
+    lengths = np.fromiter((len(row.input_ids) for row in rows), np.int64, len(rows))
+    offsets = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    flat = np.fromiter((token for row in rows for token in row.input_ids), np.int32, int(offsets[-1]))
+    # A token is part of the prompt if it stands before its row's prompt length.
+    prompt = np.fromiter((row.prompt_length for row in rows), np.int64, len(rows))
+    position = np.arange(len(flat)) - np.repeat(offsets[:-1], lengths)
+    labels = np.where(position < np.repeat(prompt, lengths), np.int32(IGNORED), flat)
+    columns = [arrow.ListArray.from_arrays(arrow.array(offsets), arrow.array(values)) for values in (flat, labels)]
+    return arrow.RecordBatch.from_arrays(columns, schema=COLUMNS)
+
+
+def _pack(path: Path, recipe: Recipe, counts: Counts) -> dict[str, Any]:
+    """Replace a file by its packed rows; returns their number and the share of their room that holds tokens."""
+    assert recipe.max_length is not None
+    packed = path.with_suffix(".packed")
+    options = {"batch_size": PACKED_TOGETHER, "cache_file_name": str(packed), "desc": None}
+    loaded = _load(path)
+    assert loaded is not None
+    result = pack_dataset(loaded, recipe.max_length, recipe.training_value("packing_strategy"), options)
+    rows = len(result)
+    del loaded, result
+    os.replace(packed, path)
+    return {"rows": rows, "efficiency": round(counts.tokens / (rows * recipe.max_length), 4)}
+
+
+def _load(path: Path) -> Dataset | None:
+    dataset = Dataset.from_file(str(path))
+    return dataset if len(dataset) else None
+
+
+def _key(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> str:
+    """SHA-256 of everything that the prepared data depend on."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    parts = {
+        "content": [corpus.content_id(recipe, key) for key in ("train", "eval")],
+        "data": recipe.data.model_dump(exclude={"train", "eval"}),
+        "prompt": recipe.prompt.model_dump(),
+        "template": tokenizer.chat_template,
+        "tokenizer": backend.to_str() if backend else [type(tokenizer).__name__, tokenizer.get_vocab()],
+        "special": tokenizer.special_tokens_map,
+        "stop_ids": list(stop_ids),
+        "training": {
+            key: recipe.training_value(key) for key in ("max_length", "packing", "packing_strategy", "eval_packing")
+        },
+        "versions": {name: metadata.version(name) for name in ("tokenizers", "transformers", "trl", "datasets")},
+        "sources": [Path(qdsft.__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in SOURCES],
+    }
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]

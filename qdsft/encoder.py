@@ -1,0 +1,245 @@
+"""Training rows: token ids, of which only the answer's carry loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from qdsft.errors import UserError
+from qdsft.examples import Example
+from qdsft.tokens import check_bos, ids_and_lengths, refuse_special_tokens, render_texts, token_ids
+
+IGNORED = -100
+"""The label of a token that carries no loss."""
+BATCH = 1000
+"""Rows that are rendered and tokenized together."""
+RECHECKED = 100
+"""One row of so many has its prompt encoded by itself as well, as inference does it."""
+JUNCTIONS = 10_000
+"""Distinct seams between prompt and answer that are remembered as checked."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example as the model sees it."""
+
+    input_ids: list[int]
+    prompt_length: int
+    """Tokens at the beginning, which carry no loss."""
+
+    @property
+    def labels(self) -> list[int]:
+        """As input_ids where the token belongs to the completion, IGNORED elsewhere."""
+        return [IGNORED] * self.prompt_length + self.input_ids[self.prompt_length :]
+
+
+@dataclass
+class Counts:
+    """What became of the rows of one side."""
+
+    rows: int = 0
+    tokens: int = 0
+    supervised: int = 0
+    shortest: int = 0
+    longest: int = 0
+    dropped: int = 0
+    truncated: int = 0
+
+    def add(self, row: Row) -> None:
+        """Count a row that is kept."""
+        length = len(row.input_ids)
+        self.shortest = min(self.shortest, length) if self.rows else length
+        self.longest = max(self.longest, length)
+        self.rows += 1
+        self.tokens += length
+        self.supervised += length - row.prompt_length
+
+    def summary(self) -> dict[str, Any]:
+        """Counts and shares, for the console and run.json."""
+        share = round(self.supervised / max(self.tokens, 1), 4)
+        return {
+            "rows": self.rows,
+            "tokens": self.tokens,
+            "shortest": self.shortest,
+            "longest": self.longest,
+            "supervised_share": share,
+            "dropped": self.dropped,
+            "truncated": self.truncated,
+        }
+
+
+@dataclass
+class Encoder:
+    """Tokenizes examples and masks their prompts, batch after batch; every row is tokenized once.
+
+    The mask follows from where the prompt's text ends in the tokens of the whole row. That the prompt by
+    itself gives the same tokens is checked for each distinct seam between prompt and answer, and for one
+    row in RECHECKED.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    stop_ids: Sequence[int]
+    max_length: int | None
+    overlength: str
+    counts: Counts = field(default_factory=Counts)
+    _worst: tuple[int, str, int] = (0, "", 0)
+    """Tokens and source of the longest row over max_length, and the number of such rows."""
+    _junctions: set[tuple[str, str]] = field(default_factory=set)
+    _seen: int = 0
+
+    def encode(self, examples: Sequence[Example]) -> list[tuple[Row, Example]]:
+        """The rows that are kept, in order, with the example as it was used (`truncate` shortens it).
+
+        Raises UserError, naming file and line, for a row without a supervised token, a row whose answer
+        does not end in a token of `stop_ids`, and a prompt whose ids change once an answer follows it.
+        """
+        kept = []
+        for row, example in zip(self._rows(examples), examples, strict=True):
+            fitting = self._fit(row, example)
+            if fitting is not None:
+                self.counts.add(fitting[0])
+                kept.append(fitting)
+        return kept
+
+    def finish(self) -> None:
+        """To be called behind the last row: with overlength "error", raises UserError if any was too long."""
+        length, source, count = self._worst
+        if count:
+            raise UserError(
+                f"{source}: {length} tokens, more than training.max_length {self.max_length} ({count} of {self._seen} "
+                "rows are too long); raise training.max_length, or set data.overlength to drop or truncate"
+            )
+
+    def _fit(self, row: Row, example: Example) -> tuple[Row, Example] | None:
+        length = len(row.input_ids)
+        if self.max_length is None or length <= self.max_length:
+            return row, example
+        if self.overlength == "error":
+            longest, source, count = self._worst
+            if length > longest:
+                longest, source = length, example.record.source
+            self._worst = (longest, source, count + 1)
+            return None
+        if self.overlength == "drop":
+            self.counts.dropped += 1
+            return None
+        self.counts.truncated += 1
+        return self._shorten(row, example, self.max_length)
+
+    def _shorten(self, row: Row, example: Example, max_length: int) -> tuple[Row, Example]:
+        """Cut the end of the user text until the row fits; the completion stays whole."""
+        question = example.question
+        offsets = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        keep = len(offsets)
+        while len(row.input_ids) > max_length:
+            keep -= len(row.input_ids) - max_length
+            text = question[: offsets[keep - 1][1]].rstrip() if keep > 0 else ""
+            if not text:
+                raise UserError(
+                    f"{example.record.source}: the row has more than training.max_length {max_length} tokens even "
+                    "without its user text; raise training.max_length or remove the row"
+                )
+            example = replace(example, messages=(*example.messages[:-1], {"role": "user", "content": text}))
+            row = self._rows([example])[0]
+        return row, example
+
+    def _rows(self, examples: Sequence[Example]) -> list[Row]:
+        if not examples:
+            return []
+        tokenizer = self.tokenizer
+        answered = [[*e.messages, {"role": "assistant", "content": e.completion}] for e in examples]
+        refuse_special_tokens(tokenizer, answered, [example.record.source for example in examples])
+        texts = render_texts(tokenizer, answered, add_generation_prompt=False)
+        prompts = render_texts(tokenizer, [example.messages for example in examples], add_generation_prompt=True)
+        for example, text, prompt in zip(examples, texts, prompts, strict=True):
+            if not text.startswith(prompt):
+                raise _changed_prompt(example)
+        all_ids, lengths = ids_and_lengths(tokenizer, texts, [len(prompt) for prompt in prompts])
+        self._recheck(examples, texts, prompts, all_ids, lengths)
+        stops = frozenset(self.stop_ids)
+        rows = []
+        for example, text, ids, length in zip(examples, texts, all_ids, lengths, strict=True):
+            check_bos(tokenizer, text, ids)
+            _check_end(tokenizer, ids, length, stops, example.record.source)
+            rows.append(Row(ids, length))
+        return rows
+
+    def _recheck(
+        self,
+        examples: Sequence[Example],
+        texts: Sequence[str],
+        prompts: Sequence[str],
+        all_ids: Sequence[list[int]],
+        lengths: list[int],
+    ) -> None:
+        """Encode prompts by themselves where that may tell something new; mends `lengths` that are unknown."""
+        chosen = []
+        for i, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
+            junction = (prompt[-8:], text[len(prompt) : len(prompt) + 4])
+            if lengths[i] < 0 or self._seen % RECHECKED == 0 or junction not in self._junctions:
+                chosen.append(i)
+                if len(self._junctions) < JUNCTIONS:
+                    self._junctions.add(junction)
+            self._seen += 1
+        for i, alone in zip(chosen, token_ids(self.tokenizer, [prompts[i] for i in chosen]), strict=True):
+            if all_ids[i][: len(alone)] != alone or lengths[i] not in {-1, len(alone)}:
+                raise _changed_prompt(examples[i])
+            lengths[i] = len(alone)
+
+
+@dataclass(frozen=True)
+class TokenizedRows:
+    """Rows in the order of the examples, less those that `overlength: drop` removed."""
+
+    rows: list[Row]
+    examples: list[Example]
+    counts: Counts
+
+
+def encode_examples(
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Iterable[Example],
+    stop_ids: Sequence[int],
+    *,
+    max_length: int | None,
+    overlength: str,
+) -> TokenizedRows:
+    """All examples at once; raises UserError as `Encoder.encode` and `Encoder.finish` do."""
+    encoder = Encoder(tokenizer, stop_ids, max_length, overlength)
+    kept = [pair for batch in in_batches(examples) for pair in encoder.encode(batch)]
+    encoder.finish()
+    return TokenizedRows([row for row, _ in kept], [example for _, example in kept], encoder.counts)
+
+
+def in_batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    """Lists of at most BATCH examples."""
+    stream = iter(examples)
+    while batch := list(islice(stream, BATCH)):
+        yield batch
+
+
+def _changed_prompt(example: Example) -> UserError:
+    return UserError(
+        f"{example.record.source}: the prompt's tokens change once an answer follows, so the model would be asked "
+        "something else than it was trained on; mend the chat template so that its generation prompt begins the full "
+        "text"
+    )
+
+
+def _check_end(
+    tokenizer: PreTrainedTokenizerBase, ids: list[int], prompt_length: int, stops: frozenset[int], source: str
+) -> None:
+    if len(ids) == prompt_length:
+        raise UserError(f"{source}: no token of this row carries loss; the chat template drops the answer")
+    last = len(ids) - 1
+    while last > prompt_length and ids[last] not in stops and not tokenizer.decode([ids[last]]).strip():
+        last -= 1  # such as the line break that ChatML writes after its end-of-turn token
+    if ids[last] not in stops:
+        raise UserError(
+            f"{source}: the answer ends in {tokenizer.decode([ids[last]])!r}, where generation does not stop; end the "
+            f"assistant turn of the chat template with {tokenizer.eos_token!r}"
+        )
