@@ -78,6 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
     train.add_argument("--overwrite", action="store_true", help="delete an earlier run in the same directory")
 
+    inspect = _recipe_command(commands, "inspect", "show training rows as the model sees them", _inspect)
+    inspect.add_argument("-n", dest="rows", type=_positive, default=3, metavar="N", help="rows to show (3)")
+
     evaluate = commands.add_parser("evaluate", help="score a finished run on its held-out rows")
     evaluate.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     evaluate.add_argument("--baseline", action="store_true", help="score the base model with the same prompts too")
@@ -147,6 +150,17 @@ def _train(options: argparse.Namespace) -> int:
 
     run_dir = train(recipe, resume=options.resume, overwrite=options.overwrite)
     say(f'next: qdsft evaluate {run_dir} --baseline, or: qdsft decompose {run_dir} "your question"')
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from qdsft.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    from qdsft.inspection import inspect
+
+    for line in inspect(recipe, options.rows, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ):
+        print(line)
     return 0
 
 

@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ EVAL_ROWS = "eval.jsonl"
 PACKED_TOGETHER = 20_000
 """Rows among which the best fit is looked for; more would fill no better, and memory follows it."""
 GOLDEN_PROMPTS = 3
-SOURCES = ("prompt", "decomposition", "data", "examples", "tokens", "encoder", "dataset")
+SOURCES = ("prompt", "decomposition", "data", "examples", "tokens", "seams", "encoder", "dataset")
 """Modules that shape a row: a change in one of them makes new data."""
 COLUMNS = arrow.schema([("input_ids", arrow.list_(arrow.int32())), ("labels", arrow.list_(arrow.int32()))])
 
@@ -88,6 +89,25 @@ def prepare(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequen
     train, held_out = (_load(folder / f"{side}.arrow") for side in ("train", "eval"))
     assert train is not None
     return Prepared(folder, train, held_out, **facts)
+
+
+def describe(prepared: Prepared, recipe: Recipe) -> Iterator[str]:
+    """Lines that say what there is to train on, and what overlength and packing did."""
+    data, facts = prepared.data, prepared.tokens
+    note = f", {data['left_out']} left out because they stand in data.eval" if data["left_out"] else ""
+    yield f"data: {data['train_rows']} rows to train on, {data['eval_rows']} held out{note}"
+    yield (
+        f"training: {facts['rows']} rows, {facts['tokens']} tokens ({facts['shortest']} to {facts['longest']} a row), "
+        f"{facts['supervised_share']:.0%} supervised"
+    )
+    if packing := facts["packing"]:
+        yield f"packing: {packing['rows']} rows of {recipe.max_length} tokens, {packing['efficiency']:.1%} full"
+    for name, side in (("training", facts), ("held out", prepared.eval_tokens)):
+        if side["dropped"] or side["truncated"]:
+            yield (
+                f"{name}: over {recipe.max_length} tokens: {side['dropped']} rows dropped, {side['truncated']} rows "
+                "shortened (data.overlength)"
+            )
 
 
 def cache_folder() -> Path:
@@ -171,7 +191,7 @@ def _batch(rows: Sequence[Row]) -> arrow.RecordBatch:
     lengths = np.fromiter((len(row.input_ids) for row in rows), np.int64, len(rows))
     offsets = np.zeros(len(rows) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
-    flat = np.fromiter((token for row in rows for token in row.input_ids), np.int32, int(offsets[-1]))
+    flat = np.fromiter(chain.from_iterable(row.input_ids for row in rows), np.int32, int(offsets[-1]))
     # A token is part of the prompt if it stands before its row's prompt length.
     prompt = np.fromiter((row.prompt_length for row in rows), np.int64, len(rows))
     position = np.arange(len(flat)) - np.repeat(offsets[:-1], lengths)

@@ -11,16 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from qdsft.errors import UserError
 from qdsft.examples import Example
-from qdsft.tokens import check_bos, ids_and_lengths, refuse_special_tokens, render_texts, token_ids
+from qdsft.seams import Seams
+from qdsft.tokens import check_bos, refuse_special_tokens, render_texts
 
 IGNORED = -100
 """The label of a token that carries no loss."""
 BATCH = 1000
 """Rows that are rendered and tokenized together."""
-RECHECKED = 100
-"""One row of so many has its prompt encoded by itself as well, as inference does it."""
-JUNCTIONS = 10_000
-"""Distinct seams between prompt and answer that are remembered as checked."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +29,14 @@ class Row:
     """Tokens at the beginning, which carry no loss."""
 
     @property
+    def answer_ids(self) -> list[int]:
+        """The tokens that carry loss, the stop token among them."""
+        return self.input_ids[self.prompt_length :]
+
+    @property
     def labels(self) -> list[int]:
         """As input_ids where the token belongs to the completion, IGNORED elsewhere."""
-        return [IGNORED] * self.prompt_length + self.input_ids[self.prompt_length :]
+        return [IGNORED] * self.prompt_length + self.answer_ids
 
 
 @dataclass
@@ -52,11 +54,11 @@ class Counts:
     def add(self, row: Row) -> None:
         """Count a row that is kept."""
         length = len(row.input_ids)
+        self.supervised += len(row.answer_ids)
         self.shortest = min(self.shortest, length) if self.rows else length
         self.longest = max(self.longest, length)
         self.rows += 1
         self.tokens += length
-        self.supervised += length - row.prompt_length
 
     def summary(self) -> dict[str, Any]:
         """Counts and shares, for the console and run.json."""
@@ -74,12 +76,7 @@ class Counts:
 
 @dataclass
 class Encoder:
-    """Tokenizes examples and masks their prompts, batch after batch; every row is tokenized once.
-
-    The mask follows from where the prompt's text ends in the tokens of the whole row. That the prompt by
-    itself gives the same tokens is checked for each distinct seam between prompt and answer, and for one
-    row in RECHECKED.
-    """
+    """Tokenizes examples and masks their prompts, batch after batch; every row is tokenized once (see `seams`)."""
 
     tokenizer: PreTrainedTokenizerBase
     stop_ids: Sequence[int]
@@ -88,8 +85,10 @@ class Encoder:
     counts: Counts = field(default_factory=Counts)
     _worst: tuple[int, str, int] = (0, "", 0)
     """Tokens and source of the longest row over max_length, and the number of such rows."""
-    _junctions: set[tuple[str, str]] = field(default_factory=set)
     _seen: int = 0
+
+    def __post_init__(self) -> None:
+        self._seams = Seams(self.tokenizer)
 
     def encode(self, examples: Sequence[Example]) -> list[tuple[Row, Example]]:
         """The rows that are kept, in order, with the example as it was used (`truncate` shortens it).
@@ -148,47 +147,18 @@ class Encoder:
         return row, example
 
     def _rows(self, examples: Sequence[Example]) -> list[Row]:
-        if not examples:
-            return []
-        tokenizer = self.tokenizer
         answered = [[*e.messages, {"role": "assistant", "content": e.completion}] for e in examples]
-        refuse_special_tokens(tokenizer, answered, [example.record.source for example in examples])
-        texts = render_texts(tokenizer, answered, add_generation_prompt=False)
-        prompts = render_texts(tokenizer, [example.messages for example in examples], add_generation_prompt=True)
-        for example, text, prompt in zip(examples, texts, prompts, strict=True):
-            if not text.startswith(prompt):
-                raise _changed_prompt(example)
-        all_ids, lengths = ids_and_lengths(tokenizer, texts, [len(prompt) for prompt in prompts])
-        self._recheck(examples, texts, prompts, all_ids, lengths)
+        refuse_special_tokens(self.tokenizer, answered, [example.record.source for example in examples])
+        texts = render_texts(self.tokenizer, answered, add_generation_prompt=False)
+        all_ids, lengths = self._seams.tokenize(examples, texts)
+        self._seen += len(examples)
         stops = frozenset(self.stop_ids)
         rows = []
         for example, text, ids, length in zip(examples, texts, all_ids, lengths, strict=True):
-            check_bos(tokenizer, text, ids)
-            _check_end(tokenizer, ids, length, stops, example.record.source)
+            check_bos(self.tokenizer, text, ids)
+            _check_end(self.tokenizer, ids, length, stops, example.record.source)
             rows.append(Row(ids, length))
         return rows
-
-    def _recheck(
-        self,
-        examples: Sequence[Example],
-        texts: Sequence[str],
-        prompts: Sequence[str],
-        all_ids: Sequence[list[int]],
-        lengths: list[int],
-    ) -> None:
-        """Encode prompts by themselves where that may tell something new; mends `lengths` that are unknown."""
-        chosen = []
-        for i, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
-            junction = (prompt[-8:], text[len(prompt) : len(prompt) + 4])
-            if lengths[i] < 0 or self._seen % RECHECKED == 0 or junction not in self._junctions:
-                chosen.append(i)
-                if len(self._junctions) < JUNCTIONS:
-                    self._junctions.add(junction)
-            self._seen += 1
-        for i, alone in zip(chosen, token_ids(self.tokenizer, [prompts[i] for i in chosen]), strict=True):
-            if all_ids[i][: len(alone)] != alone or lengths[i] not in {-1, len(alone)}:
-                raise _changed_prompt(examples[i])
-            lengths[i] = len(alone)
 
 
 @dataclass(frozen=True)
@@ -220,14 +190,6 @@ def in_batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
     stream = iter(examples)
     while batch := list(islice(stream, BATCH)):
         yield batch
-
-
-def _changed_prompt(example: Example) -> UserError:
-    return UserError(
-        f"{example.record.source}: the prompt's tokens change once an answer follows, so the model would be asked "
-        "something else than it was trained on; mend the chat template so that its generation prompt begins the full "
-        "text"
-    )
 
 
 def _check_end(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jinja2
 import jinja2.meta
+from jinja2 import nodes
 from jinja2.sandbox import SandboxedEnvironment
 
 from qdsft.data import validate
@@ -14,6 +16,7 @@ from qdsft.errors import UserError
 from qdsft.record import Record
 from qdsft.sections import Prompt
 
+Renderer = Callable[[dict[str, Any]], str]
 Message = dict[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}"""
 
@@ -69,19 +72,29 @@ class PromptWriter:
         return text
 
 
-def _compile(key: str, source: str) -> jinja2.Template:
+def _compile(key: str, source: str) -> Renderer:
+    """A function of a row; where the template is a mere text or column, as most are, one that skips Jinja."""
     try:
-        return _ENVIRONMENT.from_string(source)
+        compiled = _ENVIRONMENT.from_string(source)
+        statements = _ENVIRONMENT.parse(source).body
     except jinja2.TemplateSyntaxError as error:
         raise UserError(f"prompt.{key}: not valid Jinja: {error.message}") from error
     except RecursionError as error:
         raise UserError(f"prompt.{key}: not valid Jinja: nested too deeply") from error
+    parts = [part for node in statements for part in (node.nodes if isinstance(node, nodes.Output) else [node])]
+    if all(isinstance(part, nodes.TemplateData) for part in parts):
+        text = compiled.render()
+        return lambda row: text
+    if len(parts) == 1 and isinstance(parts[0], nodes.Name):
+        column = parts[0].name
+        return lambda row: value if isinstance(value := row.get(column), str) else compiled.render(row)
+    return compiled.render
 
 
-def _render(key: str, template: jinja2.Template, record: Record) -> str:
+def _render(key: str, template: Renderer, record: Record) -> str:
     row: dict[str, Any] = record.row
     try:
-        return template.render(row)
+        return template(row)
     except jinja2.UndefinedError as error:
         raise UserError(
             f"{record.source}: prompt.{key}: {error.message}; this row has the columns {', '.join(row) or 'none'}"

@@ -91,7 +91,7 @@ def ids_and_lengths(
 ) -> tuple[list[list[int]], list[int]]:
     """Token ids, and how many of them lie before each boundary (in characters); -1 where that is not clear."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    if backend is None or not texts:
         return token_ids(tokenizer, texts), [-1] * len(texts)
     backend.no_truncation()
     backend.no_padding()

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from qdsft import contracts, run
 from qdsft.card import write_card
 from qdsft.console import say
-from qdsft.dataset import Prepared, prepare
+from qdsft.dataset import Prepared, describe, prepare
 from qdsft.errors import UserError
 from qdsft.files import copy_file, new_directory
 from qdsft.model import (
@@ -49,7 +49,8 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
     stop_ids = stop_token_ids(recipe, tokenizer, config)
     with state.local_main_process_first():  # the others find it in the cache
         prepared = prepare(recipe, tokenizer, stop_ids)
-    _report(prepared, recipe)
+    for line in describe(prepared, recipe):
+        say(line)
     manifest = run.Manifest(
         state="running",
         recipe_path=str(recipe.path),
@@ -105,25 +106,6 @@ def _device(machine: Machine) -> dict[str, Any]:
         "processes": world_size(),
         "platform": platform.platform(),
     }
-
-
-def _report(prepared: Prepared, recipe: Recipe) -> None:
-    """Say what there is to train on, and what overlength and packing did."""
-    data, facts = prepared.data, prepared.tokens
-    note = f", {data['left_out']} left out because they stand in data.eval" if data["left_out"] else ""
-    say(f"data: {data['train_rows']} rows to train on, {data['eval_rows']} held out{note}")
-    say(
-        f"training: {facts['rows']} rows, {facts['tokens']} tokens ({facts['shortest']} to {facts['longest']} a row), "
-        f"{facts['supervised_share']:.0%} supervised"
-    )
-    if packing := facts["packing"]:
-        say(f"packing: {packing['rows']} rows of {recipe.max_length} tokens, {packing['efficiency']:.1%} full")
-    for name, side in (("training", facts), ("held out", prepared.eval_tokens)):
-        if side["dropped"] or side["truncated"]:
-            say(
-                f"{name}: over {recipe.max_length} tokens: {side['dropped']} rows dropped, {side['truncated']} rows "
-                "shortened (data.overlength)"
-            )
 
 
 def _open(recipe: Recipe, manifest: run.Manifest, state: PartialState, *, resume: bool, overwrite: bool) -> Path | None:

@@ -22,8 +22,20 @@ LIGHT = {
     *("strict_yaml", "metrics", "run", "files", "console", "card", "report", "cli", "__main__"),
     *("record", "readers", "json_rows", "cli_data"),
 }
-BLOCKS = {"model", "tokens", "trainer", "generate", "contracts", "corpus", "inference", "plot", "encoder", "dataset"}
-STAGES = {"check", "train", "evaluate", "decompose"}
+BLOCKS = {
+    "model",
+    "tokens",
+    "trainer",
+    "generate",
+    "contracts",
+    "corpus",
+    "inference",
+    "plot",
+    "seams",
+    "encoder",
+    "dataset",
+}
+STAGES = {"check", "inspection", "train", "evaluate", "decompose"}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
 LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from qdsft.errors import UserError
-from qdsft.prompt import PromptWriter
+from qdsft.prompt import _ENVIRONMENT, PromptWriter, _compile
 from qdsft.record import Record
 from qdsft.sections import Prompt
 
@@ -187,3 +187,19 @@ def test_a_template_cannot_change_the_row() -> None:
     writer = PromptWriter(Prompt(system="", user="{% set question = 'other' %}{{ question }}"))
     assert writer.messages(Record(row, "d:1")) == [{"role": "user", "content": "other"}]
     assert row == {"question": "q", "sub_questions": ["a"]}
+
+
+@pytest.mark.parametrize(
+    "source", ["plain\r\ntext", "{{ x }}", "{{x}}", "{{ x }} ", "a {# b #} c", "{{ x|upper }}", "{{ range }}"]
+)
+@pytest.mark.parametrize("value", ["text", "", " {{ y }} ", 3, None, ["a"], {"b": 1}])
+def test_what_skips_jinja_gives_what_jinja_gives(source: str, value: Any) -> None:
+    row = {"x": value, "range": value}
+    expected = _ENVIRONMENT.from_string(source).render(row)
+    assert _compile("user", source)(row) == expected
+
+
+def test_a_column_that_is_missing_is_still_named() -> None:
+    writer = PromptWriter(Prompt(user="{{ x }}", completion="c"))
+    with pytest.raises(UserError, match=r"prompt\.user: 'x' is undefined; this row has the columns y"):
+        writer.messages(Record({"y": 1}, "t:1"))

@@ -1,0 +1,108 @@
+"""Where the prompt ends in a training row, found without rendering and tokenizing the prompt again.
+
+A row is rendered and tokenized once, with its answer. Its prompt is all of the text before what the
+template makes of the answer, and the mask follows from the token that begins there. That this is what
+inference will ask is seen by doing what inference does, the prompt alone, for the first rows, for every
+seam between prompt and answer that was not seen before, for one row in RECHECKED, and wherever the answer
+or the beginning of a token is not where it should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from qdsft.errors import UserError
+from qdsft.examples import Example
+from qdsft.tokens import encode_prompts, ids_and_lengths, render_texts
+
+RECHECKED = 100
+"""One row of so many has its prompt rendered and encoded by itself in any case."""
+JUNCTIONS = 10_000
+"""Distinct seams that are remembered as checked; in data with more, the others are always checked."""
+BEFORE, BEHIND = 8, 4
+"""Characters of prompt and answer that make a seam."""
+
+
+@dataclass(frozen=True)
+class Wrapping:
+    """What the template writes around an answer, and the end of what it writes before."""
+
+    generation_prompt: str
+    lead: str
+    close: str
+
+    @classmethod
+    def of(cls, prompt: str, text: str, completion: str) -> Wrapping | None:
+        """Seen in one row; None if the answer does not stand in the text as it is."""
+        lead, found, close = text[len(prompt) :].partition(completion.strip())
+        return cls(prompt[-BEFORE:], lead, close) if found else None
+
+    def prompt_end(self, text: str, completion: str) -> int | None:
+        """Characters of the prompt, if the row ends in this answer, wrapped like this."""
+        answer = f"{self.lead}{completion.strip()}{self.close}"
+        end = len(text) - len(answer)
+        return end if text.endswith(answer) and text.endswith(self.generation_prompt, 0, max(end, 0)) else None
+
+
+class Seams:
+    """Tokenizes the rows of one tokenizer and template, and tells how many tokens of each are prompt."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self._wrapping: Wrapping | None = None
+        self._junctions: set[tuple[str, str]] = set()
+        self._seen = 0
+
+    def tokenize(self, examples: Sequence[Example], texts: list[str]) -> tuple[list[list[int]], list[int]]:
+        """(ids, prompt tokens) of rows that the template has rendered with their answers.
+
+        Raises UserError, naming file and line, for a prompt that is not the beginning of its row, as text
+        or as tokens.
+        """
+        ends = self._prompt_ends(examples, texts)
+        alone = [i for i, end in enumerate(ends) if self._to_be_checked(texts[i], end)]
+        conversations = [examples[i].messages for i in alone]
+        for i, prompt in zip(
+            alone, render_texts(self.tokenizer, conversations, add_generation_prompt=True), strict=True
+        ):
+            if not texts[i].startswith(prompt):
+                raise _changed_prompt(examples[i])
+            ends[i] = len(prompt)
+            self._wrapping = self._wrapping or Wrapping.of(prompt, texts[i], examples[i].completion)
+        all_ids, lengths = ids_and_lengths(self.tokenizer, texts, [end or 0 for end in ends])
+        unclear = [i for i, length in enumerate(lengths) if length < 0]
+        checked = sorted({*alone, *unclear})
+        prompts = encode_prompts(self.tokenizer, [examples[i].messages for i in checked])
+        for i, ids in zip(checked, prompts, strict=True):
+            if all_ids[i][: len(ids)] != ids or lengths[i] not in {-1, len(ids)}:
+                raise _changed_prompt(examples[i])
+            lengths[i] = len(ids)
+        return all_ids, lengths
+
+    def _prompt_ends(self, examples: Sequence[Example], texts: Sequence[str]) -> list[int | None]:
+        if self._wrapping is None:
+            return [None] * len(texts)
+        pairs = zip(texts, examples, strict=True)
+        return [self._wrapping.prompt_end(text, example.completion) for text, example in pairs]
+
+    def _to_be_checked(self, text: str, end: int | None) -> bool:
+        self._seen += 1
+        if end is None:
+            return True
+        junction = (text[max(end - BEFORE, 0) : end], text[end : end + BEHIND])
+        if junction in self._junctions:
+            return self._seen % RECHECKED == 0
+        if len(self._junctions) < JUNCTIONS:
+            self._junctions.add(junction)
+        return True
+
+
+def _changed_prompt(example: Example) -> UserError:
+    return UserError(
+        f"{example.record.source}: the prompt's tokens change once an answer follows, so the model would be asked "
+        "something else than it was trained on; mend the chat template so that its generation prompt begins the full "
+        "text"
+    )
