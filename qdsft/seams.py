@@ -62,16 +62,18 @@ class Seams:
         Raises UserError, naming file and line, for a prompt that is not the beginning of its row, as text
         or as tokens.
         """
+        if not texts:
+            return [], []
+        if self._wrapping is None:
+            (prompt,) = render_texts(self.tokenizer, [examples[0].messages], add_generation_prompt=True)
+            self._wrapping = Wrapping.of(prompt, texts[0], examples[0].completion)
         ends = self._prompt_ends(examples, texts)
         alone = [i for i, end in enumerate(ends) if self._to_be_checked(texts[i], end)]
-        conversations = [examples[i].messages for i in alone]
-        for i, prompt in zip(
-            alone, render_texts(self.tokenizer, conversations, add_generation_prompt=True), strict=True
-        ):
+        asked = render_texts(self.tokenizer, [examples[i].messages for i in alone], add_generation_prompt=True)
+        for i, prompt in zip(alone, asked, strict=True):
             if not texts[i].startswith(prompt):
                 raise _changed_prompt(examples[i])
             ends[i] = len(prompt)
-            self._wrapping = self._wrapping or Wrapping.of(prompt, texts[i], examples[i].completion)
         all_ids, lengths = ids_and_lengths(self.tokenizer, texts, [end or 0 for end in ends])
         unclear = [i for i, length in enumerate(lengths) if length < 0]
         checked = sorted({*alone, *unclear})
