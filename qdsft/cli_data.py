@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from qdsft import cli_data_check
+
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `data` and the commands under it."""
@@ -16,6 +18,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     convert.add_argument("source", type=Path, metavar="IN")
     convert.add_argument("target", type=Path, metavar="OUT")
     convert.set_defaults(handler=_convert)
+    cli_data_check.add_commands(data)
 
 
 def _convert(options: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from qdsft.data import is_hub_id, read_records
 from qdsft.errors import UserError
 from qdsft.prompt import Message, PromptWriter
+from qdsft.question import question_hash
 from qdsft.recipe import Recipe
 from qdsft.record import Record
 
@@ -50,12 +50,6 @@ class Split:
             "train_sha256": fingerprint(self.train),
             "eval_sha256": fingerprint(self.eval),
         }
-
-
-def question_hash(question: str) -> str:
-    """SHA-256 of a question without regard to case, width, spacing and Unicode composition."""
-    normal = " ".join(unicodedata.normalize("NFKC", question).casefold().split())
-    return hashlib.sha256(normal.encode("utf-8")).hexdigest()
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
@@ -102,13 +96,18 @@ def split_examples(train: Sequence[Example], held_out: Sequence[Example] | None,
 
 def read_file_records(recipe: Recipe, key: str) -> list[Record]:
     """Rows of the file in data.`key`; raises UserError naming the recipe's line if it is not there."""
+    return read_records(data_file(recipe, key))
+
+
+def data_file(recipe: Recipe, key: str) -> Path:
+    """The file in data.`key`; raises UserError naming the recipe's line if it is not there."""
     name: str = getattr(recipe.data, key)
     if not os.path.exists(name):
         raise UserError(
             f"{recipe.where(f'data.{key}')}: data.{key}: there is no file {name} (looked at {Path(name).absolute()}); "
             "correct the path, or give a Hub dataset as user/name"
         )
-    return read_records(Path(name))
+    return Path(name)
 
 
 def check_examples(recipe: Recipe) -> Split | None:

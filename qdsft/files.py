@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,12 @@ from qdsft.errors import UserError
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path, remedy: str = "choose another folder with training.output_dir") -> Iterator[None]:
     """Turn an OSError (read-only, full, not a folder) into a UserError that names `path`."""
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written: {error.strerror or error}; free some space or choose another folder "
-            "with training.output_dir"
-        ) from error
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}; free some space or {remedy}") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -39,6 +36,35 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, readable, or nothing."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def new_text(path: Path) -> Iterator[Callable[[str], None]]:
+    """What writes to a UTF-8 file piece by piece; it gets its name when the block ends well, else it is gone.
+
+    Raises UserError if `path` exists or cannot be written; errors of anything else in the block pass through.
+    """
+    remedy = "choose another place"
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists; delete it or choose another name")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path, remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = temporary.open("w", encoding="utf-8", newline="\n")
+
+    def write(text: str) -> None:
+        with disk_errors(path, remedy):
+            file.write(text)
+
+    try:
+        yield write
+        with disk_errors(path, remedy):
+            file.close()
+            os.replace(temporary, path)
+    finally:
+        with suppress(OSError):  # a full disk refuses what is left in the buffer a second time
+            file.close()
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

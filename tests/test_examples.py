@@ -18,12 +18,12 @@ from qdsft.examples import (
     check_examples,
     fingerprint,
     make_writer,
-    question_hash,
     read_file_records,
     render,
     split_examples,
 )
 from qdsft.prompt import PromptWriter
+from qdsft.question import question_hash
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.record import Record
 from qdsft.sections import Prompt

@@ -1,0 +1,149 @@
+"""What is odd about a row but does not make it unusable: each check is one function.
+
+A check takes the question and the steps of a row and returns what it found with the remedy, or None. The
+checks are made to be quiet on good data: they would rather miss a case than name a good row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+
+from qdsft.decomposition import Decomposition
+from qdsft.question import normalise
+
+_QUOTED = re.compile(
+    r"\"[^\"]*\"|“[^”]*”|‘[^’]*’|「[^」]*」|『[^』]*』|《[^》]*》|〈[^〉]*〉|«[^»]*»|\([^)]*\)|(?<!\w)'[^']*'(?!\w)"
+)
+_HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]+")
+_LATIN = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]+")
+_NEXT_QUESTION = re.compile(
+    # A capital or a word for asking, so that a name that ends in "?" does not count where the sentence goes on.
+    r"[?？]+(?:\s+(?=[A-Z#]|(?:who|whose|whom|what|which|when|where|why|how)\b|[\u1100-\u11ff\uac00-\ud7a3])|(?<=？)(?=\w))"
+)
+
+
+def one_step(_: str, steps: Sequence[str]) -> str | None:
+    """A decomposition that does not decompose."""
+    return "there is one step only; split the question, or remove the row" if len(steps) == 1 else None
+
+
+def step_equals_question(question: str, steps: Sequence[str]) -> str | None:
+    """A step that asks what the question asks, but for case, spacing, width and composition."""
+    whole = normalise(question)
+    same = [number for number, step in enumerate(steps, start=1) if normalise(step) == whole]
+    return f"step {_listed(same)} repeats the question; split it further or remove it" if same else None
+
+
+def repeated_step(_: str, steps: Sequence[str]) -> str | None:
+    """A step that asks what an earlier one asks."""
+    first: dict[str, int] = {}
+    for number, step in enumerate(steps, start=1):
+        earlier = first.setdefault(normalise(step), number)
+        if earlier != number:
+            return f"step {number} repeats step {earlier}; remove it and refer to #{earlier}"
+    return None
+
+
+def unused_step(_: str, steps: Sequence[str]) -> str | None:
+    """A step whose answer no later step uses, in a row that does use `#n`; the last step is the answer itself."""
+    used = {source for source, _ in Decomposition(tuple(steps)).edges} if any("#" in step for step in steps) else set()
+    unused = [number for number in range(1, len(steps)) if number not in used] if used else []
+    return f"no later step uses step {_listed(unused)}; refer to it as #n or remove it" if unused else None
+
+
+def two_questions(_: str, steps: Sequence[str]) -> str | None:
+    """A step with another question behind its first; names in quotes or brackets that end in `?` do not count."""
+    found = [number for number, step in enumerate(steps, start=1) if _asks_twice(step)]
+    return f"step {_listed(found)} asks two questions; make them two steps" if found else None
+
+
+def other_language(question: str, steps: Sequence[str]) -> str | None:
+    """A step in Hangul under a question in Latin script, or the other way round.
+
+    A name in the other script is no reason, and neither is a step that has nearly no words.
+    """
+    texts = [question, *steps]
+    if all(text.isascii() for text in texts) or not any(map(_HANGUL.search, texts)):
+        return None
+    script = main_script(question)
+    known = {word.lower() for word in (*_HANGUL.findall(question), *_LATIN.findall(question))}
+    found = [number for number, step in enumerate(steps, start=1) if _is_other(script, known, step)]
+    other = "Latin script" if script == "Hangul" else "Hangul"
+    return f"step {_listed(found)} is in {other}, the question in {script}; translate one of them" if found else None
+
+
+def replacement_character(question: str, steps: Sequence[str]) -> str | None:
+    """U+FFFD, which stands where a program could not read a character."""
+    names = ["question", *(f"step {number}" for number in range(1, len(steps) + 1))]
+    found = [name for name, text in zip(names, (question, *steps), strict=True) if "\ufffd" in text]
+    return f"U+FFFD, a character that was lost, in {', '.join(found)}; restore the text" if found else None
+
+
+CHECKS: dict[str, Callable[[str, Sequence[str]], str | None]] = {
+    "one step only": one_step,
+    "step repeats the question": step_equals_question,
+    "repeated step": repeated_step,
+    "unused step": unused_step,
+    "two questions in one step": two_questions,
+    "another language": other_language,
+    "lost character": replacement_character,
+}
+"""Kind -> its check, in the order in which they are reported."""
+
+
+class Repeats:
+    """Finds questions that were there before, in about 150 bytes a question."""
+
+    def __init__(self) -> None:
+        self._first: dict[int, int] = {}  # question -> place and answer of its first row, in one number to save memory
+        self._files: dict[str, int] = {}
+
+    def add(self, question: str, answer: str, source: str) -> tuple[str, str] | None:
+        """(kind, message) if the question was added before; `source` is `file:line`."""
+        file, _, line = source.rpartition(":")
+        place = self._files.setdefault(file, len(self._files)) << 40 | int(line)
+        entry = place << 64 | _key(answer)
+        first = self._first.setdefault(_key(question), entry)
+        if first == entry:
+            return None
+        where = f"{list(self._files)[first >> 104]}:{(first >> 64) & (1 << 40) - 1}"
+        if not (first ^ entry) & (1 << 64) - 1:
+            return "question repeated", f"{where} has the same question and answer; remove one of them"
+        return "same question, other answer", f"{where} answers the same question otherwise; keep the better one"
+
+
+def main_script(text: str) -> str:
+    """`Hangul`, `Latin script` or `other`: whichever has more letters; words with a capital count as names."""
+    hangul = sum(map(len, _HANGUL.findall(text)))
+    latin = sum(len(word) for word in _LATIN.findall(text) if word[0].islower())
+    if hangul == latin:
+        return "Latin script" if _LATIN.search(text) and not hangul else "other"
+    return "Hangul" if hangul > latin else "Latin script"
+
+
+def _is_other(script: str, known: set[str], step: str) -> bool:
+    """Whether a step is in the other script, with two words or more that the question does not have."""
+    if script == "other" or main_script(step) in {script, "other"}:
+        return False
+    words = (_LATIN if script == "Hangul" else _HANGUL).findall(step)
+    new = [word for word in words if word.lower() not in known]
+    return len(new) >= 2 and (script == "Latin script" or any(word[0].islower() for word in new))
+
+
+def _asks_twice(step: str) -> bool:
+    if step.count("?") + step.count("？") < 2:
+        return False
+    bare = _QUOTED.sub("", step).rstrip()
+    match = _NEXT_QUESTION.search(bare)
+    return match is not None and bare.endswith(("?", "？"))
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _key(text: str) -> int:
+    """64 bits: that two of a million texts agree by chance happens once in 37 million times."""
+    return int.from_bytes(hashlib.blake2b(normalise(text).encode("utf-8"), digest_size=8).digest(), "big")
