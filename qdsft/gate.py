@@ -19,10 +19,11 @@ from qdsft.errors import UserError
 from qdsft.examples import data_file, make_writer
 from qdsft.lengths import token_counter
 from qdsft.problem import Problem, Row, Tally
+from qdsft.question import normalise
 from qdsft.readers import scan
 from qdsft.recipe import Recipe
 from qdsft.record import Record, RowError, Scanned
-from qdsft.similar import THRESHOLD, HeldOut, Match
+from qdsft.similar import THRESHOLD, HeldOut
 
 BATCH = 1000
 """Rows that are read before they are compared with the held-out ones."""
@@ -83,8 +84,8 @@ def check_files(inputs: Inputs, tally: Tally, see: Callable[[Row], None] | None 
 
 
 def _rows(path: Path, read: Callable[[Path], Scanned], inspect: Callable[[Record], Row], tally: Tally) -> Iterator[Row]:
-    """The rows of one file, each inspected by itself; says how far it is every few seconds."""
-    found, said = 0, time.monotonic()
+    """The rows of one file, each inspected by itself; says now and then how far it is."""
+    found, said, pause = 0, time.monotonic(), 5.0
     try:
         for found, item in enumerate(read(path), start=1):
             if isinstance(item, RowError):
@@ -93,8 +94,8 @@ def _rows(path: Path, read: Callable[[Path], Scanned], inspect: Callable[[Record
             else:
                 row = inspect(item)
             yield row
-            if not found % BATCH and time.monotonic() - said > 5:
-                said = time.monotonic()
+            if not found % BATCH and time.monotonic() - said > pause:
+                said, pause = time.monotonic(), 2 * pause
                 say(f"{path}: {found} rows read")
         if not found:
             yield _of_file(path, "no rows", "there are no rows; give a file with at least one")
@@ -103,7 +104,8 @@ def _rows(path: Path, read: Callable[[Path], Scanned], inspect: Callable[[Record
 
 
 def _of_file(path: Path, kind: str, message: str) -> Row:
-    return Row(str(path), problems=[Problem("error", kind, str(path), message)], counts=False)
+    problem = Problem("error", kind, str(path), message)
+    return Row(str(path), problems=[problem], usable=False, is_row=False)
 
 
 def _inspector(recipe: Recipe | None, tally: Tally) -> Callable[[Record], Row]:
@@ -116,18 +118,19 @@ def _inspector(recipe: Recipe | None, tally: Tally) -> Callable[[Record], Row]:
 
     def inspect(record: Record) -> Row:
         row = _inspect_decomposition(record) if writer.is_decomposition else Row(record.source, record)
-        texts = []
         try:
             texts = [message["content"] for message in writer.messages(record)]
-            row.question = texts[-1]
-            if not writer.is_decomposition:
-                row.answer = writer.completion(record)
-                row.warn(_named("lost character", lint.replacement_character(row.question, [row.answer])))
+            answer = writer.completion(record) if row.usable else ""
         except RowError as error:
             if row.usable:  # else it is what `faults` has named already
                 row.refuse(error)
+            return row
+        row.question = normalise(texts[-1])
+        if not writer.is_decomposition:
+            row.answer = normalise(answer)
+            row.warn("lost character", lint.lost_character(lint.Texts.of(texts[-1], [answer])))
         if count is not None and row.usable:
-            row.warn(_too_long(count([*texts, row.answer]), recipe))
+            row.warn("too long", _too_long(count([*texts, answer]), recipe))
         return row
 
     return inspect
@@ -139,17 +142,19 @@ def _inspect_decomposition(record: Record) -> Row:
         row.refuse(error)
     question, steps = record.row.get("question"), record.row.get("sub_questions")
     if isinstance(question, str) and isinstance(steps, list) and all(isinstance(step, str) for step in steps):
-        row.question, row.answer = question, "\n".join(steps)
+        texts = lint.Texts.of(question, steps)
+        row.question, row.answer = texts.normal_question, "\n".join(texts.normal_steps)
         for kind, check in lint.CHECKS.items():
-            row.warn(_named(kind, check(question, steps)))
+            if message := check(texts):
+                row.warn(kind, message)
     return row
 
 
 def _with_repeats(rows: Iterable[Row]) -> Iterator[Row]:
     repeats = lint.Repeats()
     for row in rows:
-        if row.usable:
-            row.warn(repeats.add(row.question, row.answer, row.source))
+        if row.usable and (found := repeats.add(row.question, row.answer, row.source)):
+            row.warn(*found)
         yield row
 
 
@@ -157,26 +162,17 @@ def _with_leaks(rows: Iterator[Row], held_out: HeldOut) -> Iterator[Row]:
     while batch := list(islice(rows, BATCH)):
         usable = [row for row in batch if row.usable]
         for row, match in zip(usable, held_out.matches([row.question for row in usable]), strict=True):
-            row.warn(_leak(match))
+            if match and match.same:
+                row.warn("question is held out", f"{match.source} has the same question; training leaves this row out")
+            elif match:
+                message = f"{match.source} asks nearly the same (similarity {match.similarity:.2f}); remove one of them"
+                row.warn("nearly held out", message)
         yield from batch
 
 
-def _leak(match: Match | None) -> tuple[str, str] | None:
-    if match is None:
-        return None
-    if match.same:
-        return "question is held out", f"{match.source} has the same question; training leaves this row out"
-    message = f"{match.source} asks nearly the same (similarity {match.similarity:.2f}); remove one of them"
-    return "nearly held out", message
-
-
-def _too_long(tokens: int, recipe: Recipe) -> tuple[str, str] | None:
+def _too_long(tokens: int, recipe: Recipe) -> str | None:
     if recipe.max_length is None or tokens <= recipe.max_length:
         return None
     effect = {"error": "training stops here", "drop": "training drops it", "truncate": "training shortens it"}
     message = f"{tokens} tokens, more than training.max_length {recipe.max_length}: {effect[recipe.data.overlength]} "
-    return "too long", f"{message}(data.overlength); shorten the row or raise training.max_length"
-
-
-def _named(kind: str, message: str | None) -> tuple[str, str] | None:
-    return None if message is None else (kind, message)
+    return f"{message}(data.overlength); shorten the row or raise training.max_length"

@@ -25,7 +25,7 @@ class Problem:
     """What it is, and the remedy; one line."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """A row, or what stands in for it: all that was found about it."""
 
@@ -33,25 +33,24 @@ class Row:
     record: Record | None = None
     """None where none could be read."""
     question: str = ""
-    """The user message, which decides on the split; so repeats are looked for here, too."""
+    """The normalised user message: it decides on the split, so repeats are looked for in it, too."""
     answer: str = ""
+    """The normalised answer."""
     problems: list[Problem] = field(default_factory=list)
-    counts: bool = True
+    usable: bool = True
+    """Whether it can be trained on."""
+    is_row: bool = True
     """False for what concerns a file as a whole."""
-
-    @property
-    def usable(self) -> bool:
-        """Whether it can be trained on."""
-        return not any(problem.level == "error" for problem in self.problems)
 
     def refuse(self, error: RowError) -> None:
         """Add an error."""
+        self.usable = False
         self.problems.append(Problem("error", error.kind, error.source, error.message))
 
-    def warn(self, found: tuple[str, str] | None) -> None:
-        """Add a warning, given as (kind, message)."""
-        if found is not None:
-            self.problems.append(Problem("warning", found[0], self.source, found[1]))
+    def warn(self, kind: str, message: str | None) -> None:
+        """Add a warning, unless the message is None."""
+        if message is not None:
+            self.problems.append(Problem("warning", kind, self.source, message))
 
 
 @dataclass
@@ -75,10 +74,12 @@ class Tally:
 
     def add(self, row: Row) -> Sequence[Problem]:
         """Count one row; returns its problems."""
-        if row.counts:
-            self.total += 1
+        self.total += row.is_row
+        if not row.problems:
+            return ()
+        if row.is_row:
             self.unusable += not row.usable
-            self.warned += row.usable and bool(row.problems)
+            self.warned += row.usable
         self.counts.update((problem.level, problem.kind) for problem in row.problems)
         return row.problems
 

@@ -8,6 +8,8 @@ import unicodedata
 
 def normalise(text: str) -> str:
     """NFKC (so NFC and NFD agree, and full width is half width), case folded, white space as single spaces."""
+    if text.isascii():
+        return " ".join(text.lower().split())
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qdsft.question import normalise
-
 if TYPE_CHECKING:
     import numpy as np
 
@@ -54,18 +52,16 @@ class HeldOut:
         self._texts: list[str] = []
         self._bands: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
 
-    def add(self, question: str, source: str) -> None:
-        """Add a held-out question; of equal ones the first counts."""
-        text = normalise(question)
+    def add(self, text: str, source: str) -> None:
+        """Add a held-out question, normalised; of equal ones the first counts."""
         if text not in self._number:
             self._number[text] = len(self._texts)
             self._texts.append(text)
             self._sources.append(source)
             self._signatures.append(self._signature(text))
 
-    def matches(self, questions: Sequence[str]) -> Iterator[Match | None]:
-        """For each question the most similar held-out one, or None if none reaches THRESHOLD."""
-        texts = [normalise(question) for question in questions]
+    def matches(self, texts: Sequence[str]) -> Iterator[Match | None]:
+        """For each normalised question the most similar held-out one, or None if none reaches THRESHOLD."""
         for text, candidates in zip(texts, self._candidates(texts), strict=True):
             if (same := self._number.get(text)) is not None:
                 yield Match(self._sources[same], 1.0, True)
