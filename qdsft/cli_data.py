@@ -24,8 +24,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _convert(options: argparse.Namespace) -> int:
+    from qdsft.errors import UserError
     from qdsft.formats import DEFAULT_TOOL, convert, losses
 
+    if options.tool_name is not None and options.target_format != "llamaindex":
+        raise UserError("--tool-name is for --to llamaindex alone; leave it out")
     report = convert(
         options.source_format,
         options.target_format,

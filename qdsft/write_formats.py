@@ -62,9 +62,10 @@ def render_as(
 ) -> str:
     """One decomposition in the format `fmt`, a key of `WRITERS`; without a final newline.
 
-    Raises UserError for what the format cannot express, and for a decomposition that is not valid where
-    references are to be replaced.
+    Raises UserError for a decomposition that is not valid, and for what the format cannot express.
     """
+    if problems := decomposition.problems():
+        raise UserError(f"{problems[0]}; this has no {fmt} form")
     item = make_item(fmt, question, decomposition, columns, self_contained=self_contained, tool_name=tool_name)
     return WRITERS[fmt](item)
 

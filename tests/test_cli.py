@@ -157,6 +157,10 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
             "data convert --from strategyqa --to jsonl t.jsonl new/out",
             "t.jsonl: none of its 5 rows can be used; the first: t.jsonl:1: the field 'decomposition' is missing; this",
         ),
+        (
+            "data convert --from jsonl --to dag --tool-name x t.jsonl out",
+            "--tool-name is for --to llamaindex alone; le",
+        ),
         ("data convert --from jsonl --to mermaid t.jsonl out.mmd", "out.mmd: a .mmd file holds one chart, this is Mar"),
         ("data convert --from jsonl --to jsonl r.yaml new/out", "r.yaml:1: not JSON at column 1: Expecting value; wr"),
     ],

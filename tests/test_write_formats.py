@@ -182,6 +182,14 @@ def test_a_text_is_one_entry_of_a_file(fmt: str) -> None:
     assert fmt == "mermaid" or text.count("\n") == 1
 
 
+@pytest.mark.parametrize("fmt", sorted(WRITERS))
+@pytest.mark.parametrize(("steps", "problem"), [((), "there are no steps"), (("#2",), "step 1 refers to #2, but")])
+def test_what_a_model_got_wrong_is_refused(fmt: str, steps: tuple[str, ...], problem: str) -> None:
+    with pytest.raises(UserError) as caught:
+        render_as(fmt, QUESTION, Decomposition(steps))
+    assert str(caught.value).startswith(problem) and str(caught.value).endswith(f"; this has no {fmt} form")
+
+
 def test_left_out() -> None:
     columns = ["qid", "answer", "operators", "step_answers"]
     assert {fmt: left_out(fmt, columns) for fmt in WRITERS} == {
