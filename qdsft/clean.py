@@ -15,7 +15,7 @@ from qdsft.problem import Row
 class CleanRows:
     """Writes each usable row that it is called with, all columns, and counts why the others were dropped."""
 
-    def __init__(self, write: Callable[[str], None]) -> None:
+    def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
         self.written = 0
         self.dropped: Counter[str] = Counter()

@@ -7,7 +7,7 @@ import gc
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qdsft.gate import Inputs
     from qdsft.problem import Problem, Tally
-    from qdsft.record import Scanned
     from qdsft.stats import Stats
 
 SHOWN = 20
@@ -26,13 +25,13 @@ MANY_STEPS = 12
 """Rows of more steps than this share one bar."""
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `check` and `stats` under `data`."""
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], sources: Sequence[str]) -> None:
+    """Add `check` and `stats` under `data`; `sources` are the formats that can be read."""
     check = commands.add_parser("check", help="name every unusable and every odd row of data files")
     check.add_argument("files", nargs="*", type=Path, metavar="FILE")
     check.add_argument("--recipe", metavar="R", help="check what this recipe's task needs; without FILE, its data")
     check.add_argument("--eval", type=Path, metavar="FILE", help="held-out rows, compared with the others")
-    check.add_argument("--from", dest="source_format", metavar="FORMAT", help="the files are in this project's format")
+    check.add_argument("--from", dest="source_format", choices=sources, default="jsonl", help="the format of the files")
     check.add_argument("--strict", action="store_true", help="end with status 1 for warnings, too")
     check.add_argument("--json", action="store_true", help="all of it as one JSON document")
     check.add_argument("--all", action="store_true", help=f"print every problem, not {SHOWN} of a kind")
@@ -41,7 +40,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     stats = commands.add_parser("stats", help="count rows, steps, lengths, scripts and reference shapes")
     stats.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    stats.add_argument("--from", dest="source_format", metavar="FORMAT", help="the files are in this project's format")
+    stats.add_argument("--from", dest="source_format", choices=sources, default="jsonl", help="the format of the files")
     stats.add_argument("--json", action="store_true", help="as one JSON document")
     stats.add_argument("--picture", type=Path, metavar="OUT", help="draw it, too: a name that ends in .png or .svg")
     stats.set_defaults(handler=_stats)
@@ -50,7 +49,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _check(options: argparse.Namespace) -> int:
     from qdsft.clean import CleanRows, check_target
     from qdsft.errors import UserError
-    from qdsft.files import new_text
+    from qdsft.files import new_text_file
     from qdsft.gate import check_files
     from qdsft.problem import Tally
 
@@ -62,7 +61,7 @@ def _check(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         if options.write_clean is not None:
             check_target(options.write_clean, [*inputs.train, *([inputs.eval] if inputs.eval else [])])
-            clean = CleanRows(stack.enter_context(new_text(options.write_clean)))
+            clean = CleanRows(stack.enter_context(new_text_file(options.write_clean)).write)
         problems = check_files(inputs, tally, clean)
 
         def elapsed() -> float:
@@ -82,27 +81,17 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _inputs(options: argparse.Namespace, tally: Tally) -> Inputs:
+    from qdsft.formats import READERS
     from qdsft.gate import Inputs, recipe_inputs
-    from qdsft.readers import scan
     from qdsft.recipe import load_recipe
 
     if not options.files and options.recipe is None:
         options.usage_error("name a FILE, or a recipe with --recipe")
-    read = reader(options.source_format) if options.source_format else scan
+    read = READERS[options.source_format]
     recipe = load_recipe(options.recipe) if options.recipe is not None else None
     if options.files or recipe is None:
         return Inputs(tuple(options.files), options.eval, recipe, read)
     return recipe_inputs(recipe, options.eval, read, tally)
-
-
-def reader(name: str) -> Callable[[Path], Scanned]:
-    """The reader of another project's format; raises UserError if there is none of that name."""
-    from qdsft.errors import UserError
-    from qdsft.formats import READERS
-
-    if name not in READERS:
-        raise UserError(f"there is no source format {name!r}; choose one of: {', '.join(READERS)}")
-    return READERS[name]
 
 
 def _print_text(problems: Iterable[Problem], tally: Tally, elapsed: Callable[[], float], limit: int | None) -> None:
@@ -145,11 +134,10 @@ def _print_json(problems: Iterable[Problem], tally: Tally, elapsed: Callable[[],
 def _stats(options: argparse.Namespace) -> int:
     from itertools import chain
 
-    from qdsft.readers import scan
+    from qdsft.formats import READERS
     from qdsft.stats import count_rows
 
-    read = reader(options.source_format) if options.source_format else scan
-    stats = count_rows(chain.from_iterable(map(read, options.files)))
+    stats = count_rows(chain.from_iterable(map(READERS[options.source_format], options.files)))
     if options.picture is not None:
         from qdsft.plot import plot_stats
 
