@@ -157,9 +157,11 @@ def _is_other(script: str, known: set[str], step: str) -> bool:
     """Whether a step is in the other script, with two words or more that the question does not have."""
     if script == "other" or main_script(step) in {script, "other"}:
         return False
-    words = (_LATIN if script == "Hangul" else _HANGUL).findall(step)
-    new = [word for word in words if word.lower() not in known]
-    return len(new) >= 2 and (script == "Latin script" or any(word[0].islower() for word in new))
+    hangul = [word for word in _HANGUL.findall(step) if word not in known]
+    if script == "Latin script":
+        return len(hangul) >= 2
+    latin = [word for word in _LATIN.findall(step) if word.lower() not in known]
+    return not hangul and len(latin) >= 2 and any(word[0].islower() for word in latin)
 
 
 def _asks_twice(step: str) -> bool:
