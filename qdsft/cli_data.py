@@ -6,23 +6,47 @@ import argparse
 import sys
 from pathlib import Path
 
+from qdsft import cli_data_check
+
+SOURCES = ("jsonl", "csv", "break", "strategyqa", "musique")
+TARGETS = ("jsonl", "self-ask", "llamaindex", "qdmr", "dag", "mermaid")
+
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `data` and the commands under it."""
     data = commands.add_parser("data", help="work on data files").add_subparsers(required=True, metavar="COMMAND")
-    convert = data.add_parser("convert", help="convert another project's data format")
-    convert.add_argument("--from", dest="source_format", choices=["strategyqa"], required=True)
-    convert.add_argument("--to", dest="target_format", choices=["jsonl"], required=True)
+    convert = data.add_parser("convert", help="convert between our rows and other projects' formats")
+    convert.add_argument("--from", dest="source_format", choices=SOURCES, required=True)
+    convert.add_argument("--to", dest="target_format", choices=TARGETS, required=True)
+    convert.add_argument("--self-contained", action="store_true", help="replace every #n by a phrase; one-way")
+    convert.add_argument("--tool-name", metavar="NAME", help="llamaindex: the tool that is to answer")
     convert.add_argument("source", type=Path, metavar="IN")
     convert.add_argument("target", type=Path, metavar="OUT")
     convert.set_defaults(handler=_convert)
+    cli_data_check.add_commands(data, SOURCES)
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from qdsft.formats import convert
+    from qdsft.errors import UserError
+    from qdsft.formats import DEFAULT_TOOL, convert, losses
 
-    report = convert(options.source_format, options.target_format, options.source, options.target)
-    for line in report.dropped:
-        print(f"dropped: {line}", file=sys.stderr)
-    print(f"{report.written} rows written to {options.target}, {len(report.dropped)} dropped")
+    if options.tool_name is not None and options.target_format != "llamaindex":
+        raise UserError("--tool-name is for --to llamaindex alone; leave it out")
+    report = convert(
+        options.source_format,
+        options.target_format,
+        options.source,
+        options.target,
+        self_contained=options.self_contained,
+        tool_name=options.tool_name or DEFAULT_TOOL,
+        on_dropped=lambda error: print(f"dropped: {error}", file=sys.stderr),
+    )
+    for line in losses(options.target_format, self_contained=options.self_contained):
+        print(f"lost: {line}", file=sys.stderr)
+    if report.left_out:
+        columns = ", ".join(f"{name} ({count} rows)" for name, count in report.left_out.items())
+        print(f"lost: {options.target_format} has no place for the columns {columns}", file=sys.stderr)
+    kinds = ", ".join(f"{kind}: {count}" for kind, count in report.dropped.most_common())
+    dropped = f"{report.dropped.total()} dropped" + (f" ({kinds})" if kinds else "")
+    print(f"{report.written} rows written to {options.target}, {dropped}")
     return 0

@@ -40,7 +40,7 @@ EVAL_ROWS = "eval.jsonl"
 PACKED_TOGETHER = 20_000
 """Rows among which the best fit is looked for; more would fill no better, and memory follows it."""
 GOLDEN_PROMPTS = 3
-SOURCES = ("prompt", "decomposition", "data", "examples", "tokens", "seams", "encoder", "dataset")
+SOURCES = ("prompt", "decomposition", "data", "question", "examples", "tokens", "seams", "encoder", "dataset")
 """Modules that shape a row: a change in one of them makes new data."""
 COLUMNS = arrow.schema([("input_ids", arrow.list_(arrow.int32())), ("labels", arrow.list_(arrow.int32()))])
 

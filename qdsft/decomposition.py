@@ -65,7 +65,7 @@ class Decomposition:
         for number, step in enumerate(self.steps, start=1):
             if not step.strip():
                 yield "empty step", f"step {number} is empty"
-            if step.splitlines() not in ([], [step]):
+            if not step.isprintable() and step.splitlines() not in ([], [step]):  # no line break is printable
                 yield "line break", f"step {number} has a line break"
         for source, target in self.edges:
             if source == target:

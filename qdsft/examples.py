@@ -6,7 +6,6 @@ import hashlib
 import heapq
 import json
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from qdsft.data import is_hub_id, stream_records
 from qdsft.errors import UserError
 from qdsft.prompt import Message, PromptWriter
+from qdsft.question import question_hash
 from qdsft.recipe import Recipe
 from qdsft.record import Record
 
@@ -65,12 +65,6 @@ class Tally:
             "train_sha256": self._digests["train"].hexdigest(),
             "eval_sha256": self._digests["eval"].hexdigest(),
         }
-
-
-def question_hash(question: str) -> str:
-    """SHA-256 of a question without regard to case, width, spacing and Unicode composition."""
-    normal = " ".join(unicodedata.normalize("NFKC", question).casefold().split())
-    return hashlib.sha256(normal.encode("utf-8")).hexdigest()
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
@@ -134,13 +128,18 @@ def assign_sides(
 
 def file_records(recipe: Recipe, key: str) -> Iterator[Record]:
     """Rows of the file in data.`key`; raises UserError naming the recipe's line if it is not there."""
+    yield from stream_records(data_file(recipe, key))
+
+
+def data_file(recipe: Recipe, key: str) -> Path:
+    """The file in data.`key`; raises UserError naming the recipe's line if it is not there."""
     name: str = getattr(recipe.data, key)
     if not os.path.exists(name):
         raise UserError(
             f"{recipe.where(f'data.{key}')}: data.{key}: there is no file {name} (looked at {Path(name).absolute()}); "
             "correct the path, or give a Hub dataset as user/name"
         )
-    yield from stream_records(Path(name))
+    return Path(name)
 
 
 def is_on_hub(recipe: Recipe) -> bool:

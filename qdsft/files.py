@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from qdsft.errors import UserError
 
@@ -18,6 +18,8 @@ def disk_errors(path: Path, remedy: str = "choose another folder with training.o
     """Turn an OSError (read-only, full, not a folder) into a UserError that names `path`."""
     try:
         yield
+    except BrokenPipeError:  # no disk raises it: it is the reader of our standard output that went away
+        raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}; free some space or {remedy}") from error
 
@@ -62,3 +64,30 @@ def new_directory(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def new_text_file(path: Path) -> Iterator[IO[str]]:
+    """A UTF-8 file to write to, line by line, that becomes `path` when the block ends well.
+
+    Missing folders are made, and removed again if the block fails. Raises UserError if `path` exists.
+    """
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists; delete it or choose another name")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    made: list[Path] = []
+    complete = False
+    with disk_errors(path, "choose another target"):
+        try:
+            made += [folder for folder in path.parents if not folder.exists()]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                yield file
+            os.replace(temporary, path)
+            complete = True
+        finally:
+            if not complete:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+                    for folder in made:
+                        folder.rmdir()

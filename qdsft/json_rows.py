@@ -55,7 +55,7 @@ class _Json:
         return (RowError(where, *fault) if fault else Record(value, where)), end
 
     def _fault(self, value: Any, text: str) -> tuple[str, str] | None:
-        if _SURROGATE.search(text):
+        if "\\u" in text and _SURROGATE.search(text):
             try:
                 json.dumps(value, ensure_ascii=False).encode("utf-8")
             except UnicodeEncodeError:

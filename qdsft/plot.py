@@ -1,4 +1,4 @@
-"""The loss curve of a run, as a picture."""
+"""Pictures: the loss curve of a run, and what is in data files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qdsft.errors import UserError
 from qdsft.files import disk_errors
+from qdsft.stats import Stats
 
 
 def plot_loss(history: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -26,10 +28,52 @@ def plot_loss(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend()
+    with disk_errors(path):
+        _save(figure, path, "png")
+
+
+def plot_stats(stats: Stats, path: Path) -> None:
+    """Draw the steps, lengths, reference shapes and scripts of data files as a .png or .svg.
+
+    Raises UserError for another suffix, if there are no rows, and if the file cannot be written.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in {"png", "svg"}:
+        raise UserError(f"{path}: a picture is drawn as .png or .svg; choose such a name")
+    if not stats.rows:
+        raise UserError(f"{path} is not drawn: there is no usable row; qdsft data check says why")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, places = pyplot.subplots(2, 2, figsize=(10, 6), layout="constrained")
+    (steps, lengths), (shapes, scripts) = places
+    steps.bar(list(stats.steps), list(stats.steps.values()))
+    steps.set(xlabel="steps per row", ylabel="rows")
+    for label, values in (("question", stats.question_length), ("step", stats.step_length)):
+        lengths.hist(list(values), weights=list(values.values()), bins=40, alpha=0.6, density=True, label=label)
+    lengths.set(xlabel="characters", ylabel="share per character")
+    lengths.legend()
+    for axes, name, counts in (
+        (shapes, "references", stats.shapes),
+        (scripts, "script of the question", stats.scripts),
+    ):
+        ordered = counts.most_common()
+        axes.barh([label for label, _ in ordered], [count for _, count in ordered])
+        axes.invert_yaxis()
+        axes.set(xlabel="rows", title=name)
+    figure.suptitle(f"{stats.rows} rows")
+    with disk_errors(path, "choose another place"):
+        _save(figure, path, kind)
+
+
+def _save(figure: Any, path: Path, kind: str) -> None:
+    from matplotlib import pyplot
+
     picture = io.BytesIO()
-    figure.savefig(picture, dpi=120, format="png")
+    figure.savefig(picture, dpi=120, format=kind)
     pyplot.close(figure)
     temporary = path.with_name(f".{path.name}.tmp")
-    with disk_errors(path):
-        temporary.write_bytes(picture.getvalue())
-        temporary.replace(path)
+    temporary.write_bytes(picture.getvalue())
+    temporary.replace(path)

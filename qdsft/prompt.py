@@ -13,7 +13,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from qdsft.data import validate
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
-from qdsft.record import Record
+from qdsft.record import Record, RowError
 from qdsft.sections import Prompt
 
 Renderer = Callable[[dict[str, Any]], str]
@@ -32,8 +32,8 @@ _ENVIRONMENT = SandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trail
 class PromptWriter:
     """Renders the prompt section of a recipe over rows.
 
-    Raises UserError on construction for broken Jinja, and on rendering, with file and line of the row,
-    for a column that the row does not have or a message that comes out empty.
+    Raises UserError on construction for broken Jinja, and RowError on rendering for a column that the row
+    does not have or a message that comes out empty.
     """
 
     def __init__(self, prompt: Prompt) -> None:
@@ -57,7 +57,7 @@ class PromptWriter:
         system = _render("system", self._system, record)
         user = _render("user", self._user, record)
         if not user.strip():
-            raise UserError(f"{record.source}: prompt.user comes out empty for this row")
+            raise RowError(record.source, "empty prompt", "prompt.user comes out empty for this row; fill its columns")
         messages = [{"role": "system", "content": system}] if system.strip() else []
         return [*messages, {"role": "user", "content": user}]
 
@@ -68,7 +68,9 @@ class PromptWriter:
             return Decomposition(tuple(record.row["sub_questions"])).render()
         text = _render("completion", self._completion, record)
         if not text.strip():
-            raise UserError(f"{record.source}: prompt.completion comes out empty for this row")
+            raise RowError(
+                record.source, "empty completion", "prompt.completion comes out empty for this row; fill its columns"
+            )
         return text
 
 
@@ -96,8 +98,8 @@ def _render(key: str, template: Renderer, record: Record) -> str:
     try:
         return template(row)
     except jinja2.UndefinedError as error:
-        raise UserError(
-            f"{record.source}: prompt.{key}: {error.message}; this row has the columns {', '.join(row) or 'none'}"
-        ) from error
+        message = f"prompt.{key}: {error.message}; this row has the columns {', '.join(row) or 'none'}"
+        raise RowError(record.source, "column missing", message) from error
     except Exception as error:  # the template is the recipe's, so whatever it does wrong is for its author to mend
-        raise UserError(f"{record.source}: prompt.{key} cannot be rendered for this row: {error}") from error
+        message = f"prompt.{key} cannot be rendered for this row: {error}"
+        raise RowError(record.source, "prompt not rendered", message) from error

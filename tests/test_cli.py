@@ -151,9 +151,18 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
         ("evaluate r.yaml --baseline", f"r.yaml: {NO_RUN}"),
         ("decompose nope question", f"nope: {NO_RUN}"),
         ("decompose . --json question", f".: {NO_RUN}"),
-        ("data convert --from strategyqa --to jsonl nope.json out", "nope.json: No such file or directory; correct"),
+        ("data convert --from strategyqa --to jsonl nope.json out", "nope.json: No such file or directory (looked"),
         ("data convert --from strategyqa --to jsonl t.jsonl r.yaml", "r.yaml exists; delete it or choose another name"),
-        ("data convert --from strategyqa --to jsonl t.jsonl out", "t.jsonl: line 2 column 1: not JSON: Extra data; "),
+        (
+            "data convert --from strategyqa --to jsonl t.jsonl new/out",
+            "t.jsonl: none of its 5 rows can be used; the first: t.jsonl:1: the field 'decomposition' is missing; this",
+        ),
+        (
+            "data convert --from jsonl --to dag --tool-name x t.jsonl out",
+            "--tool-name is for --to llamaindex alone; le",
+        ),
+        ("data convert --from jsonl --to mermaid t.jsonl out.mmd", "out.mmd: a .mmd file holds one chart, this is Mar"),
+        ("data convert --from jsonl --to jsonl r.yaml new/out", "r.yaml:1: not JSON at column 1: Expecting value; wr"),
     ],
 )
 def test_bad_input_is_one_line(arguments: str, message: str, capsys: Capture) -> None:
@@ -221,11 +230,28 @@ def test_data_convert(capsys: Capture) -> None:
     Path("in.json").write_text(json.dumps(found), encoding="utf-8")
     assert main(["data", "convert", "--from", "strategyqa", "--to", "jsonl", "in.json", "new/out.jsonl"]) == 0
     out, err = capsys.readouterr()
-    assert out == "1 rows written to new/out.jsonl, 1 dropped\n"
-    assert err == "dropped: in.json: row 2: step 1 refers to #7, but there are 1 steps\n"
-    row = {"question": "Did Ada outlive Bob?", "sub_questions": ["When did Ada die?", "Is #1 late?"]}
+    assert out == "1 rows written to new/out.jsonl, 1 dropped (dangling reference: 1)\n"
+    problem = "step 1 refers to #7, but there are 1 steps; correct or remove the row"
+    assert err == f"dropped: in.json:1: sub_questions: {problem}\n"
+    row = {"question": "Did Ada outlive Bob?", "sub_questions": ["When did Ada die?", "Is #1 late?"], "qid": "1"}
     assert json.loads(Path("new/out.jsonl").read_text(encoding="utf-8")) == row
     assert main(["check", "r.yaml", "data.train=new/out.jsonl"]) == 0
+
+
+def test_data_convert_says_what_is_lost(capsys: Capture) -> None:
+    row = {"question": "Late?", "sub_questions": ["When?", "Is #1 late?"], "qid": "1"}
+    Path("in.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    arguments = ["--from", "jsonl", "--to", "llamaindex", "--tool-name", "wiki", "in.jsonl", "out.jsonl"]
+    assert main(["data", "convert", *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert out == "1 rows written to out.jsonl, 0 dropped\n"
+    assert err.splitlines() == [
+        "lost: llamaindex keeps no references between steps",
+        "lost: references between steps become phrases, which cannot be undone",
+        "lost: llamaindex has no place for the columns qid (1 rows)",
+    ]
+    written = json.loads(Path("out.jsonl").read_text(encoding="utf-8"))
+    assert written["items"][1] == {"sub_question": "Is the answer to “When?” late?", "tool_name": "wiki"}
 
 
 # As processes

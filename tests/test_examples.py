@@ -22,11 +22,11 @@ from qdsft.examples import (
     fingerprint,
     is_on_hub,
     make_writer,
-    question_hash,
     render,
     stream_split,
 )
 from qdsft.prompt import PromptWriter
+from qdsft.question import question_hash
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.record import Record
 from qdsft.sections import Prompt

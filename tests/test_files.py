@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qdsft.errors import UserError
-from qdsft.files import disk_errors, new_directory, write_json, write_text
+from qdsft.files import disk_errors, new_directory, new_text_file, write_json, write_text
 
 REMEDY = "free some space or choose another folder with training.output_dir"
 
@@ -110,3 +110,43 @@ def test_disk_errors_name_the_path_and_let_others_through() -> None:
     assert str(caught.value) == f"x: cannot be written: No space left on device; {REMEDY}"
     with pytest.raises(KeyError), disk_errors(Path("x")):
         raise KeyError
+
+
+def test_a_new_text_file_appears_once_it_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "deep" / "a"
+    with new_text_file(target) as file:
+        file.write("가\n")
+        assert not target.exists()
+    assert target.read_bytes() == "가\n".encode()
+    assert names(target.parent) == ["a"]
+
+
+@pytest.mark.parametrize("error", [UserError("x"), KeyboardInterrupt()])
+def test_a_block_that_fails_leaves_no_file_and_no_folder(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)), new_text_file(tmp_path / "new" / "deep" / "a") as file:
+        file.write("half")
+        raise error
+    assert names(tmp_path) == []
+
+
+def test_a_new_text_file_replaces_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("nowhere")
+    with pytest.raises(UserError) as caught, new_text_file(tmp_path / "a"):
+        pass
+    assert str(caught.value) == f"{tmp_path}/a exists; delete it or choose another name"
+    (tmp_path / "b").touch()
+    message = r"b/c: cannot be written: .*; free some space or choose another target"
+    with pytest.raises(UserError, match=message), new_text_file(tmp_path / "b" / "c"):
+        pass
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_a_full_disk_leaves_no_new_text_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    message = "cannot be written: No space left on device"
+    with pytest.raises(UserError, match=message), new_text_file(tmp_path / "new" / "a") as file:
+        file.write("x")
+    assert names(tmp_path) == []

@@ -148,7 +148,7 @@ def test_a_template_that_fails_on_a_row(template: str, message: str) -> None:
 def test_a_completion_that_fails_on_a_row() -> None:
     writer = PromptWriter(Prompt(user="x", completion="{{ answer }}"))
     assert refusal(lambda: writer.completion(record(answer=" "))) == (
-        "d.jsonl:7: prompt.completion comes out empty for this row"
+        "d.jsonl:7: prompt.completion comes out empty for this row; fill its columns"
     )
     assert refusal(lambda: writer.completion(Record({}, "d.jsonl:7"))) == (
         "d.jsonl:7: prompt.completion: 'answer' is undefined; this row has the columns none"
