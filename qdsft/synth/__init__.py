@@ -8,6 +8,7 @@ their one wording. `world` holds the facts, `programs` the operations, `sample` 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from qdsft.errors import UserError
@@ -36,12 +37,17 @@ def generate(language: str, rows: int, seed: int) -> Iterator[dict[str, Any]]:
         raise UserError(f"there is no language {language!r}; choose one of: {', '.join(LANGUAGES)}")
     if rows < 1:
         raise UserError(f"rows is {rows}; ask for at least 1")
-    world = load_world()
-    shapes = forms(world)
+    world, shapes = _space()
     available = sum(_size(form) for form in shapes.values())
     if rows > available:
         raise UserError(f"rows is {rows}, but there are only {available} distinct questions in {language}; ask for fewer")
     return _rows(language, rows, seed, world, shapes)
+
+
+@cache
+def _space() -> tuple[World, dict[str, Form]]:
+    world = load_world()
+    return world, forms(world)
 
 
 def _rows(language: str, rows: int, seed: int, world: World, shapes: dict[str, Form]) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+
 from qdsft.synth.english_words import ATTRIBUTES, NOUNS, RELATIONS, SET_RELATIONS
 from qdsft.synth.programs import (
     Both,
@@ -32,13 +35,14 @@ class English:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.step: Callable[[Step], str] = lru_cache(maxsize=1 << 14)(self._step)
+        """The wording of a step, which depends on the step alone; the common ones are remembered."""
 
     def name(self, entity: str) -> str:
         """An entity's name in answers."""
         return entity
 
-    def step(self, step: Step) -> str:
-        """The wording of a step, which depends on the step alone."""
+    def _step(self, step: Step) -> str:
         names = [f"#{item}" if isinstance(item, int) else item for item in step.references]
         plural = NOUNS[step.kind][1] if step.kind else ""
         match step.act:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+
 from qdsft.synth.korean_words import ATTRIBUTES, NOUNS, RELATIONS, SET_RELATIONS, Noun
 from qdsft.synth.particles import Word, attach
 from qdsft.synth.programs import (
@@ -34,6 +37,8 @@ class Korean:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.step: Callable[[Step], str] = lru_cache(maxsize=1 << 14)(self._step)
+        """The wording of a step, which depends on the step alone; the common ones are remembered."""
         # Titles are quoted, or their common nouns would read as part of the sentence.
         self._titles = {
             name: f"'{korean}'" if world.kinds[name] in ("film", "book") else korean
@@ -44,8 +49,7 @@ class Korean:
         """An entity's name in answers."""
         return self._world.korean[entity]
 
-    def step(self, step: Step) -> str:
-        """The wording of a step, which depends on the step alone."""
+    def _step(self, step: Step) -> str:
         names = [Word(f"#{item}" if isinstance(item, int) else self._titles[item]) for item in step.references]
         each = Word(f"{names[0]} 각각")
         words = NOUNS[step.kind] if step.kind else None

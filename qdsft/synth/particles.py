@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _FORMS = {"은": "는", "이": "가", "을": "를", "과": "와", "이나": "나", "이랑": "랑", "이며": "며", "으로": "로"}
 """Particle after a consonant -> after a vowel."""
@@ -14,6 +15,7 @@ _IN_BRACKETS = re.compile(r"\([^()]*\)$")
 _NUMBER = re.compile(r"\d[\d,]*(\.\d+)?$")
 
 
+@lru_cache(maxsize=1 << 14)
 def attach(word: str, particle: str) -> str:
     """`word` with a particle, given as it stands after a consonant (은, 이, 을, 과, 으로, 이나, 이랑, 이며).
 
@@ -29,13 +31,19 @@ def attach(word: str, particle: str) -> str:
 
 def final_consonant(word: str) -> str:
     """How a word ends when read aloud: "" for a vowel, "ㄹ", or "other" for another consonant."""
-    text = _SILENT.sub("", _IN_BRACKETS.sub("", word.rstrip()) or word)
-    if number := _NUMBER.search(text):
-        text = read_number_end(number[0])
-    if not text or not "가" <= text[-1] <= "힣":
+    text = word
+    if not _is_hangul(text):
+        text = _SILENT.sub("", _IN_BRACKETS.sub("", word.rstrip()) or word)
+        if number := _NUMBER.search(text):
+            text = read_number_end(number[0])
+    if not _is_hangul(text):
         raise ValueError(f"the reading of the end of {word!r} is not known")
     final = (ord(text[-1]) - ord("가")) % 28
     return {0: "", 8: "ㄹ"}.get(final, "other")
+
+
+def _is_hangul(text: str) -> bool:
+    return bool(text) and "가" <= text[-1] <= "힣"
 
 
 def read_number_end(number: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from qdsft.synth.programs import (
     Both,
@@ -29,8 +29,7 @@ Reference = str | int
 """The name of an entity, or the number of the step that finds it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step: what is asked (`act`), of which relation or attribute (`name`), about which `references`."""
 
     act: str
