@@ -28,7 +28,8 @@ class Interpreter:
         name = (lambda entity: world.korean[entity]) if language == "ko" else (lambda entity: entity)
         self._kinds = {name(entity): kind for entity, kind in world.kinds.items()}
         self._follow = {
-            relation: {name(one): name(other) for one, other in pairs.items()} for relation, pairs in world.follow.items()
+            relation: {name(one): name(other) for one, other in pairs.items()}
+            for relation, pairs in world.follow.items()
         }
         self._values = {
             attribute: {name(one): number for one, number in pairs.items()} for attribute, pairs in world.values.items()

@@ -63,7 +63,14 @@ def test_final_consonant_of_words(word: str, final: str) -> None:
         *[("9", "가"), ("0", "이"), ("10", "이"), ("11", "이"), ("12", "가"), ("20", "이"), ("99", "가")],
         *[("100", "이"), ("105", "가"), ("110", "이"), ("1000", "이"), ("2,000", "이"), ("1987", "이"), ("2004", "가")],
         *[("10000", "이"), ("300,000", "이"), ("1,000,000", "이"), ("100,000,000", "이")],
-        *[("1,000,000,000,000", "가"), ("1" + "0" * 16, "이"), ("3.5", "가"), ("1.50", "이"), ("0.1", "이"), ("007", "이")],
+        *[
+            ("1,000,000,000,000", "가"),
+            ("1" + "0" * 16, "이"),
+            ("3.5", "가"),
+            ("1.50", "이"),
+            ("0.1", "이"),
+            ("007", "이"),
+        ],
     ],
 )
 def test_numbers_are_read_aloud(number: str, subject: str) -> None:
@@ -75,7 +82,15 @@ def test_numbers_are_read_aloud(number: str, subject: str) -> None:
     ("number", "direction"),
     [
         *[("1", "로"), ("2", "로"), ("3", "으로"), ("4", "로"), ("5", "로"), ("6", "으로"), ("7", "로"), ("8", "로")],
-        *[("9", "로"), ("0", "으로"), ("10", "으로"), ("17", "로"), ("100", "으로"), ("1000", "으로"), ("2,000", "으로")],
+        *[
+            ("9", "로"),
+            ("0", "으로"),
+            ("10", "으로"),
+            ("17", "로"),
+            ("100", "으로"),
+            ("1000", "으로"),
+            ("2,000", "으로"),
+        ],
         *[("1987", "로"), ("2016", "으로"), ("10,000", "으로"), ("1,000,000,000,000", "로"), ("2.8", "로")],
     ],
 )
@@ -90,17 +105,22 @@ def test_units_behind_numbers_decide() -> None:
     assert attach("100킬로미터", "을") == "100킬로미터를"
 
 
-@pytest.mark.parametrize(("number", "syllable"), [("0", "영"), ("00", "영"), ("10", "십"), ("1.50", "영"), ("30,500", "백")])
+@pytest.mark.parametrize(
+    ("number", "syllable"), [("0", "영"), ("00", "영"), ("10", "십"), ("1.50", "영"), ("30,500", "백")]
+)
 def test_last_syllable_of_numbers(number: str, syllable: str) -> None:
     assert read_number_end(number) == syllable
 
 
 @pytest.mark.parametrize("word", ["", "Apple", "서울 A", "()", "ㄱ", "1" + "0" * 20])
 def test_unknown_readings_are_refused(word: str) -> None:
-    with pytest.raises(ValueError, match="not known|too large"):
+    with pytest.raises(ValueError, match=r"not known|too large"):
         attach(word, "은")
+
+
+_TEMPLATE: str = "".join(["{x:을} ", "{n}보다"])
 
 
 def test_words_take_particles_as_format() -> None:
     assert f"{Word('강'):으로} {Word('#2'):과} {Word('등불')}" == "강으로 #2와 등불"
-    assert "{x:을} {n}보다".format(x=Word("책"), n=Word("9권")) == "책을 9권보다"
+    assert _TEMPLATE.format(x=Word("책"), n=Word("9권")) == "책을 9권보다"

@@ -20,7 +20,7 @@ from qdsft.synth.sample import Form, forms
 from qdsft.synth.steps import plan
 from qdsft.synth.world import World, load_world
 
-LANGUAGES = {"en": English, "ko": Korean}
+LANGUAGES: dict[str, type[English] | type[Korean]] = {"en": English, "ko": Korean}
 FRAMES = 3
 
 
@@ -40,7 +40,9 @@ def generate(language: str, rows: int, seed: int) -> Iterator[dict[str, Any]]:
     world, shapes = _space()
     available = sum(_size(form) for form in shapes.values())
     if rows > available:
-        raise UserError(f"rows is {rows}, but there are only {available} distinct questions in {language}; ask for fewer")
+        raise UserError(
+            f"rows is {rows}, but there are only {available} distinct questions in {language}; ask for fewer"
+        )
     return _rows(language, rows, seed, world, shapes)
 
 

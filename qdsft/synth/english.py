@@ -96,7 +96,10 @@ class English:
                 return (ATTRIBUTES[attribute].step.format(noun), f"What is {name}?", f"Can you tell me {name}?")[frame]
             case Filter(Filter() as inner, attribute, above, bound):
                 first = _condition(inner.attribute, inner.above, inner.bound, style)
-                group, condition = self._set(inner.of, style), f"{first} and {_condition(attribute, above, bound, style)}"
+                group, condition = (
+                    self._set(inner.of, style),
+                    f"{first} and {_condition(attribute, above, bound, style)}",
+                )
                 return self._filtered(group, condition, inner, frame)
             case Filter(of, attribute, above, bound):
                 return self._filtered(self._set(of, style), _condition(attribute, above, bound, style), of, frame)
@@ -107,7 +110,9 @@ class English:
             case Superlative():
                 noun = self._noun(program, style)
                 who = "Who" if kind_of(program, self._world) == "person" else "What"
-                return (f"{who} is {noun}?", f"Which one is {noun}?", f"Can you tell me {who.lower()} {noun} is?")[frame]
+                return (f"{who} is {noun}?", f"Which one is {noun}?", f"Can you tell me {who.lower()} {noun} is?")[
+                    frame
+                ]
             case Count(of):
                 group = self._set(of, style)
                 frames = (f"How many {group} are there?", f"What is the number of {group}?")
@@ -119,7 +124,10 @@ class English:
                 return (*frames, f"Can you tell me {which.lower()} {than}, {first} or {second}?")[frame]
             case Difference(left, right, attribute):
                 both, noun = f"{self._noun(left, style)} and {self._noun(right, style)}", ATTRIBUTES[attribute].noun
-                frames = (f"What is the difference in {noun} between {both}?", f"By how much do {both} differ in {noun}?")
+                frames = (
+                    f"What is the difference in {noun} between {both}?",
+                    f"By how much do {both} differ in {noun}?",
+                )
                 return (*frames, f"How far apart are {both} in {noun}?")[frame]
             case Exceeds(left, right, attribute, more):
                 first, second = self._noun(left, style), self._noun(right, style)
@@ -134,7 +142,10 @@ class English:
             case PerGroup(of, relation):
                 words, noun = SET_RELATIONS[relation], NOUNS[SETS[relation][1]][1]
                 each = f"each of the {self._set(of, style)}"
-                frames = (f"How many {noun} {words.predicates[0].format(each)}?", f"What is the number of {noun} {words.clauses[0].format(each)}?")
+                frames = (
+                    f"How many {noun} {words.predicates[0].format(each)}?",
+                    f"What is the number of {noun} {words.clauses[0].format(each)}?",
+                )
                 return (*frames, f"Can you count the {noun} {words.clauses[0].format(each)}?")[frame]
             case MostMembers(of, relation):
                 group, most = self._set(of, style), SET_RELATIONS[relation].most
@@ -207,6 +218,10 @@ def _condition(attribute: str, above: bool, bound: int, style: int) -> str:
 
 def _yes_no(first: str, comparative: str, second: str, frame: int) -> str:
     verb, rest = comparative.split(" ", 1)
-    inverted = f"Does {first} have {rest} than {second}?" if verb == "has" else f"{verb.capitalize()} {first} {rest} than {second}?"
+    inverted = (
+        f"Does {first} have {rest} than {second}?"
+        if verb == "has"
+        else f"{verb.capitalize()} {first} {rest} than {second}?"
+    )
     frames = (inverted, f"Is it true that {first} {comparative} than {second}?")
     return (*frames, f"Would it be right to say that {first} {comparative} than {second}?")[frame]

@@ -58,28 +58,74 @@ NOUNS = {
 
 RELATIONS = {
     "capital": Relation("What is the capital of {}?", ("the capital of {}", "the capital city of {}"), ("", "")),
-    "country": Relation("Which country is {} in?", ("the country where {} lies", "the country that {} is in"), ("Are", "in the same country")),
-    "birthplace": Relation("Which city was {} born in?", ("the city where {} was born", "the birthplace of {}"), ("Were", "born in the same city")),
-    "founder": Relation("Who founded {}?", ("the founder of {}", "the person who founded {}"), ("Do", "have the same founder")),
-    "base": Relation("Which city is {} based in?", ("the city where {} is based", "the home city of {}"), ("Are", "based in the same city")),
-    "director": Relation("Who directed {}?", ("the director of {}", "the person who directed {}"), ("Do", "have the same director")),
-    "producer": Relation("Which company produced {}?", ("the producer of {}", "the company that produced {}"), ("Do", "have the same producer")),
-    "author": Relation("Who wrote {}?", ("the author of {}", "the person who wrote {}"), ("Do", "have the same author")),
-    "publisher": Relation("Which company published {}?", ("the publisher of {}", "the company that published {}"), ("Do", "have the same publisher")),
+    "country": Relation(
+        "Which country is {} in?",
+        ("the country where {} lies", "the country that {} is in"),
+        ("Are", "in the same country"),
+    ),
+    "birthplace": Relation(
+        "Which city was {} born in?",
+        ("the city where {} was born", "the birthplace of {}"),
+        ("Were", "born in the same city"),
+    ),
+    "founder": Relation(
+        "Who founded {}?", ("the founder of {}", "the person who founded {}"), ("Do", "have the same founder")
+    ),
+    "base": Relation(
+        "Which city is {} based in?",
+        ("the city where {} is based", "the home city of {}"),
+        ("Are", "based in the same city"),
+    ),
+    "director": Relation(
+        "Who directed {}?", ("the director of {}", "the person who directed {}"), ("Do", "have the same director")
+    ),
+    "producer": Relation(
+        "Which company produced {}?",
+        ("the producer of {}", "the company that produced {}"),
+        ("Do", "have the same producer"),
+    ),
+    "author": Relation(
+        "Who wrote {}?", ("the author of {}", "the person who wrote {}"), ("Do", "have the same author")
+    ),
+    "publisher": Relation(
+        "Which company published {}?",
+        ("the publisher of {}", "the company that published {}"),
+        ("Do", "have the same publisher"),
+    ),
 }
 
 SET_RELATIONS = {
-    "directed": SetRelation(("directed by {}", "that {} directed"), ("were directed by {}", "had {} as director"), "directed the most films"),
+    "directed": SetRelation(
+        ("directed by {}", "that {} directed"), ("were directed by {}", "had {} as director"), "directed the most films"
+    ),
     "starring": SetRelation(("starring {}", "featuring {}"), ("star {}", "feature {}"), "appeared in the most films"),
-    "produced": SetRelation(("produced by {}", "that {} produced"), ("were produced by {}", "had {} as producer"), "produced the most films"),
-    "written": SetRelation(("written by {}", "that {} wrote"), ("were written by {}", "came from the pen of {}"), "wrote the most books"),
-    "issued": SetRelation(("published by {}", "that {} published"), ("were published by {}", "were brought out by {}"), "published the most books"),
-    "founded_by": SetRelation(("founded by {}", "that {} founded"), ("were founded by {}", "were set up by {}"), "founded the most companies"),
-    "based_in": SetRelation(("based in {}", "headquartered in {}"), ("are based in {}", "have their head office in {}"), "is home to the most companies"),
-    "born_in": SetRelation(("born in {}", "from {}"), ("were born in {}", "come from {}"), "is the birthplace of the most people"),
+    "produced": SetRelation(
+        ("produced by {}", "that {} produced"), ("were produced by {}", "had {} as producer"), "produced the most films"
+    ),
+    "written": SetRelation(
+        ("written by {}", "that {} wrote"), ("were written by {}", "came from the pen of {}"), "wrote the most books"
+    ),
+    "issued": SetRelation(
+        ("published by {}", "that {} published"),
+        ("were published by {}", "were brought out by {}"),
+        "published the most books",
+    ),
+    "founded_by": SetRelation(
+        ("founded by {}", "that {} founded"), ("were founded by {}", "were set up by {}"), "founded the most companies"
+    ),
+    "based_in": SetRelation(
+        ("based in {}", "headquartered in {}"),
+        ("are based in {}", "have their head office in {}"),
+        "is home to the most companies",
+    ),
+    "born_in": SetRelation(
+        ("born in {}", "from {}"), ("were born in {}", "come from {}"), "is the birthplace of the most people"
+    ),
     "cities_in": SetRelation(("in {}", "located in {}"), ("are in {}", "are located in {}"), ""),
     "rivers_in": SetRelation(("in {}", "located in {}"), ("are in {}", "are located in {}"), ""),
-    "cast_of": SetRelation(("in the cast of {}", "appearing in {}"), ("star in {}", "appear in {}"), "has the largest cast"),
+    "cast_of": SetRelation(
+        ("in the cast of {}", "appearing in {}"), ("star in {}", "appear in {}"), "has the largest cast"
+    ),
 }
 
 ATTRIBUTES = {

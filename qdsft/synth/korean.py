@@ -122,21 +122,24 @@ class Korean:
                 return _yes_no(self._noun(left, style), self._noun(right, style), attribute, more, frame)
             case Same(left, right, relation):
                 first, second = self._noun(left, style), self._noun(right, style)
-                noun = attach(RELATIONS[relation].same, "이")
+                shared = attach(RELATIONS[relation].same, "이")
                 pair = f"{first:과} {second:은}"
-                frames = (f"{pair} {noun} 같은가요?", f"{pair} {noun} 같은지 알려 주세요.")
-                said = f"{_related(relation, first, 0):과} {_related(relation, second, 0):은} 같은가요?"
-                return (*frames, said)[frame]
+                frames = (f"{pair} {shared} 같은가요?", f"{pair} {shared} 같은지 알려 주세요.")
+                same = f"{_related(relation, first, 0):과} {_related(relation, second, 0):은} 같은가요?"
+                return (*frames, same)[frame]
             case PerGroup(of, relation):
                 member = NOUNS[SETS[relation][1]]
-                said = Word(f"{_clause(relation, Word(f'{self._set(of, style)} 각각'), 0)} {member.noun}")
-                frames = (f"{said:은} 몇 {member.counter}인가요?", f"{said:이} 몇 {member.counter}인지 알려 주세요.")
-                return (*frames, f"{said:은} 몇 {member.counter}이나 되나요?")[frame]
+                grouped = Word(f"{_clause(relation, Word(f'{self._set(of, style)} 각각'), 0)} {member.noun}")
+                frames = (
+                    f"{grouped:은} 몇 {member.counter}인가요?",
+                    f"{grouped:이} 몇 {member.counter}인지 알려 주세요.",
+                )
+                return (*frames, f"{grouped:은} 몇 {member.counter}이나 되나요?")[frame]
             case MostMembers(of, relation):
-                verb, member = SET_RELATIONS[relation][style].verb, Word(NOUNS[SETS[relation][1]].noun)
+                verb, counted = SET_RELATIONS[relation][style].verb, Word(NOUNS[SETS[relation][1]].noun)
                 kind = NOUNS[kind_of(of, self._world)]
                 group, among = self._set(of, style), ("중에서", "가운데")[style]
-                return _what(Word(f"{group} {among} {verb} {member:이} 가장 많은 {kind.noun}"), kind, frame)
+                return _what(Word(f"{group} {among} {verb} {counted:이} 가장 많은 {kind.noun}"), kind, frame)
         raise ValueError(f"{program} is not asked")
 
     def _noun(self, node: Node, style: int) -> Word:

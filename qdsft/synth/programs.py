@@ -199,7 +199,9 @@ def entities(node: Node, world: World) -> tuple[str, ...]:
             return world.members[relation].get(entity(of, world), ())
         case Filter(of, attribute, above, bound):
             values = world.values[attribute]
-            return tuple(name for name in entities(of, world) if (values[name] > bound if above else values[name] < bound))
+            return tuple(
+                name for name in entities(of, world) if (values[name] > bound if above else values[name] < bound)
+            )
         case Both(left, right):
             others = entities(right, world)
             return tuple(name for name in entities(left, world) if name in others)

@@ -76,7 +76,7 @@ def forms(world: World) -> dict[str, Form]:
 class _Maker:
     def __init__(self, world: World) -> None:
         self._world = world
-        self._named = [Named(name) for name in world.kinds]
+        self._named: list[Node] = [Named(name) for name in world.kinds]
         self._once = self._follow(self._named)
         self._twice = self._follow(self._once)
         self._sets = self._members(self._named)
@@ -104,7 +104,9 @@ class _Maker:
             "difference": Form(self._compared(Difference, named, named, 1), styles=1),
             "difference after chain": Form(self._compared(Difference, once, once + named, 1)),
             "boolean": Form([*self._compared(Exceeds, named, named, 2), *self._same(named, named)], styles=1),
-            "boolean after chain": Form([*self._compared(Exceeds, once, once + named, 2), *self._same(once, once + named)]),
+            "boolean after chain": Form(
+                [*self._compared(Exceeds, once, once + named, 2), *self._same(once, once + named)]
+            ),
             "group": _listed(self._groups(PerGroup, sets + far_sets)),
             "group before superlative": _listed(self._groups(MostMembers, sets + far_sets)),
         }
@@ -122,13 +124,17 @@ class _Maker:
 
     def _values(self, nodes: Sequence[Node]) -> list[Node]:
         kinds = [(node, kind_of(node, self._world)) for node in nodes]
-        return [Value(attribute, node) for node, kind in kinds for attribute, owner in ATTRIBUTES.items() if owner == kind]
+        return [
+            Value(attribute, node) for node, kind in kinds for attribute, owner in ATTRIBUTES.items() if owner == kind
+        ]
 
     def _members(self, nodes: Sequence[Node]) -> list[Members]:
         """Sets with at least one member; not those of the very relation that led there."""
         world = self._world
         kinds = [(node, kind_of(node, world)) for node in nodes]
-        found = [Members(relation, node) for node, kind in kinds for relation, (owner, _, _) in SETS.items() if owner == kind]
+        found = [
+            Members(relation, node) for node, kind in kinds for relation, (owner, _, _) in SETS.items() if owner == kind
+        ]
         return [one for one in found if entities(one, world)]
 
     def _bounds(self, names: Sequence[str], attribute: str) -> range:
@@ -198,7 +204,9 @@ class _Maker:
             kind, name = kind_of(node, self._world), entity(node, self._world)
             yield node, kind, [other for other, its_kind, its_name in known if its_kind == kind and its_name != name]
 
-    def _compared(self, make: Callable[..., Node], left: Sequence[Node], right: Sequence[Node], ways: int) -> Iterator[tuple[int, Make]]:
+    def _compared(
+        self, make: Callable[..., Node], left: Sequence[Node], right: Sequence[Node], ways: int
+    ) -> Iterator[tuple[int, Make]]:
         for node, _, others in self._pairs(left, right):
             for attribute in self._attributes(node):
                 yield ways * len(others), partial(_compared, make, node, others, attribute, ways)
@@ -228,14 +236,20 @@ def _listed(programs: Sequence[Node]) -> Form:
 
 def _wrapped(outer: Callable[[Node], Node], blocks: Iterable[tuple[int, Make]]) -> Iterator[tuple[int, Make]]:
     for size, make in blocks:
-        yield size, lambda index, make=make: outer(make(index))
+        yield size, partial(_outside, outer, make)
+
+
+def _outside(outer: Callable[[Node], Node], make: Make, index: int) -> Node:
+    return outer(make(index))
 
 
 def _condition(group: Node, attribute: str, bounds: range, index: int) -> Node:
     return Filter(group, attribute, index % 2 == 0, bounds[index // 2])
 
 
-def _compared(make: Callable[..., Node], left: Node, others: Sequence[Node], attribute: str, ways: int, index: int) -> Node:
+def _compared(
+    make: Callable[..., Node], left: Node, others: Sequence[Node], attribute: str, ways: int, index: int
+) -> Node:
     other = others[index // ways]
     return make(left, other, attribute, index % 2 == 0) if ways == 2 else make(left, other, attribute)
 

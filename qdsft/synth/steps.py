@@ -91,9 +91,7 @@ def _add(node: Node, world: World, steps: list[Step]) -> Reference:
             return then("difference", "", then("value", attribute, first), then("value", attribute, second))
         case Exceeds(left, right, attribute, more):
             first, second = sub(left), sub(right)
-            return then(
-                "exceeds", "", then("value", attribute, first), then("value", attribute, second), up=more
-            )
+            return then("exceeds", "", then("value", attribute, first), then("value", attribute, second), up=more)
         case PerGroup(of, relation) | MostMembers(of, relation):
             group = sub(of)
             members = then("each_members", relation, group, kind=SETS[relation][1])
