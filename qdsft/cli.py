@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import qdsft
+from qdsft import cli_data
 from qdsft.console import is_main_process, quiet_libraries, say
 from qdsft.errors import UserError
 
@@ -92,13 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     decompose.add_argument("--json", action="store_true", help="one line of JSON for each question")
     decompose.set_defaults(handler=_decompose)
 
-    data = commands.add_parser("data", help="work on data files").add_subparsers(required=True, metavar="COMMAND")
-    convert = data.add_parser("convert", help="convert another project's data format")
-    convert.add_argument("--from", dest="source_format", choices=["strategyqa"], required=True)
-    convert.add_argument("--to", dest="target_format", choices=["jsonl"], required=True)
-    convert.add_argument("source", type=Path, metavar="IN")
-    convert.add_argument("target", type=Path, metavar="OUT")
-    convert.set_defaults(handler=_convert)
+    cli_data.add_commands(commands)
     return parser
 
 
@@ -206,13 +201,3 @@ def _typed_questions() -> Iterator[str]:
             return
         if line.strip():
             yield line.strip()
-
-
-def _convert(options: argparse.Namespace) -> int:
-    from qdsft.formats import convert
-
-    report = convert(options.source_format, options.target_format, options.source, options.target)
-    for line in report.dropped:
-        print(f"dropped: {line}", file=sys.stderr)
-    print(f"{report.written} rows written to {options.target}, {len(report.dropped)} dropped")
-    return 0

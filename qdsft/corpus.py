@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from qdsft.console import say
-from qdsft.data import Record, is_hub_id
+from qdsft.data import is_hub_id
 from qdsft.errors import UserError
 from qdsft.examples import Split, make_split, read_file_records
 from qdsft.recipe import Recipe
+from qdsft.record import Record
 
 
 def load_examples(recipe: Recipe) -> Split:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from qdsft.data import Record
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
 from qdsft.inference import load_run
+from qdsft.record import Record
 
 
 class Decomposer:

@@ -7,6 +7,7 @@ that parses such text.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 REFERENCE = re.compile(r"#(\d+)")
@@ -56,24 +57,27 @@ class Decomposition:
         }
         return tuple(sorted(found))
 
-    def problems(self) -> tuple[str, ...]:
-        """What makes this decomposition unusable, seen without a gold answer; empty if nothing does."""
-        found = list(self.format_problems)
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """(kind, description) of whatever makes this decomposition unusable, seen without a gold answer."""
+        yield from (("not a numbered list", problem) for problem in self.format_problems)
         if not self.steps:
-            found.append("there are no steps")
+            yield "no steps", "there are no steps"
         for number, step in enumerate(self.steps, start=1):
             if not step.strip():
-                found.append(f"step {number} is empty")
+                yield "empty step", f"step {number} is empty"
             if step.splitlines() not in ([], [step]):
-                found.append(f"step {number} has a line break")
+                yield "line break", f"step {number} has a line break"
         for source, target in self.edges:
             if source == target:
-                found.append(f"step {target} refers to itself (#{source})")
+                yield "self reference", f"step {target} refers to itself (#{source})"
             elif source < 1 or source > len(self.steps):
-                found.append(f"step {target} refers to #{source}, but there are {len(self.steps)} steps")
+                yield "dangling reference", f"step {target} refers to #{source}, but there are {len(self.steps)} steps"
             elif source > target:
-                found.append(f"step {target} refers forward to #{source}")
-        return tuple(found)
+                yield "forward reference", f"step {target} refers forward to #{source}"
+
+    def problems(self) -> tuple[str, ...]:
+        """The descriptions of all `faults`; empty if there are none."""
+        return tuple(description for _, description in self.faults())
 
     @property
     def is_valid(self) -> bool:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qdsft.data import Record, is_hub_id, read_records
+from qdsft.data import is_hub_id, read_records
 from qdsft.errors import UserError
 from qdsft.prompt import Message, PromptWriter
 from qdsft.recipe import Recipe
+from qdsft.record import Record
 
 
 @dataclass(frozen=True)

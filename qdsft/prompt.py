@@ -8,9 +8,10 @@ import jinja2
 import jinja2.meta
 from jinja2.sandbox import SandboxedEnvironment
 
-from qdsft.data import Record, validate
+from qdsft.data import validate
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
+from qdsft.record import Record
 from qdsft.sections import Prompt
 
 Message = dict[str, str]

@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from qdsft.data import Record, read_records
+from qdsft.data import read_records
 from qdsft.errors import UserError
 from qdsft.examples import Example
 from qdsft.files import disk_errors, write_json, write_text
 from qdsft.recipe import Recipe
+from qdsft.record import Record
 
 MANIFEST = "run.json"
 EVAL_ROWS = "eval.jsonl"

@@ -1,4 +1,4 @@
-"""Rows from JSON and JSON Lines: each with its line, and every fault named with file and line."""
+"""What a row must be, and JSON and JSON Lines: each row with its line, every fault named with file and line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from qdsft.data import Record, is_hub_id, read_records, validate
+from qdsft.data import faults, is_hub_id, read_records, validate
 from qdsft.errors import UserError
+from qdsft.record import Record
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "data" / "examples"
 ROW = {"question": "Who?", "sub_questions": ["A?", "Is #1 B?"]}
@@ -242,6 +243,17 @@ def test_a_row_that_is_wrong(fields: dict[str, Any], message: str) -> None:
 )
 def test_a_field_that_is_missing(row: dict[str, Any], message: str) -> None:
     assert refusal(lambda: validate(Record(row, "d:3"))) == f"d:3: {message}"
+
+
+def test_every_fault_of_a_row_is_found_not_only_the_first() -> None:
+    found = list(faults(changed(question="a\x07b", sub_questions=["#1", "", "#9 \x00", "#4"])))
+    assert [fault.kind for fault in found] == [
+        *("control character", "empty step", "self reference", "self reference", "dangling reference"),
+        "control character",
+    ]
+    assert str(found[0]) == "d:3: question has the control character U+0007 at position 1; remove it"
+    kinds = [fault.kind for fault in faults(Record({"sub_questions": [1, None]}, "d:1"))]
+    assert kinds == ["question missing or empty", *["sub_questions not a list of text"] * 2]
 
 
 def test_other_fields_are_left_alone() -> None:

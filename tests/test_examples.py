@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from qdsft.data import Record
 from qdsft.errors import UserError
 from qdsft.examples import (
     Example,
@@ -26,6 +25,7 @@ from qdsft.examples import (
 )
 from qdsft.prompt import PromptWriter
 from qdsft.recipe import Recipe, load_recipe
+from qdsft.record import Record
 from qdsft.sections import Prompt
 
 WRITER = PromptWriter(Prompt())

@@ -20,14 +20,15 @@ SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(PACKAG
 LIGHT = {
     *("__init__", "errors", "decomposition", "data", "prompt", "formats", "examples", "recipe", "schema", "sections"),
     *("strict_yaml", "metrics", "run", "files", "console", "card", "report", "cli", "__main__"),
+    *("record", "readers", "json_rows", "cli_data"),
 }
 BLOCKS = {"model", "tokens", "trainer", "generate", "contracts", "corpus", "inference", "plot"}
 STAGES = {"check", "train", "evaluate", "decompose"}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
-LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema"}
+LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}
 HEAVY_PACKAGES = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "matplotlib"}
-DOORS = {"__init__", "cli"}
+DOORS = {"__init__", "cli", "cli_data"}
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300
 
@@ -164,7 +165,8 @@ def test_no_module_is_a_drawer_or_too_long() -> None:
 
 def test_handlers_import_their_stage_themselves() -> None:
     at_top = {module for module, top in imports(SOURCES["cli"]) if top and module.startswith("qdsft")}
-    assert at_top <= {"qdsft", "qdsft.console", "qdsft.errors"}
+    assert at_top <= {"qdsft", "qdsft.cli_data", "qdsft.console", "qdsft.errors"}
+    assert not [module for module, top in imports(SOURCES["cli_data"]) if top and module.startswith("qdsft.")]
     inside = {module for module, top in imports(SOURCES["cli"]) if not top}
     assert inside >= {f"qdsft.{stage}" for stage in STAGES}
 

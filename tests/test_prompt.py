@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from qdsft.data import Record
 from qdsft.errors import UserError
 from qdsft.prompt import PromptWriter
+from qdsft.record import Record
 from qdsft.sections import Prompt
 
 ROW = {"question": "Did A outlive B?", "sub_questions": ["When did A die?", "When did B die?", "Is #1 after #2?"]}

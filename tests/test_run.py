@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from qdsft.data import Record
 from qdsft.errors import UserError
 from qdsft.examples import Example
 from qdsft.recipe import Recipe, load_recipe
+from qdsft.record import Record
 from qdsft.run import (
     Manifest,
     check_resume,
@@ -209,13 +209,34 @@ def test_a_fresh_run_makes_its_folder_and_leaves_it_empty() -> None:
 IN_USE = "add --resume to go on, --overwrite to delete it, or choose another folder with training.output_dir=..."
 
 
-@pytest.mark.parametrize(("state", "word"), [("running", "an unfinished"), ("finished", "a finished")])
-def test_a_run_is_not_touched_without_being_asked(state: str, word: str) -> None:
-    run_of(state=state)
+@pytest.mark.parametrize(
+    ("state", "leftover", "word"),
+    [
+        ("running", "log.jsonl", "an unfinished"),
+        ("running", "checkpoint-5", "an unfinished"),
+        ("finished", "", "a finished"),
+    ],
+)
+def test_a_run_is_not_touched_without_being_asked(state: str, leftover: str, word: str) -> None:
+    folder = run_of(state=state)
+    (folder / leftover).mkdir(exist_ok=True)
     before = contents("run")
     message = refusal(lambda: open_run(Path("run"), resume=False, overwrite=False))
     assert message == f"run: holds {word} run; {IN_USE}"
     assert contents("run") == before
+
+
+def test_a_run_that_failed_before_its_first_step_is_in_nobodys_way() -> None:
+    run_of(state="running")
+    open_run(Path("run"), resume=False, overwrite=False)
+    assert contents("run") == []
+
+
+def test_a_run_whose_manifest_is_damaged_is_not_touched() -> None:
+    run_of(state="running")
+    Path("run/run.json").write_text("{", encoding="utf-8")
+    assert IN_USE in refusal(lambda: open_run(Path("run"), resume=False, overwrite=False))
+    assert contents("run") == ["run.json"]
 
 
 def test_overwrite_deletes_a_run() -> None:

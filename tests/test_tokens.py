@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from qdsft.data import Record
 from qdsft.errors import UserError
 from qdsft.examples import Example
+from qdsft.record import Record
 from qdsft.tokens import IGNORED, check_bos, encode_examples, encode_prompts
 
 ROOT = Path(__file__).parent.parent

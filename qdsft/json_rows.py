@@ -1,0 +1,121 @@
+"""JSON and JSON Lines, row by row: what Python reads without a word (NaN, a key twice) is a fault here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from qdsft.record import Record, RowError, Scanned, show
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class _Json:
+    """A JSON decoder that notes what JSON's grammar or Python's reading of it lets through."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str]] = []
+        decoder = json.JSONDecoder(
+            object_pairs_hook=self._pairs, parse_constant=self._constant, parse_int=self._int, parse_float=self._float
+        )
+        self.raw_decode: Callable[[str, int], tuple[Any, int]] = decoder.raw_decode
+
+    def _pairs(self, items: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(items)
+        if len(result) < len(items):
+            twice = next(key for key, _ in items if sum(key == other for other, _ in items) > 1)
+            self.found.append(("field given twice", f"the field {twice!r} is given twice; remove one"))
+        return result
+
+    def _constant(self, name: str) -> None:
+        self.found.append(("NaN or infinity", f"{name} is not a JSON value; replace or remove it"))
+
+    def _int(self, digits: str) -> int:
+        return int(digits) if len(digits) < 4000 else int(self._too_large())
+
+    def _float(self, digits: str) -> float:
+        value = float(digits)
+        return self._too_large() if value in (float("inf"), float("-inf")) else value
+
+    def _too_large(self) -> float:
+        self.found.append(("number too large", "a number is too large; correct or remove it"))
+        return 0.0
+
+    def row(self, text: str, start: int, where: str) -> tuple[Record | RowError, int]:
+        """(the row at `start` or what is wrong with it, where it ends); raises RowError if that is not known."""
+        self.found.clear()
+        try:
+            value, end = self.raw_decode(text, start)
+            fault = self._fault(value, text[start:end])
+        except RecursionError as error:
+            raise RowError(where, "not JSON", "nested too deeply") from error
+        return (RowError(where, *fault) if fault else Record(value, where)), end
+
+    def _fault(self, value: Any, text: str) -> tuple[str, str] | None:
+        if _SURROGATE.search(text):
+            try:
+                json.dumps(value, ensure_ascii=False).encode("utf-8")
+            except UnicodeEncodeError:
+                message = "half of a surrogate pair (\\ud800-\\udfff) stands in a text; remove it"
+                return "half a surrogate pair", message
+        if not isinstance(value, dict):
+            return "not an object", f"a row must be an object with fields, not {show(value)}"
+        return self.found[0] if self.found else None
+
+
+def json_lines(lines: Iterator[tuple[int, str | RowError]], path: Path) -> Scanned:
+    decoder = _Json()
+    for number, line in lines:
+        where = f"{path}:{number}"
+        if isinstance(line, RowError):
+            yield line
+            continue
+        start = len(line) - len(line.lstrip())
+        end = len(line.rstrip())
+        if start >= end:
+            continue
+        try:
+            row, stop = decoder.row(line[:end], start, where)
+            if stop < end:
+                stop = len(line) - len(line[stop:].lstrip())
+                raise json.JSONDecodeError("Extra data", line, stop)
+        except json.JSONDecodeError as error:
+            message = f"not JSON at column {error.pos + 1}: {error.msg}; write one object a line, or one JSON list"
+            row = RowError(where, "not JSON", message)
+        except RowError as error:
+            row = error
+        yield row
+
+
+def json_list(text: str, path: Path) -> Scanned:
+    """Rows of a JSON list, read one by one so that each has its line."""
+    decoder = _Json()
+    position, line, counted = text.index("[") + 1, 1, 0
+    separator = ""
+    while True:
+        position = _skip_space(text, position)
+        line, counted = line + text.count("\n", counted, position), position
+        if text[position : position + 1] == "]":
+            break
+        if separator and text[position : position + 1] != separator:
+            raise RowError(f"{path}:{line}", "not JSON", "not JSON: expected ',' or ']' after a row")
+        position = _skip_space(text, position + len(separator))
+        line, counted = line + text.count("\n", counted, position), position
+        try:
+            row, position = decoder.row(text, position, f"{path}:{line}")
+        except json.JSONDecodeError as error:
+            message = f"not JSON at column {error.colno}: {error.msg}; nothing behind it is read"
+            raise RowError(f"{path}:{error.lineno}", "not JSON", message) from error
+        yield row
+        separator = ","
+    if text[position + 1 :].strip():
+        raise RowError(f"{path}:{line}", "not JSON", "there is text after the closing ']'; remove it")
+
+
+def _skip_space(text: str, position: int) -> int:
+    while text[position : position + 1] in {" ", "\t", "\r", "\n"}:
+        position += 1
+    return position
