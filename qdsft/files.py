@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,33 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, readable, or nothing."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_new_lines(path: Path, lines: Iterable[str]) -> int:
+    """Write lines to a file that does not exist yet, as they come; returns how many.
+
+    The file gets its name when it is complete. Raises UserError if something of this name exists or it
+    cannot be written.
+    """
+    if os.path.isdir(path):  # unlike path.is_dir, no error for a name that is too long
+        raise UserError(f"{path} is a folder; give the name of a file")
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists; delete it or choose another name")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written = 0
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            for line in lines:
+                file.write(line + "\n")
+                written += 1
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}; choose another file") from error
+    finally:
+        with suppress(OSError):  # such as that of a parent that is no folder
+            temporary.unlink(missing_ok=True)
+    return written
 
 
 @contextmanager

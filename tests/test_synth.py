@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from qdsft.data import Record, validate
+from qdsft.data import validate
 from qdsft.errors import UserError
 from qdsft.examples import question_hash
+from qdsft.record import Record
 from qdsft.synth import generate
 from qdsft.synth.english import English
 from qdsft.synth.korean import Korean

@@ -115,7 +115,7 @@ class English:
                 ]
             case Count(of):
                 group = self._set(of, style)
-                frames = (f"How many {group} are there?", f"What is the number of {group}?")
+                frames = (f"How many {self._counted(of, style)}?", f"What is the number of {group}?")
                 return (*frames, f"Can you count the {group}?")[frame]
             case Compare(left, right, attribute, more):
                 first, second, which = self._noun(left, style), self._noun(right, style), _which(OWNERS[attribute])
@@ -179,6 +179,16 @@ class English:
                 noun, who, predicate = self._joined(node, style)
                 return f"{noun} {who} {predicate}"
         raise ValueError(f"{node} is not said as a set")
+
+    def _counted(self, node: Node, style: int) -> str:
+        """What follows "how many"."""
+        match node:
+            case Filter(of, attribute, above, bound):
+                return f"{self._set(of, style)} {_condition(attribute, above, bound, style)}"
+            case Both() | Either():
+                noun, _, predicate = self._joined(node, style)
+                return f"{noun} {predicate}"
+        return f"{self._set(node, style)} are there"
 
     def _clause(self, node: Node, style: int) -> str:
         assert isinstance(node, Members)
