@@ -96,53 +96,53 @@ Crestal | 크레스탈 | Ivo Lund | Rovik | 1960 | 1310
 """,
     # ... | director | producer | cast | released in the year | running time in minutes
     "film": """
-Red Harbor | 붉은 항구 | Dara Holm | Zentro | Ivo Lund, Hugo Pike, Leon Marsh | 2001 | 142
-Red Lantern | 붉은 등불 | Pavel Dorn | Orbin | Oren Kane, Yuna Lund, Bram Dorn | 1997 | 111
-Red Forest | 붉은 숲 | Tomas Rell | Pexa | Tomas Rell, Ivo Lund, Bram Dorn | 1988 | 116
-Red Bridge | 붉은 다리 | Dara Holm | Kappel | Suri Pike, Milo Voss, Leon Marsh | 2005 | 120
-Silent Harbor | 고요한 항구 | Milo Voss | Ludex | Ana Dorn, Dara Holm, Yuna Lund | 1975 | 96
-Silent Lantern | 고요한 등불 | Pavel Dorn | Kappel | Pavel Dorn, Hugo Pike, Milo Voss | 1996 | 162
-Silent Forest | 고요한 숲 | Lena Marsh | Orbin | Oren Kane, Dara Holm, Hugo Pike | 1984 | 146
-Silent Bridge | 고요한 다리 | Milo Voss | Orbin | Tomas Rell, Ana Dorn, Finn Pike | 2003 | 161
-Last Harbor | 마지막 항구 | Yuna Lund | Zentro | Mira Voss, Rosa Kane, Zoe Holm | 1987 | 106
-Last Lantern | 마지막 등불 | Tomas Rell | Norvane | Tessa Rell, Cora Kane, Vera Lund | 1985 | 167
-Last Forest | 마지막 숲 | Finn Pike | Ludex | Lena Marsh, Kian Voss, Rosa Kane | 1995 | 145
-Last Bridge | 마지막 다리 | Yuna Lund | Pexa | Nell Rell, Tessa Rell, Cora Kane | 1986 | 136
-Blue Harbor | 푸른 항구 | Finn Pike | Norvane | Ana Dorn, Pavel Dorn, Milo Voss | 1980 | 90
-Blue Lantern | 푸른 등불 | Cora Kane | Orbin | Ivo Lund, Pavel Dorn, Yuna Lund | 1974 | 101
-Blue Forest | 푸른 숲 | Cora Kane | Zentro | Nell Rell, Emil Marsh, Iris Holm | 1983 | 133
-Blue Bridge | 푸른 다리 | Yuna Lund | Pexa | Lena Marsh, Vera Lund, Finn Pike | 1990 | 89
-Winter Harbor | 겨울 항구 | Lena Marsh | Kappel | Mira Voss, Leon Marsh, Zoe Holm | 1976 | 110
-Winter Lantern | 겨울 등불 | Mira Voss | Norvane | Suri Pike, Emil Marsh, Tessa Rell | 2008 | 86
-Winter Forest | 겨울 숲 | Pavel Dorn | Zentro | Lena Marsh, Kian Voss, Finn Pike | 1989 | 155
-Winter Bridge | 겨울 다리 | Dara Holm | Pexa | Mira Voss, Dara Holm, Kian Voss | 1991 | 157
-Golden Harbor | 황금 항구 | Lena Marsh | Kappel | Nell Rell, Iris Holm, Vera Lund | 1978 | 153
-Golden Lantern | 황금 등불 | Cora Kane | Ludex | Emil Marsh, Bram Dorn, Cora Kane | 2007 | 156
-Golden Forest | 황금 숲 | Milo Voss | Ludex | Oren Kane, Suri Pike, Zoe Holm | 1977 | 160
-Golden Bridge | 황금 다리 | Tomas Rell | Norvane | Tomas Rell, Rosa Kane, Iris Holm | 2000 | 108
+Harbor | 항구 | Dara Holm | Zentro | Ivo Lund, Hugo Pike, Leon Marsh | 2001 | 142
+Lantern | 등불 | Pavel Dorn | Orbin | Oren Kane, Yuna Lund, Bram Dorn | 1997 | 111
+Forest | 숲 | Tomas Rell | Pexa | Tomas Rell, Ivo Lund, Bram Dorn | 1988 | 116
+Bridge | 다리 | Dara Holm | Kappel | Suri Pike, Milo Voss, Leon Marsh | 2005 | 120
+Comet | 혜성 | Milo Voss | Ludex | Ana Dorn, Dara Holm, Yuna Lund | 1975 | 96
+Desert | 사막 | Pavel Dorn | Kappel | Pavel Dorn, Hugo Pike, Milo Voss | 1996 | 162
+Echo | 메아리 | Lena Marsh | Orbin | Oren Kane, Dara Holm, Hugo Pike | 1984 | 146
+Feather | 깃털 | Milo Voss | Orbin | Tomas Rell, Ana Dorn, Finn Pike | 2003 | 161
+Glacier | 빙하 | Yuna Lund | Zentro | Mira Voss, Rosa Kane, Zoe Holm | 1987 | 106
+Ivory | 상아 | Tomas Rell | Norvane | Tessa Rell, Cora Kane, Vera Lund | 1985 | 167
+Jungle | 밀림 | Finn Pike | Ludex | Lena Marsh, Kian Voss, Rosa Kane | 1995 | 145
+Kingdom | 왕국 | Yuna Lund | Pexa | Nell Rell, Tessa Rell, Cora Kane | 1986 | 136
+Lagoon | 석호 | Finn Pike | Norvane | Ana Dorn, Pavel Dorn, Milo Voss | 1980 | 90
+Meadow | 초원 | Cora Kane | Orbin | Ivo Lund, Pavel Dorn, Yuna Lund | 1974 | 101
+Nomad | 유목민 | Cora Kane | Zentro | Nell Rell, Emil Marsh, Iris Holm | 1983 | 133
+Orchard | 과수원 | Yuna Lund | Pexa | Lena Marsh, Vera Lund, Finn Pike | 1990 | 89
+Planet | 행성 | Lena Marsh | Kappel | Mira Voss, Leon Marsh, Zoe Holm | 1976 | 110
+Rainbow | 무지개 | Mira Voss | Norvane | Suri Pike, Emil Marsh, Tessa Rell | 2008 | 86
+Shadow | 그림자 | Pavel Dorn | Zentro | Lena Marsh, Kian Voss, Finn Pike | 1989 | 155
+Thunder | 천둥 | Dara Holm | Pexa | Mira Voss, Dara Holm, Kian Voss | 1991 | 157
+Valley | 골짜기 | Lena Marsh | Kappel | Nell Rell, Iris Holm, Vera Lund | 1978 | 153
+Winter | 겨울 | Cora Kane | Ludex | Emil Marsh, Bram Dorn, Cora Kane | 2007 | 156
+Storm | 폭풍 | Milo Voss | Ludex | Oren Kane, Suri Pike, Zoe Holm | 1977 | 160
+Volcano | 화산 | Tomas Rell | Norvane | Tomas Rell, Rosa Kane, Iris Holm | 2000 | 108
 """,
     # ... | author | publisher | published in the year | pages
     "book": """
-Glass Garden | 유리 정원 | Emil Marsh | Tandel | 1985 | 176
-Glass Letter | 유리 편지 | Emil Marsh | Crestal | 1996 | 175
-Glass Tower | 유리 탑 | Ana Dorn | Yarro | 2007 | 375
-Glass Mirror | 유리 거울 | Iris Holm | Crestal | 2001 | 311
-Paper Garden | 종이 정원 | Iris Holm | Vexon | 2009 | 459
-Paper Letter | 종이 편지 | Nell Rell | Yarro | 1993 | 483
-Paper Tower | 종이 탑 | Zoe Holm | Yarro | 1984 | 390
-Paper Mirror | 종이 거울 | Suri Pike | Tandel | 2008 | 455
-Stone Garden | 돌 정원 | Ana Dorn | Silvar | 2006 | 156
-Stone Letter | 돌 편지 | Nell Rell | Silvar | 1988 | 380
-Stone Tower | 돌 탑 | Nell Rell | Vexon | 1973 | 436
-Stone Mirror | 돌 거울 | Vera Lund | Umbrix | 2004 | 394
-Iron Garden | 무쇠 정원 | Bram Dorn | Silvar | 1986 | 416
-Iron Letter | 무쇠 편지 | Vera Lund | Tandel | 1980 | 115
-Iron Tower | 무쇠 탑 | Bram Dorn | Tandel | 1998 | 178
-Iron Mirror | 무쇠 거울 | Suri Pike | Umbrix | 2005 | 136
-Salt Garden | 소금 정원 | Ana Dorn | Umbrix | 1974 | 351
-Salt Letter | 소금 편지 | Suri Pike | Silvar | 1994 | 221
-Salt Tower | 소금 탑 | Emil Marsh | Vexon | 1995 | 598
-Salt Mirror | 소금 거울 | Bram Dorn | Crestal | 1987 | 588
+Garden | 정원 | Emil Marsh | Tandel | 1985 | 176
+Letter | 편지 | Emil Marsh | Crestal | 1996 | 175
+Tower | 탑 | Ana Dorn | Yarro | 2007 | 375
+Mirror | 거울 | Iris Holm | Crestal | 2001 | 311
+Anvil | 모루 | Iris Holm | Vexon | 2009 | 459
+Basket | 바구니 | Nell Rell | Yarro | 1993 | 483
+Candle | 촛불 | Zoe Holm | Yarro | 1984 | 390
+Diary | 일기 | Suri Pike | Tandel | 2008 | 455
+Engine | 기관차 | Ana Dorn | Silvar | 2006 | 156
+Flute | 피리 | Nell Rell | Silvar | 1988 | 380
+Glove | 장갑 | Nell Rell | Vexon | 1973 | 436
+Hammer | 망치 | Vera Lund | Umbrix | 2004 | 394
+Inkwell | 잉크병 | Bram Dorn | Silvar | 1986 | 416
+Jewel | 보석 | Vera Lund | Tandel | 1980 | 115
+Compass | 나침반 | Bram Dorn | Tandel | 1998 | 178
+Ladder | 사다리 | Suri Pike | Umbrix | 2005 | 136
+Map | 지도 | Ana Dorn | Umbrix | 1974 | 351
+Needle | 바늘 | Suri Pike | Silvar | 1994 | 221
+Pearl | 진주 | Emil Marsh | Vexon | 1995 | 598
+Ring | 반지 | Bram Dorn | Crestal | 1987 | 588
 """,
 }
 _COLUMNS = {
