@@ -30,7 +30,15 @@ LIGHT = {
     *("strict_yaml", "metrics", "run", "files", "console", "card", "report", "cli", "__main__"),
     *("record", "readers", "json_rows", "cli_data"),
     *("synth", "synth.world", "synth.programs", "synth.steps", "synth.sample", "synth.permutation"),
-    *("synth.particles", "synth.english", "synth.english_words", "synth.korean", "synth.korean_words"),
+    *(
+        "synth.answers",
+        "synth.form",
+        "synth.particles",
+        "synth.english",
+        "synth.english_words",
+        "synth.korean",
+        "synth.korean_words",
+    ),
 }
 BLOCKS = {"model", "tokens", "trainer", "generate", "contracts", "corpus", "inference", "plot"}
 STAGES = {"check", "train", "evaluate", "decompose"}

@@ -1,8 +1,8 @@
 """Synthetic questions with decompositions that are right by construction, in English and Korean.
 
 A question is a program over a small fictional world, put into words; its steps are that program's operations in
-their one wording. `world` holds the facts, `programs` the operations, `sample` the numbered space of programs,
-`steps` their order, `english` and `korean` the words.
+their one wording. `world` holds the facts, `programs` the operations, `answers` what they give, `sample` the
+numbered space of programs, `steps` their order, `english` and `korean` the words.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from functools import cache
 from typing import Any
 
 from qdsft.errors import UserError
+from qdsft.synth.answers import Answer, evaluate
 from qdsft.synth.english import English
+from qdsft.synth.form import Form
 from qdsft.synth.korean import Korean
 from qdsft.synth.permutation import Permutation
-from qdsft.synth.programs import Answer, Node, evaluate, operations
-from qdsft.synth.sample import Form, forms
+from qdsft.synth.programs import Node, operations
+from qdsft.synth.sample import forms
 from qdsft.synth.steps import plan
 from qdsft.synth.world import World, load_world
 

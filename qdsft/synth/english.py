@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+from qdsft.synth.answers import kind_of
 from qdsft.synth.english_words import ATTRIBUTES, NOUNS, RELATIONS, SET_RELATIONS
 from qdsft.synth.programs import (
     Both,
@@ -23,7 +24,6 @@ from qdsft.synth.programs import (
     Same,
     Superlative,
     Value,
-    kind_of,
 )
 from qdsft.synth.steps import Step
 from qdsft.synth.world import ATTRIBUTES as OWNERS
@@ -89,7 +89,7 @@ class English:
                 direct = asked.step.format(self._noun(of, style))
                 noun = asked.nouns[style].format(self._noun(of, style))
                 who = "Who" if kind_of(program, self._world) == "person" else "What"
-                return (direct, f"{who} is {noun}?", f"Can you tell me {who.lower()} {noun} is?")[frame]
+                return (direct, f"{who} is {noun}?", f"Can you name {noun}?")[frame]
             case Value(attribute, of):
                 noun = self._noun(of, style)
                 name = f"the {ATTRIBUTES[attribute].noun} of {noun}"

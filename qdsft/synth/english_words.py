@@ -60,7 +60,7 @@ RELATIONS = {
     "capital": Relation("What is the capital of {}?", ("the capital of {}", "the capital city of {}"), ("", "")),
     "country": Relation(
         "Which country is {} in?",
-        ("the country where {} lies", "the country that {} is in"),
+        ("the country containing {}", "the country of {}"),
         ("Are", "in the same country"),
     ),
     "birthplace": Relation(
@@ -96,22 +96,24 @@ RELATIONS = {
 
 SET_RELATIONS = {
     "directed": SetRelation(
-        ("directed by {}", "that {} directed"), ("were directed by {}", "had {} as director"), "directed the most films"
+        ("directed by {}", "with {} as director"),
+        ("were directed by {}", "had {} as director"),
+        "directed the most films",
     ),
     "starring": SetRelation(("starring {}", "featuring {}"), ("star {}", "feature {}"), "appeared in the most films"),
     "produced": SetRelation(
-        ("produced by {}", "that {} produced"), ("were produced by {}", "had {} as producer"), "produced the most films"
+        ("produced by {}", "made by {}"), ("were produced by {}", "had {} as producer"), "produced the most films"
     ),
     "written": SetRelation(
-        ("written by {}", "that {} wrote"), ("were written by {}", "came from the pen of {}"), "wrote the most books"
+        ("written by {}", "penned by {}"), ("were written by {}", "were penned by {}"), "wrote the most books"
     ),
     "issued": SetRelation(
-        ("published by {}", "that {} published"),
+        ("published by {}", "brought out by {}"),
         ("were published by {}", "were brought out by {}"),
         "published the most books",
     ),
     "founded_by": SetRelation(
-        ("founded by {}", "that {} founded"), ("were founded by {}", "were set up by {}"), "founded the most companies"
+        ("founded by {}", "set up by {}"), ("were founded by {}", "were set up by {}"), "founded the most companies"
     ),
     "based_in": SetRelation(
         ("based in {}", "headquartered in {}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+from qdsft.synth.answers import kind_of
 from qdsft.synth.korean_words import ATTRIBUTES, NOUNS, RELATIONS, SET_RELATIONS, Noun
 from qdsft.synth.particles import Word, attach
 from qdsft.synth.programs import (
@@ -24,7 +25,6 @@ from qdsft.synth.programs import (
     Same,
     Superlative,
     Value,
-    kind_of,
 )
 from qdsft.synth.steps import Step
 from qdsft.synth.world import ATTRIBUTES as OWNERS

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import accumulate
 
+from qdsft.synth.answers import entities, entity, kind_of
+from qdsft.synth.form import Form, Make, listed, wrapped
 from qdsft.synth.programs import (
     Both,
     Compare,
@@ -24,9 +24,6 @@ from qdsft.synth.programs import (
     Same,
     Superlative,
     Value,
-    entities,
-    entity,
-    kind_of,
 )
 from qdsft.synth.world import ATTRIBUTES, RELATIONS, SETS, World
 
@@ -47,26 +44,6 @@ _GROUPS = {
     "company": ("produced", "issued"),
 }
 
-Make = Callable[[int], Node]
-
-
-class Form:
-    """Programs of one shape, numbered from 0; blocks of them are made on demand and take no memory."""
-
-    def __init__(self, blocks: Iterable[tuple[int, Make]], styles: int = 2) -> None:
-        kept = [(size, make) for size, make in blocks if size]
-        self._makes = [make for _, make in kept]
-        self._ends = list(accumulate(size for size, _ in kept))
-        self.styles = styles
-        """How many styles make a difference in the wording."""
-
-    def __len__(self) -> int:
-        return self._ends[-1]
-
-    def __getitem__(self, index: int) -> Node:
-        block = bisect_right(self._ends, index)
-        return self._makes[block](index - (self._ends[block - 1] if block else 0))
-
 
 def forms(world: World) -> dict[str, Form]:
     """All shapes of program by name; every program occurs in one of them, and once."""
@@ -85,20 +62,20 @@ class _Maker:
     def forms(self) -> dict[str, Form]:
         named, once, twice, sets, far_sets = self._named, self._once, self._twice, self._sets, self._far_sets
         return {
-            "chain": _listed([*self._values(once), *twice]),
-            "long chain": _listed([*self._values(twice), *self._follow(twice)]),
+            "chain": listed([*self._values(once), *twice]),
+            "long chain": listed([*self._values(twice), *self._follow(twice)]),
             "filter": Form(self._filters(sets)),
             "two filters": Form(self._two_filters(sets)),
             "filter after chain": Form(self._filters(far_sets)),
-            "intersection": _listed(self._joined(Both, _INTERSECTIONS, sets, sets)),
-            "intersection after chain": _listed(self._joined(Both, _INTERSECTIONS, far_sets, sets)),
-            "union": _listed(self._joined(Either, _UNIONS, sets, sets)),
-            "union after chain": _listed(self._joined(Either, _UNIONS, sets, far_sets)),
-            "superlative": _listed(self._superlatives(sets)),
-            "superlative before chain": _listed(self._beyond(self._superlatives(sets + far_sets))),
-            "count": _listed([Count(one) for one in sets + far_sets]),
-            "count after filter": Form(_wrapped(Count, self._filters(sets + far_sets))),
-            "count after intersection": _listed([Count(one) for one in self._joined(Both, _INTERSECTIONS, sets, sets)]),
+            "intersection": listed(self._joined(Both, _INTERSECTIONS, sets, sets)),
+            "intersection after chain": listed(self._joined(Both, _INTERSECTIONS, far_sets, sets)),
+            "union": listed(self._joined(Either, _UNIONS, sets, sets)),
+            "union after chain": listed(self._joined(Either, _UNIONS, sets, far_sets)),
+            "superlative": listed(self._superlatives(sets)),
+            "superlative before chain": listed(self._beyond(self._superlatives(sets + far_sets))),
+            "count": listed([Count(one) for one in sets + far_sets]),
+            "count after filter": Form(wrapped(Count, self._filters(sets + far_sets))),
+            "count after intersection": listed([Count(one) for one in self._joined(Both, _INTERSECTIONS, sets, sets)]),
             "comparison": Form(self._compared(Compare, named, named, 2), styles=1),
             "comparison after chain": Form(self._compared(Compare, once, once + named, 2)),
             "difference": Form(self._compared(Difference, named, named, 1), styles=1),
@@ -107,8 +84,8 @@ class _Maker:
             "boolean after chain": Form(
                 [*self._compared(Exceeds, once, once + named, 2), *self._same(once, once + named)]
             ),
-            "group": _listed(self._groups(PerGroup, sets + far_sets)),
-            "group before superlative": _listed(self._groups(MostMembers, sets + far_sets)),
+            "group": listed(self._groups(PerGroup, sets + far_sets)),
+            "group before superlative": listed(self._groups(MostMembers, sets + far_sets)),
         }
 
     def _follow(self, nodes: Sequence[Node]) -> list[Node]:
@@ -171,19 +148,20 @@ class _Maker:
         left: Sequence[Members],
         right: Sequence[Members],
     ) -> list[Node]:
-        """Pairs of different sets; an intersection has at least one member."""
+        """Pairs of sets that differ in more than words; an intersection has at least one member."""
         found: list[Node] = []
         for first, second in relations:
-            others = [(one, entities(one, self._world)) for one in right if one.relation == second]
+            others = [one for one in right if one.relation == second]
             for one in left:
                 if one.relation == first:
-                    names = set(entities(one, self._world))
-                    found += [
-                        join(one, other)
-                        for other, its_names in others
-                        if other != one and (join is Either or not names.isdisjoint(its_names))
-                    ]
+                    found += [join(one, other) for other in others if self._may_join(join, one, other)]
         return found
+
+    def _may_join(self, join: type[Both] | type[Either], one: Members, other: Members) -> bool:
+        world = self._world
+        if one.relation == other.relation and entity(one.of, world) == entity(other.of, world):
+            return False
+        return join is Either or not set(entities(one, world)).isdisjoint(entities(other, world))
 
     def _superlatives(self, groups: Sequence[Members]) -> list[Node]:
         return [
@@ -228,19 +206,6 @@ class _Maker:
                 if len(sizes) > 1 and (sizes[-1] > sizes[-2] or (make is PerGroup and sizes[-1])):
                     found.append(make(group, relation))
         return found
-
-
-def _listed(programs: Sequence[Node]) -> Form:
-    return Form([(len(programs), programs.__getitem__)])
-
-
-def _wrapped(outer: Callable[[Node], Node], blocks: Iterable[tuple[int, Make]]) -> Iterator[tuple[int, Make]]:
-    for size, make in blocks:
-        yield size, partial(_outside, outer, make)
-
-
-def _outside(outer: Callable[[Node], Node], make: Make, index: int) -> Node:
-    return outer(make(index))
 
 
 def _condition(group: Node, attribute: str, bounds: range, index: int) -> Node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from qdsft.synth.answers import kind_of
 from qdsft.synth.programs import (
     Both,
     Compare,
@@ -21,7 +22,6 @@ from qdsft.synth.programs import (
     Same,
     Superlative,
     Value,
-    kind_of,
 )
 from qdsft.synth.world import SETS, World
 
