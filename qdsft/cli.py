@@ -10,7 +10,7 @@ from pathlib import Path
 
 import qdsft
 from qdsft import cli_data
-from qdsft.console import is_main_process, quiet_libraries, say
+from qdsft.console import is_main_process, quiet_libraries, say, standard_output
 from qdsft.errors import UserError
 
 
@@ -45,13 +45,8 @@ def _flush() -> None:
     """Write out what is left of standard output, while a full disk or a reader that went away is still caught."""
     if sys.stdout is None:  # closed by the caller
         return
-    try:
+    with standard_output():
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise UserError(f"standard output cannot be written: {error.strerror}") from error
 
 
 def _take_positionals(options: argparse.Namespace, rest: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -24,6 +25,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     convert.add_argument("target", type=Path, metavar="OUT")
     convert.set_defaults(handler=_convert)
     cli_data_check.add_commands(data, SOURCES)
+    synth = data.add_parser("synth", help="make questions over a fictional world, with their decompositions")
+    synth.add_argument("--language", choices=["en", "ko"], required=True)
+    synth.add_argument("--rows", type=int, metavar="N", required=True)
+    synth.add_argument("--seed", type=int, metavar="S", required=True, help="the same seed gives the same rows")
+    synth.add_argument("--output", type=Path, metavar="FILE", help="a new JSON Lines file; without it, standard output")
+    synth.set_defaults(handler=_synth)
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -49,4 +56,21 @@ def _convert(options: argparse.Namespace) -> int:
     kinds = ", ".join(f"{kind}: {count}" for kind, count in report.dropped.most_common())
     dropped = f"{report.dropped.total()} dropped" + (f" ({kinds})" if kinds else "")
     print(f"{report.written} rows written to {options.target}, {dropped}")
+    return 0
+
+
+def _synth(options: argparse.Namespace) -> int:
+    from qdsft.console import say, standard_output
+    from qdsft.files import write_new_lines
+    from qdsft.synth import generate
+
+    rows = generate(options.language, options.rows, options.seed)
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+    if options.output is not None:
+        written = write_new_lines(options.output, lines)
+        say(f"{written} rows written to {options.output}")
+        return 0
+    for line in lines:
+        with standard_output():
+            print(line)
     return 0

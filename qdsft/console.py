@@ -1,4 +1,4 @@
-"""What is said while a command works: on standard error, by the first process only."""
+"""What commands say: progress on standard error, by the first process only; results on standard output."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from qdsft.errors import UserError
 
 
 def is_main_process() -> bool:
@@ -24,3 +28,16 @@ def say(text: str) -> None:
     """Print one line of progress."""
     if is_main_process():
         print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def standard_output() -> Iterator[None]:
+    """Around writing results: a full disk is a UserError; a reader that went away stays a BrokenPipeError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is still buffered would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UserError(f"standard output cannot be written: {error.strerror}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -72,6 +72,8 @@ def new_text_file(path: Path) -> Iterator[IO[str]]:
 
     Missing folders are made, and removed again if the block fails. Raises UserError if `path` exists.
     """
+    if os.path.isdir(path):  # unlike path.is_dir, no error for a name that is too long
+        raise UserError(f"{path} is a folder; give the name of a file")
     if os.path.lexists(path):
         raise UserError(f"{path} exists; delete it or choose another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -91,3 +93,13 @@ def new_text_file(path: Path) -> Iterator[IO[str]]:
                     temporary.unlink(missing_ok=True)
                     for folder in made:
                         folder.rmdir()
+
+
+def write_new_lines(path: Path, lines: Iterable[str]) -> int:
+    """Write lines to a file that does not exist yet, as they come; returns how many. Raises as `new_text_file`."""
+    written = 0
+    with new_text_file(path) as file:
+        for line in lines:
+            file.write(line + "\n")
+            written += 1
+    return written

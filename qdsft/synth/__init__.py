@@ -1,0 +1,97 @@
+"""Synthetic questions with decompositions that are right by construction, in English and Korean.
+
+A question is a program over a small fictional world, put into words; its steps are that program's operations in
+their one wording. `world` holds the facts, `programs` the operations, `answers` what they give, `sample` the
+numbered space of programs, `steps` their order, `english` and `korean` the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+from qdsft.errors import UserError
+from qdsft.synth.answers import Answer, evaluate
+from qdsft.synth.english import English
+from qdsft.synth.form import Form
+from qdsft.synth.korean import Korean
+from qdsft.synth.permutation import Permutation
+from qdsft.synth.programs import Node, operations
+from qdsft.synth.sample import forms
+from qdsft.synth.steps import plan
+from qdsft.synth.world import World, load_world
+
+LANGUAGES: dict[str, type[English] | type[Korean]] = {"en": English, "ko": Korean}
+FRAMES = 3
+
+
+def generate(language: str, rows: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Rows with `question`, `sub_questions`, `operations`, `language` and `answer`; no question comes twice.
+
+    The answer is what the question's program gives: an entity's name, a number, a boolean, a list of names, or an
+    object of name -> count. The rows depend on the arguments alone, and the first rows do not depend on how many
+    are asked for. The shapes of program take turns, so that each is as frequent as any other until it is used up.
+
+    Raises UserError, at once, for an unknown language, `rows` below 1 and more rows than there are questions.
+    """
+    if language not in LANGUAGES:
+        raise UserError(f"there is no language {language!r}; choose one of: {', '.join(LANGUAGES)}")
+    if rows < 1:
+        raise UserError(f"rows is {rows}; ask for at least 1")
+    world, shapes = _space()
+    available = sum(_size(form) for form in shapes.values())
+    if rows > available:
+        raise UserError(
+            f"rows is {rows}, but there are only {available} distinct questions in {language}; ask for fewer"
+        )
+    return _rows(language, rows, seed, world, shapes)
+
+
+@cache
+def _space() -> tuple[World, dict[str, Form]]:
+    world = load_world()
+    return world, forms(world)
+
+
+def _rows(language: str, rows: int, seed: int, world: World, shapes: dict[str, Form]) -> Iterator[dict[str, Any]]:
+    words = LANGUAGES[language](world)
+    for program, frame, style in _draw(rows, f"{seed}/{language}", shapes):
+        yield {
+            "question": words.question(program, frame, style),
+            "sub_questions": [words.step(step) for step in plan(program, world)],
+            "operations": operations(program),
+            "language": language,
+            "answer": _answer(evaluate(program, world), words.name),
+        }
+
+
+def _draw(rows: int, key: str, shapes: dict[str, Form]) -> Iterator[tuple[Node, int, int]]:
+    """(program, frame, style): the shapes in turn, in an order that is new in every round."""
+    orders = {name: Permutation(_size(form), f"{key}/{name}") for name, form in shapes.items()}
+    turn = 0
+    while rows > 0:
+        active = [name for name, order in orders.items() if turn < order.size]
+        places = Permutation(len(active), f"{key}/{turn}")
+        for name in [active[places[place]] for place in range(min(len(active), rows))]:
+            index, phrasing = divmod(orders[name][turn], FRAMES * shapes[name].styles)
+            style, frame = divmod(phrasing, FRAMES)
+            yield shapes[name][index], frame, style
+            rows -= 1
+        turn += 1
+
+
+def _size(form: Form) -> int:
+    return len(form) * FRAMES * form.styles
+
+
+def _answer(answer: Answer, name: Callable[[str], str]) -> Any:
+    """An answer as JSON, with names in the language of the question."""
+    match answer:
+        case str():
+            return name(answer)
+        case tuple():
+            return [name(one) for one in answer]
+        case dict():
+            return {name(one): number for one, number in answer.items()}
+    return answer
