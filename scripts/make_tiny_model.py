@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import hashlib
 import json
 import os
 import sys
@@ -200,7 +201,9 @@ def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
     raise FileExistsError(f"{out} exists and is not a finished tiny model of these settings; not touching it")
 
 
-def _settings(architecture: str, hidden_size: int, layers: int, vocab_size: int, seed: int) -> dict[str, Any]:
+def _settings(
+    architecture: str, hidden_size: int, layers: int, vocab_size: int, seed: int, corpus: Path = CORPUS
+) -> dict[str, Any]:
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}: one of {', '.join(ARCHITECTURES)}")
     if hidden_size < 64 or hidden_size % 64:
@@ -208,7 +211,8 @@ def _settings(architecture: str, hidden_size: int, layers: int, vocab_size: int,
     if layers < 1 or vocab_size < 512:
         raise ValueError("at least 1 layer and a vocabulary of 512 (256 of it are the bytes) are needed")
     sizes = {"hidden_size": hidden_size, "layers": layers, "vocab_size": vocab_size}
-    return {"format": FORMAT, "architecture": architecture, **sizes, "seed": seed}
+    digest = hashlib.sha256(corpus.read_bytes()).hexdigest()
+    return {"format": FORMAT, "architecture": architecture, **sizes, "seed": seed, "corpus": digest}
 
 
 def build(
@@ -219,13 +223,14 @@ def build(
     layers: int = 2,
     vocab_size: int = 2000,
     seed: int = 0,
+    corpus: Path = CORPUS,
 ) -> None:
     """Write the model and its tokenizer to `out`; nothing to do if that same model is there already."""
     out = Path(out)
-    settings = _settings(architecture, hidden_size, layers, vocab_size, seed)
+    settings = _settings(architecture, hidden_size, layers, vocab_size, seed, corpus)
     if _is_finished(out, settings):
         return
-    tokenizer = _tokenizer(architecture, _corpus(CORPUS), vocab_size)
+    tokenizer = _tokenizer(architecture, _corpus(corpus), vocab_size)
     config = _config(architecture, tokenizer, hidden_size, layers)
     with torch.random.fork_rng(devices=[]):  # a caller's own random numbers stay what they were
         torch.manual_seed(seed)
@@ -254,6 +259,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--vocab-size", type=int, default=2000, help="at most; the corpus may not fill it")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--corpus", type=Path, default=CORPUS, help="JSON Lines of questions for the tokenizer")
     transformers.utils.logging.disable_progress_bar()
     args = vars(parser.parse_args(argv))
     architecture, out = args.pop("architecture"), args.pop("out")
