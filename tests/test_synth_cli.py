@@ -77,7 +77,7 @@ def test_an_output_that_cannot_be_written_is_one_line(capsys: Capture) -> None:
     [
         ("0", "rows is 0; ask for at least 1"),
         ("-7", "rows is -7; ask for at least 1"),
-        ("99999999", "rows is 99999999, but there are only 1012074 distinct questions in en; ask for fewer"),
+        ("99999999", "rows is 99999999, but there are only 1049988 distinct questions in en; ask for fewer"),
     ],
 )
 def test_a_wrong_number_of_rows_is_one_line(capsys: Capture, rows: str, message: str) -> None:

@@ -23,7 +23,6 @@ from qdsft.synth.steps import plan
 from qdsft.synth.world import World, load_world
 
 LANGUAGES: dict[str, type[English] | type[Korean]] = {"en": English, "ko": Korean}
-FRAMES = 3
 
 
 def generate(language: str, rows: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -40,7 +39,7 @@ def generate(language: str, rows: int, seed: int) -> Iterator[dict[str, Any]]:
     if rows < 1:
         raise UserError(f"rows is {rows}; ask for at least 1")
     world, shapes = _space()
-    available = sum(_size(form) for form in shapes.values())
+    available = sum(len(form) for form in shapes.values())
     if rows > available:
         raise UserError(
             f"rows is {rows}, but there are only {available} distinct questions in {language}; ask for fewer"
@@ -68,21 +67,15 @@ def _rows(language: str, rows: int, seed: int, world: World, shapes: dict[str, F
 
 def _draw(rows: int, key: str, shapes: dict[str, Form]) -> Iterator[tuple[Node, int, int]]:
     """(program, frame, style): the shapes in turn, in an order that is new in every round."""
-    orders = {name: Permutation(_size(form), f"{key}/{name}") for name, form in shapes.items()}
+    orders = {name: Permutation(len(form), f"{key}/{name}") for name, form in shapes.items()}
     turn = 0
     while rows > 0:
         active = [name for name, order in orders.items() if turn < order.size]
         places = Permutation(len(active), f"{key}/{turn}")
         for name in [active[places[place]] for place in range(min(len(active), rows))]:
-            index, phrasing = divmod(orders[name][turn], FRAMES * shapes[name].styles)
-            style, frame = divmod(phrasing, FRAMES)
-            yield shapes[name][index], frame, style
+            yield shapes[name][orders[name][turn]]
             rows -= 1
         turn += 1
-
-
-def _size(form: Form) -> int:
-    return len(form) * FRAMES * form.styles
 
 
 def _answer(answer: Answer, name: Callable[[str], str]) -> Any:

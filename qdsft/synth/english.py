@@ -82,7 +82,8 @@ class English:
         raise ValueError(f"there is no step {step.act!r}")
 
     def question(self, program: Node, frame: int, style: int) -> str:
-        """One of the phrasings of a program: `frame` 0..2 chooses the sentence, `style` 0..1 the phrases in it."""
+        """One of the phrasings of a program: `frame` 0..2 chooses the sentence, `style` 0..3 the phrases in it:
+        bit 0 for all of them, but bit 1 for the second of two chains that are compared."""
         match program:
             case Follow(relation, of):
                 asked = RELATIONS[relation]
@@ -118,22 +119,22 @@ class English:
                 frames = (f"How many {self._counted(of, style)}?", f"What is the number of {group}?")
                 return (*frames, f"Can you count the {group}?")[frame]
             case Compare(left, right, attribute, more):
-                first, second, which = self._noun(left, style), self._noun(right, style), _which(OWNERS[attribute])
+                (first, second), which = self._two(left, right, style), _which(OWNERS[attribute])
                 than = ATTRIBUTES[attribute].more if more else ATTRIBUTES[attribute].less
                 frames = (f"{which} {than}, {first} or {second}?", f"Of {first} and {second}, {which.lower()} {than}?")
                 return (*frames, f"Can you tell me {which.lower()} {than}, {first} or {second}?")[frame]
             case Difference(left, right, attribute):
-                both, noun = f"{self._noun(left, style)} and {self._noun(right, style)}", ATTRIBUTES[attribute].noun
+                both, noun = " and ".join(self._two(left, right, style)), ATTRIBUTES[attribute].noun
                 frames = (
                     f"What is the difference in {noun} between {both}?",
                     f"By how much do {both} differ in {noun}?",
                 )
                 return (*frames, f"How far apart are {both} in {noun}?")[frame]
             case Exceeds(left, right, attribute, more):
-                first, second = self._noun(left, style), self._noun(right, style)
+                first, second = self._two(left, right, style)
                 return _yes_no(first, ATTRIBUTES[attribute].more if more else ATTRIBUTES[attribute].less, second, frame)
             case Same(left, right, relation):
-                first, second = self._noun(left, style), self._noun(right, style)
+                first, second = self._two(left, right, style)
                 auxiliary, rest = RELATIONS[relation].same
                 said = rest if auxiliary == "Do" else f"{auxiliary.lower()} {rest}"
                 frames = (f"{auxiliary} {first} and {second} {rest}?", f"Is it true that {first} and {second} {said}?")
@@ -152,6 +153,10 @@ class English:
                 frames = (f"Which of the {group} {most}?", f"Of the {group}, which one {most}?")
                 return (*frames, f"Can you tell me which of the {group} {most}?")[frame]
         raise ValueError(f"{program} is not asked")
+
+    def _two(self, left: Node, right: Node, style: int) -> tuple[str, str]:
+        """Noun phrases of two that are compared."""
+        return self._noun(left, style % 2), self._noun(right, style if isinstance(left, Named) else style // 2)
 
     def _noun(self, node: Node, style: int) -> str:
         """A noun phrase for one entity."""

@@ -95,7 +95,8 @@ class Korean:
         raise ValueError(f"there is no step {step.act!r}")
 
     def question(self, program: Node, frame: int, style: int) -> str:
-        """One of the phrasings of a program: `frame` 0..2 chooses the sentence, `style` 0..1 the phrases in it."""
+        """One of the phrasings of a program: `frame` 0..2 chooses the sentence, `style` 0..3 the phrases in it:
+        bit 0 for all of them, but bit 1 for the second of two chains that are compared."""
         match program:
             case Follow() | Superlative():
                 return _what(self._noun(program, style), NOUNS[kind_of(program, self._world)], frame)
@@ -112,16 +113,16 @@ class Korean:
             case Compare(left, right, attribute, more):
                 kind = NOUNS[OWNERS[attribute]]
                 among = ("가운데", "중에서", "중")[frame]
-                pair = f"{self._noun(left, style):과} {self._noun(right, style)}"
+                pair = self._pair(left, right, style)
                 return _what(Word(f"{pair} {among} {_degree('더', attribute, more)} {kind.noun}"), kind, frame)
             case Difference(left, right, attribute):
-                pair, noun = f"{self._noun(left, style):과} {self._noun(right, style)}", ATTRIBUTES[attribute].noun
+                pair, noun = self._pair(left, right, style), ATTRIBUTES[attribute].noun
                 frames = (f"{pair}의 {noun} 차이는 얼마인가요?", f"{pair}의 {noun} 차이를 알려 주세요.")
                 return (*frames, f"{Word(pair):은} {attach(noun, '이')} 얼마나 차이 나나요?")[frame]
             case Exceeds(left, right, attribute, more):
-                return _yes_no(self._noun(left, style), self._noun(right, style), attribute, more, frame)
+                return _yes_no(*self._two(left, right, style), attribute, more, frame)
             case Same(left, right, relation):
-                first, second = self._noun(left, style), self._noun(right, style)
+                first, second = self._two(left, right, style)
                 shared = attach(RELATIONS[relation].same, "이")
                 pair = f"{first:과} {second:은}"
                 frames = (f"{pair} {shared} 같은가요?", f"{pair} {shared} 같은지 알려 주세요.")
@@ -141,6 +142,14 @@ class Korean:
                 group, among = self._set(of, style), ("중에서", "가운데")[style]
                 return _what(Word(f"{group} {among} {verb} {counted:이} 가장 많은 {kind.noun}"), kind, frame)
         raise ValueError(f"{program} is not asked")
+
+    def _two(self, left: Node, right: Node, style: int) -> tuple[Word, Word]:
+        """Noun phrases of two that are compared."""
+        return self._noun(left, style % 2), self._noun(right, style if isinstance(left, Named) else style // 2)
+
+    def _pair(self, left: Node, right: Node, style: int) -> str:
+        first, second = self._two(left, right, style)
+        return f"{first:과} {second}"
 
     def _noun(self, node: Node, style: int) -> Word:
         """A noun phrase for one entity."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from qdsft.synth.answers import entities, entity, kind_of
-from qdsft.synth.form import Form, Make, listed, wrapped
+from qdsft.synth.form import Block, Form, listed, wrapped
 from qdsft.synth.programs import (
     Both,
     Compare,
@@ -27,8 +27,11 @@ from qdsft.synth.programs import (
 )
 from qdsft.synth.world import ATTRIBUTES, RELATIONS, SETS, World
 
-_STEPS_BETWEEN_BOUNDS = {"area": 10_000, "population": 10_000, "length": 50, "staff": 100, "minutes": 5, "pages": 10}
-"""Bounds in questions are round numbers; years, which are not listed, may be any."""
+_STEPS_BETWEEN_BOUNDS = {
+    **{"area": 50_000, "population": 100_000, "length": 100, "staff": 500, "minutes": 10, "pages": 50},
+    **dict.fromkeys(("born", "founded", "released", "published"), 5),
+}
+"""Bounds in questions are round numbers."""
 _INTERSECTIONS = (
     *(("directed", "starring"), ("directed", "produced"), ("starring", "produced"), ("starring", "starring")),
     *(("written", "issued"), ("founded_by", "based_in"), ("born_in", "cast_of"), ("cast_of", "cast_of")),
@@ -77,16 +80,19 @@ class _Maker:
             "count after filter": Form(wrapped(Count, self._filters(sets + far_sets))),
             "count after intersection": listed([Count(one) for one in self._joined(Both, _INTERSECTIONS, sets, sets)]),
             "comparison": Form(self._compared(Compare, named, named, 2), styles=1),
-            "comparison after chain": Form(self._compared(Compare, once, once + named, 2)),
+            "comparison after chain": self._chains(partial(self._compared, Compare, ways=2)),
             "difference": Form(self._compared(Difference, named, named, 1), styles=1),
-            "difference after chain": Form(self._compared(Difference, once, once + named, 1)),
+            "difference after chain": self._chains(partial(self._compared, Difference, ways=1)),
             "boolean": Form([*self._compared(Exceeds, named, named, 2), *self._same(named, named)], styles=1),
-            "boolean after chain": Form(
-                [*self._compared(Exceeds, once, once + named, 2), *self._same(once, once + named)]
-            ),
+            "boolean after chain": self._chains(partial(self._compared, Exceeds, ways=2)) + self._chains(self._same),
             "group": listed(self._groups(PerGroup, sets + far_sets)),
             "group before superlative": listed(self._groups(MostMembers, sets + far_sets)),
         }
+
+    def _chains(self, pairs: Callable[[Sequence[Node], Sequence[Node]], Iterable[Block]]) -> Form:
+        """Pairs with a chain on one side, in two styles, or on both, where each has its own style."""
+        once, named = self._once, self._named
+        return Form(pairs(once, once), styles=4) + Form([*pairs(once, named), *pairs(named, once)])
 
     def _follow(self, nodes: Sequence[Node]) -> list[Node]:
         """Every node and relation that fit; not back to where one came from."""
@@ -117,21 +123,21 @@ class _Maker:
     def _bounds(self, names: Sequence[str], attribute: str) -> range:
         """Round numbers that leave some of these entities above and some below."""
         values = [self._world.values[attribute][name] for name in names]
-        step = _STEPS_BETWEEN_BOUNDS.get(attribute, 1)
+        step = _STEPS_BETWEEN_BOUNDS[attribute]
         return range((min(values) // step + 1) * step, max(values), step)
 
-    def _filters(self, groups: Sequence[Members]) -> Iterator[tuple[int, Make]]:
+    def _filters(self, groups: Sequence[Members]) -> Iterator[Block]:
         for group in groups:
             yield from self._conditions(group, entities(group, self._world))
 
-    def _two_filters(self, groups: Sequence[Members]) -> Iterator[tuple[int, Make]]:
+    def _two_filters(self, groups: Sequence[Members]) -> Iterator[Block]:
         for group in groups:
             for size, make in self._conditions(group, entities(group, self._world)):
                 for inner in map(make, range(size)):
                     assert isinstance(inner, Filter)
                     yield from self._conditions(inner, entities(inner, self._world), besides=inner.attribute)
 
-    def _conditions(self, group: Node, names: Sequence[str], besides: str = "") -> Iterator[tuple[int, Make]]:
+    def _conditions(self, group: Node, names: Sequence[str], besides: str = "") -> Iterator[Block]:
         """For every attribute a block of all filters of a set that leave something in and something out."""
         for attribute in self._attributes(group):
             if attribute != besides and (bounds := self._bounds(names, attribute)):
@@ -184,12 +190,12 @@ class _Maker:
 
     def _compared(
         self, make: Callable[..., Node], left: Sequence[Node], right: Sequence[Node], ways: int
-    ) -> Iterator[tuple[int, Make]]:
+    ) -> Iterator[Block]:
         for node, _, others in self._pairs(left, right):
             for attribute in self._attributes(node):
                 yield ways * len(others), partial(_compared, make, node, others, attribute, ways)
 
-    def _same(self, left: Sequence[Node], right: Sequence[Node]) -> Iterator[tuple[int, Make]]:
+    def _same(self, left: Sequence[Node], right: Sequence[Node]) -> Iterator[Block]:
         for node, kind, others in self._pairs(left, right):
             for relation, (owner, _) in RELATIONS.items():
                 fits = kind == owner or (relation == "country" and kind == "river")
