@@ -30,7 +30,7 @@ ARCHITECTURES = ("llama", "mistral", "gpt_neox", "qwen3", "gemma3_text")
 CORPUS = Path(__file__).resolve().parent.parent / "data" / "examples" / "sample_train.jsonl"
 MARKER = "tiny_model.json"
 FORMAT = 1  # raise it when the same settings begin to give another model
-HEAD_DIM = 16
+HEAD_DIM = 16  # of the smallest; wider models have heads of 32
 UNBOUNDED = int(1e30)  # what transformers writes for "no limit"; the real Llama-2, Mistral and Gemma have it
 BYTES = [f"<0x{value:02X}>" for value in range(256)]
 MISTRAL_CONTROL = [
@@ -150,7 +150,8 @@ def _tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreTrain
 
 
 def _config(architecture: str, tokenizer: Any, hidden: int, layers: int) -> PreTrainedConfig:
-    heads = hidden // HEAD_DIM
+    head_dim = HEAD_DIM if hidden < 128 else 2 * HEAD_DIM
+    heads = hidden // head_dim
     common: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": hidden,
@@ -162,7 +163,7 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int) -> PreT
     }
     padded = -(-len(tokenizer) // 64) * 64 + 64  # Qwen (151936) and Polyglot (30080) have rows without tokens
     if architecture in ("llama", "mistral"):
-        common |= {"head_dim": HEAD_DIM, "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2}
+        common |= {"head_dim": head_dim, "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2}
         if architecture == "llama":
             return transformers.LlamaConfig(**common, num_key_value_heads=heads)
         rope = {"rope_type": "default", "rope_theta": 1e6}  # v0.3: a larger base instead of a sliding window
@@ -174,7 +175,7 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int) -> PreT
         common |= {"vocab_size": padded, "intermediate_size": 4 * hidden, "max_position_embeddings": 2048}
         common |= {"rotary_pct": 0.25, "use_parallel_residual": True, "bos_token_id": 0, "eos_token_id": 2}
         return transformers.GPTNeoXConfig(**common)
-    common |= {"head_dim": 2 * HEAD_DIM, "tie_word_embeddings": True}  # not hidden/heads, as in both
+    common |= {"head_dim": 2 * head_dim, "tie_word_embeddings": True}  # not hidden/heads, as in both
     if architecture == "qwen3":
         bos, eos = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
         rope = {"rope_type": "default", "rope_theta": 5e6}
@@ -184,7 +185,7 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int) -> PreT
     # Its window is 512; 64 makes it matter in rows as short as the tests'.
     full = [n % 6 == 0 or n == layers for n in range(1, layers + 1)]
     kinds = ["full_attention" if this else "sliding_attention" for this in full]
-    common |= {"num_key_value_heads": 1, "query_pre_attn_scalar": 2 * HEAD_DIM}
+    common |= {"num_key_value_heads": 1, "query_pre_attn_scalar": 2 * head_dim}
     common |= {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
     return transformers.Gemma3TextConfig(**common, sliding_window=64, layer_types=kinds)
 

@@ -45,7 +45,7 @@ every_recipe = pytest.mark.parametrize("path", RECIPES)
 
 
 @pytest.fixture(autouse=True)
-def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_the_checkout(monkeypatch: pytest.MonkeyPatch, synthetic_corpus: Path) -> None:
     monkeypatch.chdir(ROOT)  # recipes name their data from there
 
 
