@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TINY := models/tiny-llama
+CORPUS := data/synthetic.jsonl
 
 # Nothing that runs here may reach a model hub or report usage.
 quickstart test check: export HF_HUB_OFFLINE = 1
@@ -22,12 +23,17 @@ $(READY): pyproject.toml requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[deepspeed,dev]' -c requirements.txt
 	@touch $@
 
-quickstart: $(READY)
-	@$(BIN)/python scripts/make_tiny_model.py --architecture llama $(TINY)
+$(CORPUS): $(READY)
+	@rm -f $@
+	@$(BIN)/qdsft data synth --language en,ko --rows 10000 --seed 0 --output $@
+
+quickstart: $(READY) $(CORPUS)
+	@$(BIN)/python scripts/make_tiny_model.py --architecture llama --hidden-size 128 --layers 3 --corpus $(CORPUS) $(TINY)
 	@$(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml scripts/run_sft.py recipes/tiny/full.yaml --overwrite
 	@$(BIN)/qdsft evaluate outputs/tiny-full --baseline
-	@echo "A question of the training data, decomposed:"
-	@$(BIN)/qdsft decompose outputs/tiny-full "$$(head -n 1 data/examples/sample_train.jsonl | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["question"])')"
+	@echo "Two questions that it never saw, decomposed:"
+	@$(BIN)/qdsft decompose outputs/tiny-full "Which films star both Finn Pike and Leon Marsh?"
+	@$(BIN)/qdsft decompose outputs/tiny-full "넬 렐과 테사 렐이 모두 나온 영화는 무엇인가요?"
 	@echo "report: outputs/tiny-full/report.html"
 
 test: $(READY)
@@ -41,4 +47,4 @@ check: $(READY)
 	@$(BIN)/python -m pytest -m "not slow" -q
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info outputs/tiny-full $(TINY)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info outputs/tiny-full $(TINY) $(CORPUS)

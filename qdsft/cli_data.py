@@ -26,8 +26,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     convert.set_defaults(handler=_convert)
     cli_data_check.add_commands(data, SOURCES)
     synth = data.add_parser("synth", help="make questions over a fictional world, with their decompositions")
-    synth.add_argument("--language", choices=["en", "ko"], required=True)
-    synth.add_argument("--rows", type=int, metavar="N", required=True)
+    synth.add_argument("--language", metavar="L", required=True, help="en, ko, or en,ko for both in turn")
+    synth.add_argument("--rows", type=int, metavar="N", required=True, help="rows in all")
     synth.add_argument("--seed", type=int, metavar="S", required=True, help="the same seed gives the same rows")
     synth.add_argument("--output", type=Path, metavar="FILE", help="a new JSON Lines file; without it, standard output")
     synth.set_defaults(handler=_synth)
@@ -62,9 +62,9 @@ def _convert(options: argparse.Namespace) -> int:
 def _synth(options: argparse.Namespace) -> int:
     from qdsft.console import say, standard_output
     from qdsft.files import write_new_lines
-    from qdsft.synth import generate
+    from qdsft.synth import generate_mixed
 
-    rows = generate(options.language, options.rows, options.seed)
+    rows = generate_mixed(options.language.split(","), options.rows, options.seed)
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)
     if options.output is not None:
         written = write_new_lines(options.output, lines)

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
@@ -123,8 +124,10 @@ def of_rows(rows: Sequence[Row]) -> Dataset:
 def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
     tally = Tally()
     with ExitStack() as files:
+        # One thread encodes while this one reads: the tokenizer leaves Python's lock free.
+        worker = files.enter_context(ThreadPoolExecutor(max_workers=1))
         train, held_out = (
-            _Side(Encoder(tokenizer, stop_ids, recipe.max_length, recipe.data.overlength), folder, side, files)
+            _Side(Encoder(tokenizer, stop_ids, recipe.max_length, recipe.data.overlength), folder, side, files, worker)
             for side in ("train", "eval")
         )
         bar = files.enter_context(tqdm(desc="preparing", unit="row", delay=2, disable=not is_main_process()))
@@ -154,11 +157,13 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
 class _Side:
     """Encodes the rows of one side of the split batch after batch and writes them."""
 
-    def __init__(self, encoder: Encoder, folder: Path, side: str, files: ExitStack) -> None:
+    def __init__(self, encoder: Encoder, folder: Path, side: str, files: ExitStack, worker: ThreadPoolExecutor) -> None:
         self.encoder = encoder
         self.path = folder / f"{side}.arrow"
         self.golden_prompts: list[dict[str, Any]] = []
         self._pending: list[Example] = []
+        self._worker = worker
+        self._running: Future[None] | None = None
         file = files.enter_context(self.path.open("wb"))
         self._arrow = files.enter_context(arrow.ipc.new_stream(file, COLUMNS))
         self._text = None
@@ -168,15 +173,25 @@ class _Side:
     def add(self, example: Example) -> None:
         self._pending.append(example)
         if len(self._pending) == BATCH:
-            self._flush()
+            self._start()
 
     def finish(self) -> None:
-        self._flush()
+        self._start()
+        self._wait()
         self.encoder.finish()
 
-    def _flush(self) -> None:
-        kept = self.encoder.encode(self._pending)
+    def _start(self) -> None:
+        """Hand over what is pending, once what was handed over before is done."""
+        self._wait()
+        self._running = self._worker.submit(self._encode, self._pending)
         self._pending = []
+
+    def _wait(self) -> None:
+        if self._running is not None:
+            self._running.result()
+
+    def _encode(self, examples: Sequence[Example]) -> None:
+        kept = self.encoder.encode(examples)
         if not kept:
             return
         self._arrow.write_batch(_batch([row for row, _ in kept]))

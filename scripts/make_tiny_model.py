@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import hashlib
 import json
 import os
 import sys
@@ -29,7 +30,7 @@ ARCHITECTURES = ("llama", "mistral", "gpt_neox", "qwen3", "gemma3_text")
 CORPUS = Path(__file__).resolve().parent.parent / "data" / "examples" / "sample_train.jsonl"
 MARKER = "tiny_model.json"
 FORMAT = 1  # raise it when the same settings begin to give another model
-HEAD_DIM = 16
+HEAD_DIM = 16  # of the smallest; wider models have heads of 32
 UNBOUNDED = int(1e30)  # what transformers writes for "no limit"; the real Llama-2, Mistral and Gemma have it
 BYTES = [f"<0x{value:02X}>" for value in range(256)]
 MISTRAL_CONTROL = [
@@ -149,7 +150,8 @@ def _tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreTrain
 
 
 def _config(architecture: str, tokenizer: Any, hidden: int, layers: int) -> PreTrainedConfig:
-    heads = hidden // HEAD_DIM
+    head_dim = HEAD_DIM if hidden < 128 else 2 * HEAD_DIM
+    heads = hidden // head_dim
     common: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": hidden,
@@ -161,7 +163,7 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int) -> PreT
     }
     padded = -(-len(tokenizer) // 64) * 64 + 64  # Qwen (151936) and Polyglot (30080) have rows without tokens
     if architecture in ("llama", "mistral"):
-        common |= {"head_dim": HEAD_DIM, "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2}
+        common |= {"head_dim": head_dim, "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2}
         if architecture == "llama":
             return transformers.LlamaConfig(**common, num_key_value_heads=heads)
         rope = {"rope_type": "default", "rope_theta": 1e6}  # v0.3: a larger base instead of a sliding window
@@ -173,7 +175,7 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int) -> PreT
         common |= {"vocab_size": padded, "intermediate_size": 4 * hidden, "max_position_embeddings": 2048}
         common |= {"rotary_pct": 0.25, "use_parallel_residual": True, "bos_token_id": 0, "eos_token_id": 2}
         return transformers.GPTNeoXConfig(**common)
-    common |= {"head_dim": 2 * HEAD_DIM, "tie_word_embeddings": True}  # not hidden/heads, as in both
+    common |= {"head_dim": 2 * head_dim, "tie_word_embeddings": True}  # not hidden/heads, as in both
     if architecture == "qwen3":
         bos, eos = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
         rope = {"rope_type": "default", "rope_theta": 5e6}
@@ -183,7 +185,7 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int) -> PreT
     # Its window is 512; 64 makes it matter in rows as short as the tests'.
     full = [n % 6 == 0 or n == layers for n in range(1, layers + 1)]
     kinds = ["full_attention" if this else "sliding_attention" for this in full]
-    common |= {"num_key_value_heads": 1, "query_pre_attn_scalar": 2 * HEAD_DIM}
+    common |= {"num_key_value_heads": 1, "query_pre_attn_scalar": 2 * head_dim}
     common |= {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
     return transformers.Gemma3TextConfig(**common, sliding_window=64, layer_types=kinds)
 
@@ -200,7 +202,9 @@ def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
     raise FileExistsError(f"{out} exists and is not a finished tiny model of these settings; not touching it")
 
 
-def _settings(architecture: str, hidden_size: int, layers: int, vocab_size: int, seed: int) -> dict[str, Any]:
+def _settings(
+    architecture: str, hidden_size: int, layers: int, vocab_size: int, seed: int, corpus: Path = CORPUS
+) -> dict[str, Any]:
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}: one of {', '.join(ARCHITECTURES)}")
     if hidden_size < 64 or hidden_size % 64:
@@ -208,7 +212,8 @@ def _settings(architecture: str, hidden_size: int, layers: int, vocab_size: int,
     if layers < 1 or vocab_size < 512:
         raise ValueError("at least 1 layer and a vocabulary of 512 (256 of it are the bytes) are needed")
     sizes = {"hidden_size": hidden_size, "layers": layers, "vocab_size": vocab_size}
-    return {"format": FORMAT, "architecture": architecture, **sizes, "seed": seed}
+    digest = hashlib.sha256(corpus.read_bytes()).hexdigest()
+    return {"format": FORMAT, "architecture": architecture, **sizes, "seed": seed, "corpus": digest}
 
 
 def build(
@@ -219,13 +224,14 @@ def build(
     layers: int = 2,
     vocab_size: int = 2000,
     seed: int = 0,
+    corpus: Path = CORPUS,
 ) -> None:
     """Write the model and its tokenizer to `out`; nothing to do if that same model is there already."""
     out = Path(out)
-    settings = _settings(architecture, hidden_size, layers, vocab_size, seed)
+    settings = _settings(architecture, hidden_size, layers, vocab_size, seed, corpus)
     if _is_finished(out, settings):
         return
-    tokenizer = _tokenizer(architecture, _corpus(CORPUS), vocab_size)
+    tokenizer = _tokenizer(architecture, _corpus(corpus), vocab_size)
     config = _config(architecture, tokenizer, hidden_size, layers)
     with torch.random.fork_rng(devices=[]):  # a caller's own random numbers stay what they were
         torch.manual_seed(seed)
@@ -254,6 +260,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--vocab-size", type=int, default=2000, help="at most; the corpus may not fill it")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--corpus", type=Path, default=CORPUS, help="JSON Lines of questions for the tokenizer")
     transformers.utils.logging.disable_progress_bar()
     args = vars(parser.parse_args(argv))
     architecture, out = args.pop("architecture"), args.pop("out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import importlib.util
+import json
 import os
 import shutil
 import tempfile
@@ -12,6 +13,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from qdsft.files import write_new_lines
+from qdsft.synth import generate_mixed
 
 # Read by huggingface_hub and tokenizers when they are imported, which is after this.
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
@@ -35,6 +39,15 @@ def load_script() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture(scope="session")
+def synthetic_corpus() -> Path:
+    """The data of recipes/tiny, made as its header says, where nobody has done so yet."""
+    path = SCRIPTS.parent / "data" / "synthetic.jsonl"
+    if not path.exists():
+        write_new_lines(path, (json.dumps(row, ensure_ascii=False) for row in generate_mixed(["en", "ko"], 10_000, 0)))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,8 @@ def run(
 ) -> Callable[..., tuple[int, str]]:
     def run_train(*overrides: str) -> tuple[int, str]:
         places = [f"model.name_or_path={tiny_model('llama')}", f"training.output_dir={tmp_path / 'run'}"]
-        options = [*places, "training.report_to=none", "training.max_steps=2", *overrides]
+        data = [f"data.{side}={ROOT / 'data/examples' / f'sample_{side}.jsonl'}" for side in ("train", "eval")]
+        options = [*places, *data, "training.report_to=none", "training.max_steps=2", *overrides]
         status = main(["train", str(ROOT / "recipes/tiny/full.yaml"), *options])
         errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         return status, "\n".join(errors)
@@ -83,7 +84,7 @@ def test_a_disk_that_is_too_small_is_known_before_training(
     run: Callable[..., tuple[int, str]], small_disk: Path
 ) -> None:
     status, errors = run(f"training.output_dir={small_disk / 'run'}")
-    assert status == 1 and "GiB are needed for 3 checkpoints and the result" in errors
+    assert status == 1 and "GiB are needed for 2 checkpoints and the result" in errors
 
 
 def test_a_disk_that_fills_up_leaves_one_line_and_no_half_result(

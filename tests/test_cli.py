@@ -314,7 +314,11 @@ def test_an_interrupt_is_no_traceback() -> None:
     assert (process.returncode, error_text) == (130, "interrupted\n")
 
 
-LIGHT = ["--help", "recipe recipes/tiny/full.yaml", "check recipes/tiny/full.yaml model.name_or_path=user/model"]
+LIGHT = [
+    "--help",
+    "recipe recipes/tiny/full.yaml",
+    "check recipes/tiny/full.yaml model.name_or_path=user/model data.train=data/examples/sample_train.jsonl",
+]
 
 
 @pytest.mark.parametrize("arguments", LIGHT)

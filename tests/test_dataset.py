@@ -31,6 +31,8 @@ ARCHITECTURES = {
     "gemma3_270m": "gemma3_text",
 }
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("recipes/**/*.yaml"))
+EXAMPLES = ("data.train=data/examples/sample_train.jsonl", "data.eval=data/examples/sample_eval.jsonl")
+"""Fewer rows than the tiny recipe's own."""
 TinyModel = Callable[[str], Path]
 
 
@@ -42,7 +44,8 @@ def a_cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def recipe_of(path: str, tiny_model: TinyModel, *overrides: str) -> Recipe:
     model = tiny_model(ARCHITECTURES.get(Path(path).parent.name, "llama"))
-    return load_recipe(path, [f"model.name_or_path={model}", *overrides])
+    data = EXAMPLES if Path(path).parent.name == "tiny" else ()
+    return load_recipe(path, [f"model.name_or_path={model}", *data, *overrides])
 
 
 def prepared(recipe: Recipe) -> Prepared:

@@ -59,10 +59,10 @@ def test_a_command_names_what_exists(page: str, command: str) -> None:
 def _check_qdsft(words: list[str]) -> None:
     options, rest = build_parser().parse_known_args(words)
     assert all("=" in word or word == words[-1] for word in rest), rest
-    if hasattr(options, "recipe"):
+    if getattr(options, "recipe", None):
         path = ROOT / options.recipe
         if "your" not in options.recipe and options.recipe != "RECIPE":
-            overrides = [*options.overrides, *(word for word in rest if "=" in word)]
+            overrides = [*getattr(options, "overrides", []), *(word for word in rest if "=" in word)]
             recipe = load_recipe(path, overrides)
             recipe.chat_template_path()
 

@@ -60,7 +60,9 @@ def test_inspect_from_the_command_line(
     tiny_model: TinyModel, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    command = ["inspect", "recipes/tiny/full.yaml", f"model.name_or_path={tiny_model('llama')}", "-n", "2"]
+    data = ["data.train=data/examples/sample_train.jsonl", "data.eval=data/examples/sample_eval.jsonl"]
+    model = f"model.name_or_path={tiny_model('llama')}"
+    command = ["inspect", "recipes/tiny/full.yaml", model, *data, "prompt.system=Split it.", "-n", "2"]
     assert main(command) == 0
     out = capsys.readouterr().out
     assert out.count(" with loss\n") == 2 and "data/examples/sample_train.jsonl:1: " in out

@@ -45,7 +45,7 @@ every_recipe = pytest.mark.parametrize("path", RECIPES)
 
 
 @pytest.fixture(autouse=True)
-def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_the_checkout(monkeypatch: pytest.MonkeyPatch, synthetic_corpus: Path) -> None:
     monkeypatch.chdir(ROOT)  # recipes name their data from there
 
 
@@ -170,7 +170,7 @@ def test_the_schema_is_that_of_the_installed_packages(load_script: Callable[[str
 def test_the_library_knows_no_model_by_name() -> None:
     sources = sorted(Path("qdsft").glob("**/*.py"))
     assert sources
-    name = re.compile("llama|mistral|koalpaca|polyglot|gemma|qwen", re.IGNORECASE)
+    name = re.compile("llama(?!index)|mistral|koalpaca|polyglot|gemma|qwen", re.IGNORECASE)  # LlamaIndex is a format
     found = [
         f"{source}:{number}: {line.strip()}"
         for source in sources

@@ -13,7 +13,7 @@ from qdsft.encoder import IGNORED, encode_examples
 from qdsft.errors import UserError
 from qdsft.examples import Example
 from qdsft.record import Record
-from qdsft.tokens import check_bos, encode_prompts
+from qdsft.tokens import check_bos, encode_prompts, render_texts
 
 ROOT = Path(__file__).parent.parent
 TEMPLATES = {
@@ -71,6 +71,14 @@ def test_rows_hold_the_contracts(tokenizer: Any) -> None:
         assert trained[-1] == tokenizer.eos_token_id, "the stop token carries loss"
         writes_bos = tokenizer.bos_token is not None and "bos_token" in tokenizer.chat_template
         assert row.input_ids.count(tokenizer.bos_token_id) == int(writes_bos)
+
+
+def test_texts_are_those_of_apply_chat_template(tokenizer: Any) -> None:
+    conversations = [list(example().messages), [{"role": "user", "content": " 무엇?\n"}]]
+    for answered in (False, True):
+        asked = [[*c, {"role": "assistant", "content": " 1. a "}] if answered else c for c in conversations]
+        theirs = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=not answered)
+        assert render_texts(tokenizer, asked, add_generation_prompt=not answered) == theirs
 
 
 def test_a_template_without_stop_token_is_refused(llama: Any) -> None:

@@ -7,8 +7,9 @@ numbered space of programs, `steps` their order, `english` and `korean` the word
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 from qdsft.errors import UserError
@@ -45,6 +46,16 @@ def generate(language: str, rows: int, seed: int) -> Iterator[dict[str, Any]]:
             f"rows is {rows}, but there are only {available} distinct questions in {language}; ask for fewer"
         )
     return _rows(language, rows, seed, world, shapes)
+
+
+def generate_mixed(languages: Sequence[str], rows: int, seed: int) -> Iterator[dict[str, Any]]:
+    """`rows` rows in all, of several languages in turn; raises UserError as `generate`, and for one named twice."""
+    if len(set(languages)) < len(languages):
+        raise UserError(f"a language is named twice: {','.join(languages)}; name each once")
+    share, rest = divmod(rows, len(languages))
+    counts = [share + (place < rest) for place in range(len(languages))]
+    streams = [generate(language, count, seed) for language, count in zip(languages, counts, strict=True)]
+    return (row for turn in zip_longest(*streams) for row in turn if row is not None)
 
 
 @cache

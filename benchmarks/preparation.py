@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""Preparing data: rows a second and peak memory, ours against TRL's own path, on the same synthetic rows.
+
+Ours starts from a JSON Lines file and ends with packed rows on disk: reading, checking, splitting, rendering,
+tokenizing, masking, packing. TRL's starts from conversations that lie in memory-mapped Arrow already (reading and
+converting the file is not counted) and is what SFTTrainer does with them: two tokenizations a row, labels, packing.
+Each measurement is a process of its own, with an empty cache; the two take turns.
+
+    python benchmarks/preparation.py --rows 5000 50000 --repeats 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPE = "recipes/koalpaca/qlora_8gb.yaml"
+VOCABULARY = 8000
+sys.path.insert(0, str(ROOT / "scripts"))
+
+
+def make_data(rows: int, folder: Path) -> Path:
+    """Half English, half Korean questions."""
+    from qdsft.synth import generate
+
+    path = folder / f"{rows}.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for language in ("en", "ko"):
+            for row in generate(language, rows // 2, 0):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return path
+
+
+def make_model(folder: Path) -> Path:
+    """A tiny model whose tokenizer needs about as many tokens for a question as a real one."""
+    import make_tiny_model
+
+    from qdsft.prompt import SYSTEM
+    from qdsft.recipe import load_recipe
+
+    corpus = folder / "corpus.jsonl"
+    wording = json.dumps({"question": load_recipe(ROOT / RECIPE).prompt.system, "sub_questions": [SYSTEM]}) + "\n"
+    with make_data(20_000, folder).open(encoding="utf-8") as rows:
+        corpus.write_text("".join(islice(rows, 0, None, 4)) + wording * 10, encoding="utf-8")
+    make_tiny_model.build("gpt_neox", folder / "model", vocab_size=VOCABULARY, corpus=corpus)
+    return folder / "model"
+
+
+def ours(data: Path, model: Path, recipe: str) -> dict[str, Any]:
+    from qdsft.dataset import prepare
+    from qdsft.model import load_config, load_tokenizer, stop_token_ids
+    from qdsft.recipe import load_recipe
+
+    settings = load_recipe(
+        recipe, [f"model.name_or_path={model}", f"data.train={data}", "data.eval=null", "data.eval_fraction=0"]
+    )
+    tokenizer = load_tokenizer(settings)
+    stops = stop_token_ids(settings, tokenizer, load_config(settings))
+    start = time.perf_counter()
+    prepared = prepare(settings, tokenizer, stops)
+    seconds = time.perf_counter() - start
+    return {
+        "seconds": seconds,
+        "tokens": prepared.tokens["tokens"],
+        "efficiency": prepared.tokens["packing"]["efficiency"],
+    }
+
+
+def trls(data: Path, model: Path, recipe: str) -> dict[str, Any]:
+    import datasets
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    from qdsft.examples import stream_split
+    from qdsft.model import load_tokenizer
+    from qdsft.recipe import load_recipe
+
+    datasets.disable_progress_bars()
+    settings = load_recipe(
+        recipe, [f"model.name_or_path={model}", f"data.train={data}", "data.eval=null", "data.eval_fraction=0"]
+    )
+
+    def conversations() -> Any:
+        for _, example in stream_split(settings):
+            yield {
+                "prompt": list(example.messages),
+                "completion": [{"role": "assistant", "content": example.completion}],
+            }
+
+    rows = datasets.Dataset.from_generator(conversations)
+    tokenizer = load_tokenizer(settings)
+    config = SFTConfig(
+        output_dir=str(data.parent / "out"),
+        use_cpu=True,
+        bf16=False,
+        packing=True,
+        max_length=settings.max_length,
+        report_to="none",
+    )
+    # The trainer itself over a few rows, so that what is timed is the preparation and nothing else.
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(model),
+        args=config,
+        train_dataset=rows.select(range(8)),
+        processing_class=tokenizer,
+    )
+    start = time.perf_counter()
+    packed = trainer._prepare_dataset(rows, tokenizer, config, True, None, "train")
+    seconds = time.perf_counter() - start
+    tokens = sum(sum(lengths) for lengths in packed["seq_lengths"])
+    return {"seconds": seconds, "tokens": tokens, "efficiency": tokens / (len(packed) * config.max_length)}
+
+
+def measure(which: str, data: Path, model: Path, recipe: str) -> dict[str, Any]:
+    """One path in a process of its own."""
+    with tempfile.TemporaryDirectory(dir=data.parent) as cache:
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "QDSFT_CACHE": f"{cache}/qdsft",
+            "HF_DATASETS_CACHE": f"{cache}/datasets",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }
+        command = [sys.executable, __file__, "--one", which, str(data), str(model), "--recipe", recipe]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[5_000, 50_000])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--recipe", default=RECIPE)
+    parser.add_argument("--one", nargs=3, metavar=("WHICH", "DATA", "MODEL"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        which, data, model = options.one
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        result = (ours if which == "ours" else trls)(Path(data), Path(model), options.recipe)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(json.dumps({**result, "peak_mib": peak / 1024, "before_mib": before / 1024}))
+        return
+    print("| rows | tokens a row | ours, rows/s | TRL, rows/s | ratio | ours, peak MiB | packing: ours, TRL |")
+    print("|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as place:
+        model = make_model(Path(place))
+        for rows in options.rows:
+            data = make_data(rows, Path(place))
+            runs = [
+                (measure("ours", data, model, options.recipe), measure("trl", data, model, options.recipe))
+                for _ in range(options.repeats)
+            ]
+            first, second = runs[0]
+            assert first["tokens"] == second["tokens"], "the same tokens are kept"
+            speeds = [statistics.median(rows / run[side]["seconds"] for run in runs) for side in (0, 1)]
+            ratio = statistics.median(theirs["seconds"] / our["seconds"] for our, theirs in runs)
+            peak = statistics.median(our["peak_mib"] for our, _ in runs)
+            print(
+                f"| {rows:,} | {first['tokens'] / rows:.0f} | {speeds[0]:,.0f} | {speeds[1]:,.0f} | {ratio:.1f} "
+                f"| {peak:,.0f} | {first['efficiency']:.3f}, {second['efficiency']:.3f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
