@@ -25,10 +25,10 @@ $(READY): pyproject.toml requirements.txt
 
 $(CORPUS): $(READY)
 	@rm -f $@
-	@$(BIN)/qdsft data synth --language en,ko --rows 10000 --seed 0 --output $@
+	@$(BIN)/qdsft data synth --language en,ko --rows 10000 --seed 0 --max-steps 3 --output $@
 
 quickstart: $(READY) $(CORPUS)
-	@$(BIN)/python scripts/make_tiny_model.py --architecture llama --hidden-size 128 --layers 3 --corpus $(CORPUS) $(TINY)
+	@$(BIN)/python scripts/make_tiny_model.py --architecture llama --hidden-size 128 --layers 3 --tie-embeddings --corpus $(CORPUS) $(TINY)
 	@$(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml scripts/run_sft.py recipes/tiny/full.yaml --overwrite
 	@$(BIN)/qdsft evaluate outputs/tiny-full --baseline
 	@echo "Two questions that it never saw, decomposed:"

@@ -143,7 +143,11 @@ def _train(options: argparse.Namespace) -> int:
         raise UserError("--resume and --overwrite contradict each other; give one of them")
     from qdsft.train import train
 
-    run_dir = train(recipe, resume=options.resume, overwrite=options.overwrite)
+    try:
+        run_dir = train(recipe, resume=options.resume, overwrite=options.overwrite)
+    except KeyboardInterrupt:
+        say(f"\ninterrupted; go on with: {recipe.resume_command()}")
+        return 130
     say(f'next: qdsft evaluate {run_dir} --baseline, or: qdsft decompose {run_dir} "your question"')
     return 0
 

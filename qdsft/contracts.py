@@ -68,10 +68,13 @@ def check_disk(run_dir: Path, trainer: RecipeTrainer, recipe: Recipe) -> None:
         free = shutil.disk_usage(run_dir).free
     if needed > free:
         raise UserError(
-            f"{run_dir}: {needed / 2**30:.2f} GiB are needed for {kept} checkpoints and the result, and "
-            f"{free / 2**30:.2f} GiB are free; free some space, lower training.save_total_limit, or choose another "
-            "disk with training.output_dir"
+            f"{run_dir}: {_size(needed)} are needed for {kept} checkpoints and the result, and {_size(free)} are "
+            "free; free some space, lower training.save_total_limit, or choose another disk with training.output_dir"
         )
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def expected_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:

@@ -101,9 +101,14 @@ def _control_characters(source: str, name: str, text: str) -> Iterator[RowError]
         yield RowError(source, "control character", message)
 
 
+def _names(record: Record) -> str:
+    names = ", ".join(name if len(name) <= 40 else f"{name[:37]}..." for name in record.row)
+    return (names if len(names) <= 200 else f"{names[:197]}...") or "no fields"
+
+
 def _missing(record: Record, name: str) -> RowError | None:
     if name in record.row:
         return None
-    close = get_close_matches(name, record.row, n=1)
-    hint = f"; is it {close[0]!r}? rename it" if close else f"; this row has {', '.join(record.row) or 'no fields'}"
+    close = get_close_matches(name, record.row.keys() - {"question", "sub_questions"}, n=1)
+    hint = f"; is it {close[0]!r}? rename it" if close else f"; this row has {_names(record)}"
     return RowError(record.source, f"{name} missing or empty", f"the field {name!r} is missing{hint}")

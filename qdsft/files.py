@@ -12,6 +12,11 @@ from typing import IO, Any
 
 from qdsft.errors import UserError
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def disk_errors(path: Path, remedy: str = "choose another folder with training.output_dir") -> Iterator[None]:
@@ -49,6 +54,34 @@ def copy_file(source: Path, target: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, readable, or nothing."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other processes of this machine out of a folder that is about to be written, by a lock beside it.
+
+    The lock ends with the process, however that ends. Raises UserError if another process holds it. Without
+    fcntl (Windows) there is no lock.
+    """
+    if fcntl is None:
+        yield
+        return
+    path = folder.with_name(f".{folder.name}.lock")
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder}: another process is writing there; wait for it, or choose another folder with "
+                "training.output_dir=..."
+            ) from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

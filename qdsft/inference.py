@@ -37,10 +37,18 @@ class LoadedRun:
         self, conversations: Sequence[Sequence[Message]], *, batch_size: int = 1, progress: bool = False
     ) -> list[Answer]:
         """Greedy answers to chat messages, in order; raises UserError for messages that cannot be encoded."""
+        prompts = encode_prompts(self.tokenizer, conversations)
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        longest = max(map(len, prompts), default=0) + self.recipe.evaluation.max_new_tokens
+        if positions and longest > positions:
+            raise UserError(
+                f"the prompt and evaluation.max_new_tokens make {longest} tokens, and the model has {positions} "
+                "positions; shorten the question"
+            )
         return generate(
             self.model,
             self.tokenizer,
-            encode_prompts(self.tokenizer, conversations),
+            prompts,
             self.manifest.stop_token_ids,
             max_new_tokens=self.recipe.evaluation.max_new_tokens,
             batch_size=batch_size,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,9 +100,18 @@ class Recipe(Section):
             raise UserError(
                 f"{self.where('training.global_batch_size')}: training.global_batch_size {total} is no multiple of "
                 f"per_device_train_batch_size x devices = {micro // world_size} x {world_size}; "
-                f"{max(total // micro, 1) * micro} is the nearest below or equal that is"
+                f"{max(round(total / micro), 1) * micro} is the nearest that is"
             )
         return int(total // micro)
+
+    def resume_command(self) -> str:
+        """What goes on with a run of this recipe, its overrides included."""
+        overrides = [
+            f"{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+            for key, value, origin in self.rows()
+            if origin == COMMAND_LINE
+        ]
+        return shlex.join(["qdsft", "train", str(self.path), *overrides, "--resume"])
 
     def where(self, key: str) -> str:
         """`file:line` of a key, for error messages; the file alone where the key is not in it."""

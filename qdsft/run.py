@@ -95,9 +95,7 @@ def read_finished(run_dir: Path) -> Manifest:
     """As read_manifest, for a run that has ended; raises UserError if it has not."""
     manifest = read_manifest(run_dir)
     if manifest.state != "finished" or not (run_dir / manifest.artifact).is_dir():
-        raise UserError(
-            f"{run_dir}: this run has not finished; go on with: qdsft train {manifest.recipe_path} --resume"
-        )
+        raise UserError(f"{run_dir}: this run has not finished; go on with: {manifest.load_recipe().resume_command()}")
     return manifest
 
 

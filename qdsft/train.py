@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from safetensors import SafetensorError
 
 from qdsft import contracts, run
 from qdsft.card import write_card
-from qdsft.console import say
+from qdsft.console import is_main_process, say
 from qdsft.dataset import Prepared, describe, prepare
 from qdsft.errors import UserError
-from qdsft.files import copy_file, new_directory
+from qdsft.files import copy_file, exclusive, new_directory
 from qdsft.model import (
     Machine,
     base_model_facts,
@@ -39,6 +40,11 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
 
     Raises UserError for anything the user can mend; most of it before the weights are loaded.
     """
+    with exclusive(recipe.run_dir) if is_main_process() else nullcontext():
+        return _train(recipe, resume=resume, overwrite=overwrite)
+
+
+def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     started = time.monotonic()
     machine = find_machine()
     state = PartialState(cpu=machine.device == "cpu")
@@ -155,7 +161,7 @@ def _run_trainer(trainer: RecipeTrainer, recipe: Recipe, checkpoint: Path | None
         if shutil.disk_usage(recipe.run_dir).free > FREE_BYTES_WHEN_FULL:
             raise
         raise UserError(
-            f"{recipe.run_dir}: the disk is full; free some space and go on with: qdsft train {recipe.path} --resume"
+            f"{recipe.run_dir}: the disk is full; free some space and go on with: {recipe.resume_command()}"
         ) from error
 
 

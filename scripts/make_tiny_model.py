@@ -149,7 +149,7 @@ def _tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreTrain
     )
 
 
-def _config(architecture: str, tokenizer: Any, hidden: int, layers: int) -> PreTrainedConfig:
+def _config(architecture: str, tokenizer: Any, hidden: int, layers: int, tie: bool = False) -> PreTrainedConfig:
     head_dim = HEAD_DIM if hidden < 128 else 2 * HEAD_DIM
     heads = hidden // head_dim
     common: dict[str, Any] = {
@@ -165,7 +165,7 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int) -> PreT
     if architecture in ("llama", "mistral"):
         common |= {"head_dim": head_dim, "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2}
         if architecture == "llama":
-            return transformers.LlamaConfig(**common, num_key_value_heads=heads)
+            return transformers.LlamaConfig(**common, num_key_value_heads=heads, tie_word_embeddings=tie)
         rope = {"rope_type": "default", "rope_theta": 1e6}  # v0.3: a larger base instead of a sliding window
         common |= {"num_key_value_heads": heads // 2, "sliding_window": None, "rope_parameters": rope}
         return transformers.MistralConfig(**common)
@@ -203,7 +203,7 @@ def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
 
 
 def _settings(
-    architecture: str, hidden_size: int, layers: int, vocab_size: int, seed: int, corpus: Path = CORPUS
+    architecture: str, hidden_size: int, layers: int, vocab_size: int, seed: int, corpus: Path, tie_embeddings: bool
 ) -> dict[str, Any]:
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}: one of {', '.join(ARCHITECTURES)}")
@@ -213,7 +213,14 @@ def _settings(
         raise ValueError("at least 1 layer and a vocabulary of 512 (256 of it are the bytes) are needed")
     sizes = {"hidden_size": hidden_size, "layers": layers, "vocab_size": vocab_size}
     digest = hashlib.sha256(corpus.read_bytes()).hexdigest()
-    return {"format": FORMAT, "architecture": architecture, **sizes, "seed": seed, "corpus": digest}
+    return {
+        "format": FORMAT,
+        "architecture": architecture,
+        **sizes,
+        "seed": seed,
+        "corpus": digest,
+        "tied": tie_embeddings,
+    }
 
 
 def build(
@@ -225,14 +232,15 @@ def build(
     vocab_size: int = 2000,
     seed: int = 0,
     corpus: Path = CORPUS,
+    tie_embeddings: bool = False,
 ) -> None:
     """Write the model and its tokenizer to `out`; nothing to do if that same model is there already."""
     out = Path(out)
-    settings = _settings(architecture, hidden_size, layers, vocab_size, seed, corpus)
+    settings = _settings(architecture, hidden_size, layers, vocab_size, seed, corpus, tie_embeddings)
     if _is_finished(out, settings):
         return
     tokenizer = _tokenizer(architecture, _corpus(corpus), vocab_size)
-    config = _config(architecture, tokenizer, hidden_size, layers)
+    config = _config(architecture, tokenizer, hidden_size, layers, tie_embeddings)
     with torch.random.fork_rng(devices=[]):  # a caller's own random numbers stay what they were
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config)
@@ -260,6 +268,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--vocab-size", type=int, default=2000, help="at most; the corpus may not fill it")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--tie-embeddings", action="store_true", help="llama: one matrix for both ends, which copies names"
+    )
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="JSON Lines of questions for the tokenizer")
     transformers.utils.logging.disable_progress_bar()
     args = vars(parser.parse_args(argv))

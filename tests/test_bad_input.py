@@ -84,7 +84,7 @@ def test_a_disk_that_is_too_small_is_known_before_training(
     run: Callable[..., tuple[int, str]], small_disk: Path
 ) -> None:
     status, errors = run(f"training.output_dir={small_disk / 'run'}")
-    assert status == 1 and "GiB are needed for 2 checkpoints and the result" in errors
+    assert status == 1 and "MiB are needed for 2 checkpoints and the result" in errors
 
 
 def test_a_disk_that_fills_up_leaves_one_line_and_no_half_result(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from qdsft.errors import UserError
-from qdsft.files import disk_errors, new_directory, new_text_file, write_json, write_text
+from qdsft.files import disk_errors, exclusive, new_directory, new_text_file, write_json, write_text
 
+ROOT = Path(__file__).resolve().parent.parent
 REMEDY = "free some space or choose another folder with training.output_dir"
 
 
@@ -150,3 +154,20 @@ def test_a_full_disk_leaves_no_new_text_file(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(UserError, match=message), new_text_file(tmp_path / "new" / "a") as file:
         file.write("x")
     assert names(tmp_path) == []
+
+
+def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    run = tmp_path / "new" / "run"
+    holder = (
+        "import sys, time; from pathlib import Path; from qdsft.files import exclusive\n"
+        "with exclusive(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", holder, str(run)], cwd=ROOT, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match="another process is writing there"), exclusive(run):
+            pass
+        other.kill()  # nothing is left to clean up by hand
+        other.wait()
+        with exclusive(run):
+            pass
+    assert os.listdir(run.parent) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -262,13 +263,13 @@ def test_the_global_batch_size_holds_on_any_number_of_devices(world: int, steps:
 
 @pytest.mark.parametrize(
     ("world", "micro", "nearest"),
-    [(1, 3, 15), (2, 3, 12), (4, 3, 12), (1, 32, 32), (16, 2, 32)],
+    [(1, 3, 15), (2, 3, 18), (4, 3, 12), (1, 32, 32), (16, 2, 32)],
 )
 def test_a_division_with_a_remainder_is_refused(world: int, micro: int, nearest: int) -> None:
     recipe = recipe_of(FULL, f"training.per_device_train_batch_size={micro}")
     assert refusal(lambda: recipe.accumulation_steps(world)) == (
         "r.yaml:8: training.global_batch_size 16 is no multiple of per_device_train_batch_size x devices = "
-        f"{micro} x {world}; {nearest} is the nearest below or equal that is"
+        f"{micro} x {world}; {nearest} is the nearest that is"
     )
 
 
@@ -354,3 +355,11 @@ def test_random_overrides_are_applied_or_refused() -> None:
         except Exception as error:
             raise AssertionError(f"{error!r} for {overrides!r}") from error
     assert 20 <= applied <= 150
+
+
+def test_the_command_that_goes_on_repeats_the_overrides() -> None:
+    recipe = recipe_of(FULL, "training.output_dir=out put", "lora.target_modules=[q_proj, v_proj]", "data.eval=null")
+    words = shlex.split(recipe.resume_command())
+    assert words[:3] == ["qdsft", "train", "r.yaml"] and words[-1] == "--resume"
+    again = load_recipe(words[2], words[3:-1])
+    assert again.resolved() == recipe.resolved()

@@ -88,7 +88,6 @@ def test_a_wrong_number_of_rows_is_one_line(capsys: Capture, rows: str, message:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--language", "fr", "--rows", "1", "--seed", "0"),
         ("--language", "en", "--rows", "many", "--seed", "0"),
         ("--language", "en", "--rows", "1", "--seed", "0.5"),
         ("--language", "en", "--rows", "1"),
@@ -139,3 +138,16 @@ def test_nothing_heavy_is_loaded() -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, timeout=60)
+
+
+def test_two_languages_take_turns_and_long_questions_can_be_left_out(capsys: Capture) -> None:
+    assert main(["data", "synth", "--language", "en,ko", "--rows", "41", "--seed", "5", "--max-steps", "2"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["language"] for row in rows] == ["en", "ko"] * 20 + ["en"]
+    assert all(len(row["sub_questions"]) <= 2 for row in rows)
+    short = [row for row in generate("en", 2_000, 5) if len(row["sub_questions"]) <= 2]
+    assert [row for row in rows if row["language"] == "en"] == short[:21]
+    assert refused(capsys, *ENGLISH, "--rows", "3", "--max-steps", "0") == "max_steps is 0; ask for at least 1"
+    unknown = refused(capsys, "data", "synth", "--language", "en,fr", "--seed", "5", "--rows", "3")
+    assert unknown == "there is no language 'fr'; choose one of: en, ko"
+    assert "is named twice" in refused(capsys, "data", "synth", "--language", "en,en", "--seed", "5", "--rows", "3")

@@ -26,14 +26,16 @@ from qdsft.synth.world import World, load_world
 LANGUAGES: dict[str, type[English] | type[Korean]] = {"en": English, "ko": Korean}
 
 
-def generate(language: str, rows: int, seed: int) -> Iterator[dict[str, Any]]:
+def generate(language: str, rows: int, seed: int, max_steps: int | None = None) -> Iterator[dict[str, Any]]:
     """Rows with `question`, `sub_questions`, `operations`, `language` and `answer`; no question comes twice.
 
     The answer is what the question's program gives: an entity's name, a number, a boolean, a list of names, or an
     object of name -> count. The rows depend on the arguments alone, and the first rows do not depend on how many
     are asked for. The shapes of program take turns, so that each is as frequent as any other until it is used up.
+    With `max_steps`, questions that take more steps are left out.
 
-    Raises UserError, at once, for an unknown language, `rows` below 1 and more rows than there are questions.
+    Raises UserError, at once, for an unknown language, `rows` or `max_steps` below 1 and more rows than there are
+    questions; at the end, if fewer of them have as few steps as `max_steps` asks for.
     """
     if language not in LANGUAGES:
         raise UserError(f"there is no language {language!r}; choose one of: {', '.join(LANGUAGES)}")
@@ -45,16 +47,33 @@ def generate(language: str, rows: int, seed: int) -> Iterator[dict[str, Any]]:
         raise UserError(
             f"rows is {rows}, but there are only {available} distinct questions in {language}; ask for fewer"
         )
-    return _rows(language, rows, seed, world, shapes)
+    if max_steps is None:
+        return _rows(language, rows, seed, world, shapes)
+    if max_steps < 1:
+        raise UserError(f"max_steps is {max_steps}; ask for at least 1")
+    return _short(_rows(language, available, seed, world, shapes), rows, max_steps)
 
 
-def generate_mixed(languages: Sequence[str], rows: int, seed: int) -> Iterator[dict[str, Any]]:
+def _short(stream: Iterator[dict[str, Any]], rows: int, max_steps: int) -> Iterator[dict[str, Any]]:
+    found = 0
+    for row in stream:
+        if len(row["sub_questions"]) <= max_steps:
+            yield row
+            found += 1
+            if found == rows:
+                return
+    raise UserError(f"rows is {rows}, but only {found} questions have at most {max_steps} steps; ask for fewer")
+
+
+def generate_mixed(
+    languages: Sequence[str], rows: int, seed: int, max_steps: int | None = None
+) -> Iterator[dict[str, Any]]:
     """`rows` rows in all, of several languages in turn; raises UserError as `generate`, and for one named twice."""
     if len(set(languages)) < len(languages):
         raise UserError(f"a language is named twice: {','.join(languages)}; name each once")
     share, rest = divmod(rows, len(languages))
     counts = [share + (place < rest) for place in range(len(languages))]
-    streams = [generate(language, count, seed) for language, count in zip(languages, counts, strict=True)]
+    streams = [generate(language, count, seed, max_steps) for language, count in zip(languages, counts, strict=True)]
     return (row for turn in zip_longest(*streams) for row in turn if row is not None)
 
 
