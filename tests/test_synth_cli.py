@@ -85,6 +85,12 @@ def test_a_wrong_number_of_rows_is_one_line(capsys: Capture, rows: str, message:
     assert os.listdir() == []
 
 
+@pytest.mark.parametrize("language", ["fr", "en,fr", "", "EN"])
+def test_an_unknown_language_is_one_line(capsys: Capture, language: str) -> None:
+    message = refused(capsys, "data", "synth", "--language", language, "--rows", "4", "--seed", "0")
+    assert message == f"there is no language {language.split(',')[-1]!r}; choose one of: en, ko"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
