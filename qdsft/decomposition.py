@@ -53,6 +53,7 @@ class Decomposition:
         found = {
             (_number(reference), number)
             for number, step in enumerate(self.steps, start=1)
+            if "#" in step
             for reference in REFERENCE.findall(step)
         }
         return tuple(sorted(found))

@@ -71,6 +71,8 @@ def repeated_step(row: Texts) -> str | None:
 
 def unused_step(row: Texts) -> str | None:
     """A step whose answer no step uses, in a row that does use `#n`; the last step is the answer itself."""
+    if "#" not in row.whole:
+        return None
     used = {digits.lstrip("0") for digits in REFERENCE.findall("\n".join(row.steps))}
     unused = [number for number in range(1, len(row.steps)) if str(number) not in used] if used else []
     return f"no later step uses step {_listed(unused)}; refer to it as #n or remove it" if unused else None

