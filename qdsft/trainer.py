@@ -75,10 +75,11 @@ def build_config(recipe: Recipe, machine: Machine, run_dir: Path, processes: int
         values.setdefault(key, recipe.training_value(key))
     _check_trackers(recipe, values["report_to"])
     dtype = machine.choose_dtype(recipe.model.dtype)
+    steps = recipe.accumulation_steps(processes or world_size())
     try:
         return SFTConfig(
             output_dir=str(run_dir),
-            gradient_accumulation_steps=recipe.accumulation_steps(processes or world_size()),
+            gradient_accumulation_steps=steps,
             bf16=dtype == torch.bfloat16,
             fp16=dtype == torch.float16,
             use_cpu=machine.device == "cpu",

@@ -141,5 +141,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_step(
     contracts.check_disk(recipe.run_dir, trainer, recipe)
     usage = shutil.disk_usage(recipe.run_dir)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(UserError, match=r"GiB are needed for 3 checkpoints and the result, and 0\.00 GiB are free"):
+    with pytest.raises(
+        UserError, match=r"1\.5 MiB are needed for \d checkpoints and the result, and 0\.0 MiB are free"
+    ):
         contracts.check_disk(recipe.run_dir, trainer, recipe)

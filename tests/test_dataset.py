@@ -173,7 +173,7 @@ def test_the_cache_is_used_when_nothing_changed(tiny_model: TinyModel, made: lis
     "change",
     [
         "training.max_length=600",
-        "training.packing=false",
+        "training.packing=true",
         "data.eval_fraction=0.3",
         "data.max_samples=20",
         "data.overlength=drop",
@@ -209,7 +209,7 @@ def test_a_changed_file_or_tokenizer_makes_the_rows_anew(
 
 
 def test_what_fails_leaves_nothing(tiny_model: TinyModel) -> None:
-    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model, "training.max_length=150", "training.packing=false")
+    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model, "training.max_length=80", "training.packing=false")
     with pytest.raises(UserError, match="rows are too long"):
         prepared(recipe)
     assert list(cache_folder().iterdir()) == []

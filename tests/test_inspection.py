@@ -62,14 +62,14 @@ def test_inspect_from_the_command_line(
     monkeypatch.chdir(ROOT)
     data = ["data.train=data/examples/sample_train.jsonl", "data.eval=data/examples/sample_eval.jsonl"]
     model = f"model.name_or_path={tiny_model('llama')}"
-    command = ["inspect", "recipes/tiny/full.yaml", model, *data, "prompt.system=Split it.", "-n", "2"]
+    command = ["inspect", "recipes/tiny/full.yaml", model, *data, "training.packing=true", "-n", "2"]
     assert main(command) == 0
     out = capsys.readouterr().out
     assert out.count(" with loss\n") == 2 and "data/examples/sample_train.jsonl:1: " in out
     assert "96 rows to train on, 16 held out" in out and "% supervised" in out and "% full" in out
     assert "\033" not in out
-    assert main([*command, "training.max_length=150"]) == 1
+    assert main([*command, "training.max_length=80"]) == 1
     error = capsys.readouterr().err
-    assert "more than training.max_length 150 (" in error and len(error.splitlines()) == 1
-    assert main([*command, "training.max_length=150", "data.overlength=drop"]) == 0
-    assert re.search(r"training: over 150 tokens: \d+ rows dropped, 0 rows shortened", capsys.readouterr().out)
+    assert "more than training.max_length 80 (" in error and len(error.splitlines()) == 1
+    assert main([*command, "training.max_length=80", "data.overlength=drop"]) == 0
+    assert re.search(r"training: over 80 tokens: \d+ rows dropped, 0 rows shortened", capsys.readouterr().out)

@@ -27,7 +27,7 @@ def tiny(tmp_path: Path, *overrides: str) -> Recipe:
 
 
 def test_every_training_key_reaches_trl(tmp_path: Path) -> None:
-    recipe = tiny(tmp_path, "training.weight_decay=0.25", "training.global_batch_size=12", "seed=7")
+    recipe = tiny(tmp_path, "training.weight_decay=0.25", "training.global_batch_size=48", "seed=7")
     config = build_config(recipe, CPU, recipe.run_dir, processes=3)
     for key, value in recipe.training.items():
         if key not in {"global_batch_size", "output_dir"}:
@@ -41,7 +41,7 @@ def test_every_training_key_reaches_trl(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("training.load_best_model_at_end=true", "save and eval strategy"),
-        ("training.global_batch_size=6", r"no multiple of per_device_train_batch_size x devices = 4 x 1; 4 is"),
+        ("training.global_batch_size=6", r"no multiple of per_device_train_batch_size x devices = 16 x 1; 16 is"),
     ],
 )
 def test_contradictory_values_are_one_line(tmp_path: Path, override: str, message: str) -> None:
