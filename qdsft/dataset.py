@@ -35,13 +35,16 @@ from qdsft.errors import UserError
 from qdsft.examples import Example, Tally, stream_split
 from qdsft.files import disk_errors, write_json
 from qdsft.recipe import Recipe
+from qdsft.run import EVAL_ROWS
 
 FACTS = "facts.json"
-EVAL_ROWS = "eval.jsonl"
 PACKED_TOGETHER = 20_000
 """Rows among which the best fit is looked for; more would fill no better, and memory follows it."""
 GOLDEN_PROMPTS = 3
-SOURCES = ("prompt", "decomposition", "data", "question", "examples", "tokens", "seams", "encoder", "dataset")
+SOURCES = (
+    *("record", "json_rows", "readers", "corpus", "data", "question", "prompt", "decomposition", "examples"),
+    *("tokens", "seams", "encoder", "dataset"),
+)
 """Modules that shape a row: a change in one of them makes new data."""
 COLUMNS = arrow.schema([("input_ids", arrow.list_(arrow.int32())), ("labels", arrow.list_(arrow.int32()))])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qdsft.data import faults
+from qdsft.data import validate
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
 from qdsft.files import new_text_file
@@ -107,8 +107,7 @@ def _entry(
     """The text of a row; raises RowError for one that cannot be used."""
     if isinstance(found, RowError):
         raise found
-    for fault in faults(found):
-        raise fault
+    validate(found)
     columns = dict(found.row)
     question, decomposition = columns.pop("question"), Decomposition(tuple(columns.pop("sub_questions")))
     options: dict[str, Any] = {"self_contained": self_contained, "tool_name": tool_name}
