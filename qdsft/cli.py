@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import qdsft
-from qdsft import cli_data
+from qdsft import cli_data, cli_decompose, cli_evaluate
+from qdsft.arguments import positive
 from qdsft.console import is_main_process, quiet_libraries, say, standard_output
 from qdsft.errors import UserError
 
@@ -74,23 +74,10 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--overwrite", action="store_true", help="delete an earlier run in the same directory")
 
     inspect = _recipe_command(commands, "inspect", "show training rows as the model sees them", _inspect)
-    inspect.add_argument("-n", dest="rows", type=_positive, default=3, metavar="N", help="rows to show (3)")
+    inspect.add_argument("-n", dest="rows", type=positive, default=3, metavar="N", help="rows to show (3)")
 
-    evaluate = commands.add_parser("evaluate", help="score a finished run on its held-out rows")
-    evaluate.add_argument("run_dir", type=Path, metavar="RUN_DIR")
-    evaluate.add_argument("--baseline", action="store_true", help="score the base model with the same prompts too")
-    evaluate.add_argument("--samples", type=_positive, metavar="N", help="score at most N rows")
-    evaluate.add_argument("--batch-size", type=_positive, metavar="N", help="rows decoded together")
-    evaluate.set_defaults(handler=_evaluate)
-
-    decompose = commands.add_parser("decompose", help="decompose a question, or several read line by line")
-    decompose.add_argument("run_dir", type=Path, metavar="RUN_DIR")
-    decompose.add_argument(
-        "question", nargs="?", metavar="QUESTION", help="without it, questions are read from the input"
-    )
-    decompose.add_argument("--json", action="store_true", help="one line of JSON for each question")
-    decompose.set_defaults(handler=_decompose)
-
+    cli_evaluate.add_commands(commands)
+    cli_decompose.add_commands(commands)
     cli_data.add_commands(commands)
     return parser
 
@@ -106,13 +93,6 @@ def _recipe_command(
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that replace the recipe's")
     parser.set_defaults(handler=handler)
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
 
 
 def _recipe(options: argparse.Namespace) -> int:
@@ -161,56 +141,3 @@ def _inspect(options: argparse.Namespace) -> int:
     for line in inspect(recipe, options.rows, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ):
         print(line)
     return 0
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from qdsft.run import read_finished
-
-    read_finished(options.run_dir)
-    from qdsft.card import metric_table
-    from qdsft.evaluate import evaluate
-
-    results = evaluate(
-        options.run_dir, baseline=options.baseline, samples=options.samples, batch_size=options.batch_size
-    )
-    print(f"{'metric':<24}" + "".join(f"{name:>12}" for name in results))
-    for label, values in metric_table(results):
-        print(f"{label:<24}" + "".join(f"{value:>12}" for value in values))
-    say(f"report: {options.run_dir / 'report.html'}")
-    return 0
-
-
-def _decompose(options: argparse.Namespace) -> int:
-    from qdsft.run import read_finished
-
-    read_finished(options.run_dir)
-    if options.question is not None and not options.question.strip():
-        raise UserError("the question is empty; write it in quotes after the run directory")
-    from qdsft.decompose import Decomposer, show
-
-    decomposer = Decomposer(options.run_dir)
-    questions = [options.question] if options.question is not None else _typed_questions()
-    for question in questions:
-        try:
-            text, warning = show(decomposer, question, as_json=options.json)
-        except UserError as error:
-            if options.question is not None:
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            continue
-        print(text, flush=True)
-        if warning:
-            print(f"warning: {warning}", file=sys.stderr)
-    return 0
-
-
-def _typed_questions() -> Iterator[str]:
-    """Lines of the input that are not blank, with a prompt where a person types them."""
-    while True:
-        if sys.stdin.isatty():
-            print("question (Ctrl-D ends): ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            return
-        if line.strip():
-            yield line.strip()

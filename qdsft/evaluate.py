@@ -61,7 +61,8 @@ def _run_model(
         loaded.tokenizer, examples, loaded.manifest.stop_token_ids, max_length=None, overlength="error"
     )
     start = time.monotonic()
-    answers = loaded.answer([example.messages for example in examples], batch_size=batch_size, progress=True)
+    by_index = dict(loaded.stream([example.messages for example in examples], batch_size=batch_size, progress=True))
+    answers = [by_index[i] for i in range(len(examples))]
     seconds = time.monotonic() - start
     loss = mean_loss(loaded.model, encoded.rows)
     if loaded.writer.is_decomposition:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,24 +34,20 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     progress: bool = False,
-) -> list[Answer]:
-    """Greedy answers in the order of `prompts` (token ids, as encode_prompts gives them).
+) -> Iterator[tuple[int, Answer]]:
+    """(index into `prompts`, greedy answer) as each batch ends; `prompts` are token ids, as encode_prompts gives them.
 
-    Prompts are sorted by length, so that a batch holds little padding, and padded on the left.
+    Prompts are sorted by length, so that a batch holds little padding, and padded on the left. The longest come
+    first: what does not fit into memory fails at once.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
-    answers: dict[int, Answer] = {}
     with tqdm(total=len(prompts), desc="decoding", unit="row", disable=None if progress else True) as bar:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            for index, new_ids in zip(
-                batch,
-                _generate_batch(model, tokenizer, [prompts[i] for i in batch], stop_ids, max_new_tokens),
-                strict=True,
-            ):
-                answers[index] = _answer(tokenizer, new_ids, stop_ids)
+            new = _generate_batch(model, tokenizer, [prompts[i] for i in batch], stop_ids, max_new_tokens)
+            for index, new_ids in zip(batch, new, strict=True):
+                yield index, _answer(tokenizer, new_ids, stop_ids)
             bar.update(len(batch))
-    return [answers[i] for i in range(len(prompts))]
 
 
 def mean_loss(model: Any, rows: Sequence[Row]) -> float:

@@ -33,10 +33,15 @@ class LoadedRun:
     tokenizer: PreTrainedTokenizerBase
     model: Any
 
-    def answer(
-        self, conversations: Sequence[Sequence[Message]], *, batch_size: int = 1, progress: bool = False
-    ) -> list[Answer]:
+    def answer(self, conversations: Sequence[Sequence[Message]], *, batch_size: int = 1) -> list[Answer]:
         """Greedy answers to chat messages, in order; raises UserError for messages that cannot be encoded."""
+        answers = dict(self.stream(conversations, batch_size=batch_size))
+        return [answers[i] for i in range(len(conversations))]
+
+    def stream(
+        self, conversations: Sequence[Sequence[Message]], *, batch_size: int = 1, progress: bool = False
+    ) -> Iterator[tuple[int, Answer]]:
+        """(index into `conversations`, greedy answer) as each batch is done; raises UserError as `answer` does."""
         prompts = encode_prompts(self.tokenizer, conversations)
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         longest = max(map(len, prompts), default=0) + self.recipe.evaluation.max_new_tokens

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qdsft.encoder import Row
-from qdsft.generate import generate, mean_loss
+from qdsft.generate import Answer, generate, mean_loss
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt_neox", "qwen3", "gemma3_text"])
@@ -26,11 +26,16 @@ def loaded(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) ->
 PROMPTS = [list(range(100, 100 + length)) for length in (3, 17, 5, 9, 30)]
 
 
+def answers(model: Any, tokenizer: Any, prompts: list[list[int]], stop_ids: list[int], **options: Any) -> list[Answer]:
+    by_index = dict(generate(model, tokenizer, prompts, stop_ids, **options))
+    return [by_index[i] for i in range(len(prompts))]
+
+
 def test_batched_equals_one_by_one_in_the_given_order(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
     options: dict[str, Any] = {"max_new_tokens": 12}
-    alone = [generate(model, tokenizer, [prompt], [2], batch_size=1, **options)[0] for prompt in PROMPTS]
-    assert generate(model, tokenizer, PROMPTS, [2], batch_size=3, **options) == alone
+    alone = [answers(model, tokenizer, [prompt], [2], batch_size=1, **options)[0] for prompt in PROMPTS]
+    assert answers(model, tokenizer, PROMPTS, [2], batch_size=3, **options) == alone
 
 
 def test_stops_at_a_stop_token_and_says_so(loaded: tuple[Any, Any]) -> None:
@@ -38,9 +43,9 @@ def test_stops_at_a_stop_token_and_says_so(loaded: tuple[Any, Any]) -> None:
     free = model.generate(torch.tensor([PROMPTS[1]]), max_new_tokens=8, do_sample=False, eos_token_id=[10**6])
     third = free[0, len(PROMPTS[1]) + 2].item()
     position = free[0, len(PROMPTS[1]) :].tolist().index(third)
-    answer = generate(model, tokenizer, [PROMPTS[1]], [third], max_new_tokens=8, batch_size=1)[0]
+    answer = answers(model, tokenizer, [PROMPTS[1]], [third], max_new_tokens=8, batch_size=1)[0]
     assert (answer.stopped, answer.tokens) == (True, position + 1)
-    endless = generate(model, tokenizer, [PROMPTS[1]], [10**6], max_new_tokens=8, batch_size=1)[0]
+    endless = answers(model, tokenizer, [PROMPTS[1]], [10**6], max_new_tokens=8, batch_size=1)[0]
     assert (endless.stopped, endless.tokens) == (False, 8)
 
 

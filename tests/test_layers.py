@@ -30,6 +30,7 @@ LIGHT = {
     *("strict_yaml", "metrics", "run", "files", "console", "card", "report", "cli", "__main__"),
     *("record", "readers", "json_rows", "cli_data", "read_formats", "write_formats", "self_contained"),
     *("question", "lint", "similar", "lengths", "problem", "gate", "clean", "stats", "cli_data_check"),
+    *("arguments", "cli_evaluate", "cli_decompose"),
     *("synth", "synth.world", "synth.programs", "synth.steps", "synth.sample", "synth.permutation"),
     *(
         "synth.answers",
@@ -61,7 +62,7 @@ LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}
 HEAVY_PACKAGES = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "matplotlib"}
 INSIDE_FUNCTIONS = {"similar": {"datasketch", "numpy"}, "lengths": {"tokenizers"}}
 """Light modules that load a package more, once one of their functions needs it."""
-DOORS = {"__init__", "cli", "cli_data", "cli_data_check"}
+DOORS = {"__init__", "cli", "cli_data", "cli_data_check", "cli_evaluate", "cli_decompose"}
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300
 
@@ -221,11 +222,12 @@ def test_no_module_is_a_drawer_or_too_long() -> None:
 
 
 def test_handlers_import_their_stage_themselves() -> None:
-    at_top = {module for module, top in imports(SOURCES["cli"]) if top and module.startswith("qdsft")}
-    assert at_top <= {"qdsft", "qdsft.cli_data", "qdsft.console", "qdsft.errors"}
-    for name, own in (("cli_data", {"qdsft.cli_data_check"}), ("cli_data_check", set())):
-        assert {module for module, top in imports(SOURCES[name]) if top and module.startswith("qdsft.")} == own
-    inside = {module for module, top in imports(SOURCES["cli"]) if not top}
+    doors = [name for name in SOURCES if name == "cli" or name.startswith("cli_")]
+    for name in doors:
+        at_top = {module for module, top in imports(SOURCES[name]) if top and module.startswith("qdsft.")}
+        others = {module for module in at_top if not module.startswith("qdsft.cli_")}
+        assert others <= {"qdsft.arguments", "qdsft.console", "qdsft.errors"}, name
+    inside = {module for name in doors for module, top in imports(SOURCES[name]) if not top}
     assert inside >= {f"qdsft.{stage}" for stage in STAGES}
 
 
