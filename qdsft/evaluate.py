@@ -35,7 +35,7 @@ def evaluate(
         raise UserError(f"{run_dir}: no rows were held out; train with data.eval_fraction above 0 or with data.eval")
     examples = read_eval_rows(run_dir)
     loaded = load_run(run_dir)
-    examples = examples[: samples or loaded.recipe.evaluation.samples or len(examples)]
+    examples = examples[: samples or len(examples)]
     batch_size = batch_size or loaded.recipe.evaluation.batch_size
     say(f"evaluating {len(examples)} held-out rows on {loaded.machine.device} ({loaded.machine.name})")
     results, rows = {}, {}

@@ -71,8 +71,10 @@ class Evaluation(Section):
     """Longest answer, in tokens."""
     batch_size: Annotated[int, Field(ge=1)] = 8
     """Rows decoded together."""
-    samples: Annotated[int, Field(ge=1)] | None = None
-    """Score at most this many held-out rows; null scores all."""
+    every_steps: Annotated[int, Field(ge=1)] | None = None
+    """Decode and score held-out rows before training and after every so many steps; null does it at the end alone."""
+    samples: Annotated[int, Field(ge=1)] = 64
+    """Held-out rows that every_steps decodes; `qdsft evaluate` takes all of them."""
 
 
 class Publish(Section):

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from safetensors import SafetensorError
+from transformers import PreTrainedTokenizerBase
 
 from qdsft import contracts, run
 from qdsft.card import write_card
 from qdsft.console import is_main_process, say
 from qdsft.dataset import Prepared, describe, prepare
 from qdsft.errors import UserError
+from qdsft.examples import make_writer
 from qdsft.files import copy_file, exclusive, new_directory
 from qdsft.model import (
     Machine,
@@ -31,6 +33,7 @@ from qdsft.model import (
 from qdsft.plot import plot_loss
 from qdsft.recipe import Recipe, world_size
 from qdsft.trainer import RecipeTrainer, build_config, build_trainer
+from qdsft.training_evaluation import TrainingEvaluation
 
 FREE_BYTES_WHEN_FULL = 2**20
 
@@ -77,8 +80,11 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     checkpoint = _open(recipe, manifest, state, resume=resume, overwrite=overwrite)
     if checkpoint == recipe.run_dir:
         return recipe.run_dir
+    arguments.eval_on_start = arguments.eval_on_start and checkpoint is None
     model = load_model(recipe, machine, trainable=True)
     trainer = build_trainer(recipe, arguments, model, tokenizer, prepared.train, prepared.eval)
+    if recipe.evaluation.every_steps and prepared.eval:
+        trainer.held_out = _training_evaluation(recipe, prepared, tokenizer, stop_ids)
     manifest.results["isolation"] = _preflight(recipe, trainer, [prompt.ids for prompt in manifest.golden_prompts])
     if state.is_main_process:
         copy_file(prepared.eval_rows, recipe.run_dir / run.EVAL_ROWS)
@@ -133,6 +139,16 @@ def _open(recipe: Recipe, manifest: run.Manifest, state: PartialState, *, resume
         say(f"{path}: incomplete, left by an interrupted save; not used")
     say(f"resuming from {complete[-1]}" if complete else "no complete checkpoint; starting from the first step")
     return complete[-1] if complete else None
+
+
+def _training_evaluation(
+    recipe: Recipe, prepared: Prepared, tokenizer: PreTrainedTokenizerBase, stop_ids: list[int]
+) -> TrainingEvaluation:
+    examples = run.read_eval_rows(prepared.folder)
+    decomposition = make_writer(recipe).is_decomposition
+    watch = TrainingEvaluation(examples, tokenizer, stop_ids, recipe.evaluation, is_decomposition=decomposition)
+    say(f"decoding {len(watch.examples)} held-out rows every {recipe.evaluation.every_steps} steps")
+    return watch
 
 
 def _preflight(recipe: Recipe, trainer: RecipeTrainer, samples: list[list[int]]) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from qdsft.errors import UserError
 from qdsft.model import Machine, lora_config
 from qdsft.recipe import Recipe, world_size
 from qdsft.run import LOG
+from qdsft.training_evaluation import PREFIX, TrainingEvaluation
 
 # Off Triton devices TRL projects every position onto the vocabulary, to keep shapes fixed for compilers that
 # need it. On a CPU that is most of the work with a large vocabulary, and only supervised positions count.
@@ -33,7 +35,31 @@ _TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio
 
 
 class RecipeTrainer(SFTTrainer):
-    """SFTTrainer, with what a recipe needs to be repeatable."""
+    """SFTTrainer, with what a recipe needs to be repeatable and to be watched."""
+
+    held_out: TrainingEvaluation | None = None
+    """What decodes and scores held-out rows at each evaluation (evaluation.every_steps)."""
+
+    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        """The trainer's own metrics, and those of the decoded rows; the training goes on as if it had not been."""
+        # A data loader draws its seed from the global state, on which the order of the training rows hangs, too.
+        with torch.random.fork_rng():
+            return self._evaluate_and_decode(*arguments, **options)
+
+    def _evaluate_and_decode(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        metrics: dict[str, float] = super().evaluate(*arguments, **options)
+        if self.held_out is None:
+            return metrics
+        decoded = self.held_out(self)
+        if decoded:
+            self.log(dict(decoded))
+        elif (wanted := self._wanted_metric()) and wanted not in metrics:
+            decoded = {wanted: math.nan}  # compares as no better than the best so far
+        return metrics | decoded
+
+    def _wanted_metric(self) -> str | None:
+        name = self.args.metric_for_best_model
+        return name if name is None or name.startswith(PREFIX) else f"{PREFIX}{name}"
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # PEFT reloads the adapters of a quantized base in float32 though they were trained in bfloat16,
@@ -73,6 +99,7 @@ def build_config(recipe: Recipe, machine: Machine, run_dir: Path, processes: int
     values = {key: value for key, value in recipe.training.items() if key not in {"global_batch_size", "output_dir"}}
     for key in ("report_to", "save_total_limit", "activation_checkpointing"):
         values.setdefault(key, recipe.training_value(key))
+    values |= _evaluation_schedule(recipe)
     _check_trackers(recipe, values["report_to"])
     dtype = machine.choose_dtype(recipe.model.dtype)
     steps = recipe.accumulation_steps(processes or world_size())
@@ -106,9 +133,10 @@ def build_trainer(
     Raises UserError for what only the model can tell, such as target_modules that it does not have.
     """
     if str(config.eval_strategy.value) != "no" and eval_data is None:
+        key = "evaluation.every_steps" if recipe.evaluation.every_steps else "training.eval_strategy"
         raise UserError(
-            f"{recipe.where('training.eval_strategy')}: training.eval_strategy needs held-out rows and "
-            "there are none; raise data.eval_fraction, give data.eval, or remove eval_strategy"
+            f"{recipe.where(key)}: {key} needs held-out rows and there are none; raise data.eval_fraction, give "
+            "data.eval, or remove it"
         )
     try:
         trainer = RecipeTrainer(
@@ -129,6 +157,21 @@ def build_trainer(
             if weight.requires_grad:
                 weight.data = weight.data.float()
     return trainer
+
+
+def _evaluation_schedule(recipe: Recipe) -> dict[str, Any]:
+    """The trainer evaluates when rows are to be decoded; raises UserError if the recipe also says otherwise."""
+    every = recipe.evaluation.every_steps
+    if every is None:
+        return {}
+    schedule = {"eval_strategy": "steps", "eval_steps": every}
+    for key, value in schedule.items():
+        if recipe.training.get(key, value) != value:
+            raise UserError(
+                f"{recipe.where(f'training.{key}')}: training.{key} contradicts evaluation.every_steps {every}, which "
+                "sets when to evaluate; remove one of them"
+            )
+    return {**schedule, "eval_on_start": recipe.training.get("eval_on_start", True)}
 
 
 def _check_trackers(recipe: Recipe, report_to: Any) -> None:

@@ -43,6 +43,7 @@ LIGHT = {
     ),
 }
 BLOCKS = {
+    "training_evaluation",
     "model",
     "tokens",
     "trainer",

@@ -20,7 +20,7 @@ GOOD: dict[str, Any] = {
     "data": {"train": "t.jsonl", "eval_fraction": 0, "max_samples": None},
     "prompt": {"system": "", "user": "{{ question }}"},
     "training": {"learning_rate": 2e-4, "num_train_epochs": 3, "packing": True, "report_to": ["tensorboard"]},
-    "evaluation": {"max_new_tokens": 64, "samples": None},
+    "evaluation": {"max_new_tokens": 64, "samples": 5, "every_steps": None},
     "publish": {"private": False},
     "seed": 7,
 }

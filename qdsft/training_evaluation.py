@@ -1,0 +1,101 @@
+"""Decode and score held-out rows while training goes on, so that one sees whether the answers get better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils import gather_object
+from transformers import PreTrainedTokenizerBase
+
+from qdsft.console import say
+from qdsft.examples import Example
+from qdsft.generate import Answer, generate
+from qdsft.metrics import Prediction, score, text_score
+from qdsft.recipe import Evaluation
+from qdsft.tokens import encode_prompts
+
+if TYPE_CHECKING:
+    from qdsft.trainer import RecipeTrainer
+
+PREFIX = "eval_"
+"""As the trainer's own metrics begin, so that metric_for_best_model can name them: sari or eval_sari."""
+
+
+class TrainingEvaluation:
+    """Greedy decoding of the same held-out rows, each time that the trainer evaluates.
+
+    Every process decodes its share. Nothing random is drawn, so the weights are those of a run without it.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        tokenizer: PreTrainedTokenizerBase,
+        stop_ids: Sequence[int],
+        settings: Evaluation,
+        *,
+        is_decomposition: bool,
+    ) -> None:
+        self.examples = examples[: settings.samples]
+        self.tokenizer = tokenizer
+        self.stop_ids = stop_ids
+        self.settings = settings
+        self.is_decomposition = is_decomposition
+        self.batch_size = settings.batch_size
+        self._prompts = encode_prompts(tokenizer, [example.messages for example in self.examples])
+
+    def __call__(self, trainer: RecipeTrainer) -> dict[str, float]:
+        """Mean of each metric, named eval_*; empty, with a line that says so, where decoding failed.
+
+        Out of memory, the batch is halved down to single rows. With weights that are sharded over processes a
+        failure is not caught: the others would wait for ever.
+        """
+        try:
+            answers = self._decode(trainer)
+        except (RuntimeError, ValueError, IndexError) as error:
+            if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+                raise
+            answers = None
+            first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            say(f"decoding held-out rows failed, and training goes on without these metrics: {first[0][:200]}")
+        shares = gather_object([answers])
+        if any(share is None for share in shares):
+            return {}
+        by_index = {index: answer for share in shares for index, answer in share.items()}
+        rows = [self._score(example, by_index[i]) for i, example in enumerate(self.examples)]
+        return {f"{PREFIX}{name}": fmean(row[name] for row in rows) for name in rows[0]}
+
+    def _decode(self, trainer: RecipeTrainer) -> dict[int, Answer]:
+        """Answers to this process's share, by the number of the row."""
+        world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
+        # Sharded weights are gathered by all processes together, so all take the same number of batches.
+        share = [i % len(self.examples) for i in range(rank, math.ceil(len(self.examples) / world) * world, world)]
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        while True:
+            try:
+                with trainer.accelerator.autocast():
+                    found = generate(
+                        model,
+                        self.tokenizer,
+                        [self._prompts[i] for i in share],
+                        self.stop_ids,
+                        max_new_tokens=self.settings.max_new_tokens,
+                        batch_size=self.batch_size,
+                    )
+                    return {share[i]: answer for i, answer in found}
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size //= 2
+                torch.cuda.empty_cache()
+                say(f"out of memory while decoding held-out rows; going on with {self.batch_size} at a time")
+
+    def _score(self, example: Example, answer: Answer) -> dict[str, float]:
+        if not self.is_decomposition:
+            return text_score(example.completion, answer.text, answer.stopped)
+        row: dict[str, Any] = example.record.row
+        return score(Prediction(row["question"], tuple(row["sub_questions"]), answer.text, answer.stopped))
