@@ -15,7 +15,7 @@ from qdsft.console import say
 from qdsft.examples import Example
 from qdsft.generate import Answer, generate
 from qdsft.metrics import Prediction, score, text_score
-from qdsft.recipe import Evaluation
+from qdsft.sections import Evaluation
 from qdsft.tokens import encode_prompts
 
 if TYPE_CHECKING:
