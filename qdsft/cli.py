@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import qdsft
-from qdsft import cli_data, cli_decompose, cli_evaluate
+from qdsft import cli_data, cli_decompose, cli_evaluate, cli_preflight
 from qdsft.arguments import positive
 from qdsft.console import is_main_process, quiet_libraries, say, standard_output
 from qdsft.errors import UserError
@@ -68,6 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"qdsft {qdsft.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _recipe_command(commands, "recipe", "show a recipe's resolved values and where each comes from", _recipe)
+    _recipe_command(
+        commands, "preflight", "build the run, check all that must hold before its first step", cli_preflight.run
+    )
     _recipe_command(commands, "check", "check a recipe and its data, offline, without loading a model", _check)
     train = _recipe_command(commands, "train", "train as a recipe says, in this process", _train)
     train.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")

@@ -55,10 +55,10 @@ def _second_logits(trainer: RecipeTrainer, samples: list[list[int]]) -> torch.Te
     return logits[0, start : start + len(samples[1])].float()
 
 
-def check_disk(run_dir: Path, trainer: RecipeTrainer, recipe: Recipe) -> None:
-    """Raise UserError unless the checkpoints and the result fit on the disk.
+def check_disk(run_dir: Path, trainer: RecipeTrainer, recipe: Recipe) -> tuple[int, int]:
+    """(needed, free) bytes on the run's disk; raises UserError unless the checkpoints and the result fit.
 
-    Bytes: 4 a trained weight and 8 for its two AdamW moments, for each kept checkpoint and the one being
+    Needed: 4 a trained weight and 8 for its two AdamW moments, for each kept checkpoint and the one being
     written, and 4 a weight for the result.
     """
     weights = sum(getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters() if p.requires_grad)
@@ -68,12 +68,14 @@ def check_disk(run_dir: Path, trainer: RecipeTrainer, recipe: Recipe) -> None:
         free = shutil.disk_usage(run_dir).free
     if needed > free:
         raise UserError(
-            f"{run_dir}: {_size(needed)} are needed for {kept} checkpoints and the result, and {_size(free)} are "
+            f"{run_dir}: {size(needed)} are needed for {kept} checkpoints and the result, and {size(free)} are "
             "free; free some space, lower training.save_total_limit, or choose another disk with training.output_dir"
         )
+    return needed, free
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """Bytes for people."""
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 

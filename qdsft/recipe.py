@@ -36,6 +36,8 @@ class Recipe(Section):
     evaluation: Evaluation = Evaluation()
     publish: Publish = Publish()
     seed: int = 42
+    preflight: bool = True
+    """Whether training begins with a memory probe; the contracts are checked in any case."""
 
     def origin(self, key: str) -> str:
         """Where `section.key` was set."""

@@ -167,7 +167,7 @@ def fingerprint(recipe: Recipe, data: dict[str, Any], template_sha256: str, worl
     values = recipe.resolved()
     for key in ("output_dir", "report_to", "run_name", "disable_tqdm", "logging_steps", "save_total_limit"):
         values["training"].pop(key, None)
-    for section in ("publish", "evaluation"):
+    for section in ("publish", "evaluation", "preflight"):
         values.pop(section)
     return {
         "recipe": values,

@@ -11,16 +11,17 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
-from qdsft import contracts, run
+from qdsft import run
 from qdsft.card import write_card
 from qdsft.console import is_main_process, say
 from qdsft.dataset import Prepared, describe, prepare
 from qdsft.errors import UserError
 from qdsft.examples import make_writer
-from qdsft.files import copy_file, exclusive, new_directory
+from qdsft.files import copy_file, exclusive
 from qdsft.model import (
     Machine,
     base_model_facts,
@@ -31,6 +32,7 @@ from qdsft.model import (
     stop_token_ids,
 )
 from qdsft.plot import plot_loss
+from qdsft.readiness import Readiness, save_weights
 from qdsft.recipe import Recipe, world_size
 from qdsft.trainer import RecipeTrainer, build_config, build_trainer
 from qdsft.training_evaluation import TrainingEvaluation
@@ -85,13 +87,13 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     trainer = build_trainer(recipe, arguments, model, tokenizer, prepared.train, prepared.eval)
     if recipe.evaluation.every_steps and prepared.eval:
         trainer.held_out = _training_evaluation(recipe, prepared, tokenizer, stop_ids)
-    manifest.results["isolation"] = _preflight(recipe, trainer, [prompt.ids for prompt in manifest.golden_prompts])
+    manifest.results["preflight"] = _check_readiness(Readiness(recipe, trainer, prepared, stop_ids), machine)
     if state.is_main_process:
         copy_file(prepared.eval_rows, recipe.run_dir / run.EVAL_ROWS)
         run.write_manifest(recipe.run_dir, manifest)
     ready = time.monotonic()
     _run_trainer(trainer, recipe, checkpoint)
-    _save(trainer, recipe.run_dir / manifest.artifact, trained=True)
+    save_weights(trainer, recipe.run_dir / manifest.artifact, trained=True)
     if state.is_main_process:
         manifest.results |= _results(trainer, prepared, ready - started, time.monotonic() - ready)
         manifest.state = "finished"
@@ -151,18 +153,15 @@ def _training_evaluation(
     return watch
 
 
-def _preflight(recipe: Recipe, trainer: RecipeTrainer, samples: list[list[int]]) -> float | None:
-    """What must hold before the first step: disk, isolation of packed samples, a save that can be read back."""
-    contracts.check_disk(recipe.run_dir, trainer, recipe)
-    isolation = None
-    if recipe.packing and not trainer.is_deepspeed_enabled and not trainer.is_fsdp_enabled:
-        isolation = contracts.check_isolation(trainer, samples, recipe)
-    if not trainer.is_deepspeed_enabled and not trainer.is_fsdp_enabled:
-        trial = recipe.run_dir / "trial-save"
-        _save(trainer, trial, trained=False)
-        if trainer.is_world_process_zero():
-            shutil.rmtree(trial)
-    return isolation
+def _check_readiness(readiness: Readiness, machine: Machine) -> list[dict[str, Any]]:
+    """What must hold before the first step; raises UserError for the first that does not, in every process."""
+    # The memory probe takes two steps, which is little on a card and much on a CPU, where memory can be swapped.
+    thorough = readiness.recipe.preflight and machine.device == "cuda"
+    checks = list(readiness.checks(thorough=thorough))
+    failed = [found for found in gather_object([check.found for check in checks if not check.passed]) if found]
+    if failed:
+        raise UserError(failed[0])
+    return [check.to_json() for check in checks]
 
 
 def _run_trainer(trainer: RecipeTrainer, recipe: Recipe, checkpoint: Path | None) -> None:
@@ -179,20 +178,6 @@ def _run_trainer(trainer: RecipeTrainer, recipe: Recipe, checkpoint: Path | None
         raise UserError(
             f"{recipe.run_dir}: the disk is full; free some space and go on with: {recipe.resume_command()}"
         ) from error
-
-
-def _save(trainer: RecipeTrainer, folder: Path, *, trained: bool) -> None:
-    """Save the adapter or model with its tokenizer and template, reopen it, and only then give it its name."""
-    main = trainer.is_world_process_zero()
-    if not main:
-        trainer.save_model(str(folder.with_name(f".{folder.name}.tmp")))  # takes part in gathering sharded weights
-        return
-    with new_directory(folder) as temporary:
-        trainer.save_model(str(temporary))
-        # training_args.bin is a pickle with paths of this machine; PEFT's card names the base model's local path.
-        for name in ("training_args.bin", "README.md"):
-            (temporary / name).unlink(missing_ok=True)
-        contracts.check_saved(temporary, contracts.expected_tensors(trainer), trained=trained)
 
 
 def _results(trainer: RecipeTrainer, prepared: Prepared, until_ready: float, trained: float) -> dict[str, Any]:

@@ -141,6 +141,7 @@ def build() -> dict[str, Any]:
         "evaluation": own_section(sections.Evaluation),
         "publish": own_section(sections.Publish),
         "seed": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1, "default": 42},
+        "preflight": {"type": "boolean", "default": True},
     }
     for name, keys in upstream.items():
         properties[name] |= {"properties": keys, "additionalProperties": False}

@@ -30,7 +30,7 @@ LIGHT = {
     *("strict_yaml", "metrics", "run", "files", "console", "card", "report", "cli", "__main__"),
     *("record", "readers", "json_rows", "cli_data", "read_formats", "write_formats", "self_contained"),
     *("question", "lint", "similar", "lengths", "problem", "gate", "clean", "stats", "cli_data_check"),
-    *("arguments", "cli_evaluate", "cli_decompose"),
+    *("arguments", "cli_evaluate", "cli_decompose", "cli_preflight"),
     *("synth", "synth.world", "synth.programs", "synth.steps", "synth.sample", "synth.permutation"),
     *(
         "synth.answers",
@@ -43,6 +43,9 @@ LIGHT = {
     ),
 }
 BLOCKS = {
+    "hub",
+    "probe",
+    "readiness",
     "training_evaluation",
     "model",
     "tokens",
@@ -56,14 +59,14 @@ BLOCKS = {
     "encoder",
     "dataset",
 }
-STAGES = {"check", "inspection", "train", "evaluate", "decompose"}
+STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose"}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
 LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}
 HEAVY_PACKAGES = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "matplotlib"}
 INSIDE_FUNCTIONS = {"similar": {"datasketch", "numpy"}, "lengths": {"tokenizers"}}
 """Light modules that load a package more, once one of their functions needs it."""
-DOORS = {"__init__", "cli", "cli_data", "cli_data_check", "cli_evaluate", "cli_decompose"}
+DOORS = {"__init__", "cli", "cli_data", "cli_data_check", "cli_evaluate", "cli_decompose", "cli_preflight"}
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300
 

@@ -23,6 +23,7 @@ GOOD: dict[str, Any] = {
     "evaluation": {"max_new_tokens": 64, "samples": 5, "every_steps": None},
     "publish": {"private": False},
     "seed": 7,
+    "preflight": False,
 }
 
 

@@ -1,0 +1,158 @@
+"""What must hold before the first step, each as a line of a table: seen on the user's own stack, data and disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from qdsft import contracts
+from qdsft.dataset import Prepared
+from qdsft.encoder import IGNORED
+from qdsft.errors import UserError
+from qdsft.files import new_directory
+from qdsft.hub import check_write
+from qdsft.probe import probe_memory
+from qdsft.recipe import Recipe
+from qdsft.tokens import encode_prompts
+from qdsft.trainer import RecipeTrainer
+
+ROWS_READ = 1000
+"""Prepared rows that are read back; the encoder has checked all of them as it wrote them."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: what was looked at, whether it holds, and what was found or has to be done."""
+
+    name: str
+    passed: bool
+    found: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As run.json keeps it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """A run that is built and has not taken a step."""
+
+    recipe: Recipe
+    trainer: RecipeTrainer
+    prepared: Prepared
+    stop_ids: Sequence[int]
+
+    def checks(self, *, thorough: bool) -> Iterator[Check]:
+        """Each check in turn, whatever became of those before it; `thorough` adds the memory probe."""
+        sharded = self.trainer.is_deepspeed_enabled or self.trainer.is_fsdp_enabled
+        yield _check("stop token", self._stop)
+        yield _check("loss mask", self._mask)
+        yield _check("BOS", self._bos)
+        yield _check("prompt ids", self._prompt_ids)
+        if self.recipe.packing:
+            yield self._sharded("isolation") if sharded else _check("isolation", self._isolation)
+        yield _check("disk", self._disk)
+        if self.recipe.publish.hub_model_id:
+            yield _check("Hub", self._hub)
+        yield self._sharded("trial save") if sharded else _check("trial save", self._trial_save)
+        if thorough:
+            yield self._sharded("memory") if sharded else _check("memory", self._memory)
+
+    def samples(self) -> Iterator[tuple[list[int], list[int]]]:
+        """(ids, labels) of training samples as they lie on the disk, packed ones apart."""
+        for row in self.prepared.train.select(range(min(ROWS_READ, len(self.prepared.train)))):
+            start = 0
+            for length in row.get("seq_lengths") or [len(row["input_ids"])]:
+                yield row["input_ids"][start : start + length], row["labels"][start : start + length]
+                start += length
+
+    def _stop(self) -> str:
+        count = 0
+        for _, labels in self.samples():
+            count += 1
+            if labels[-1] not in self.stop_ids:
+                raise UserError(
+                    f"a sample ends in token {labels[-1]}, at which generation does not stop; end the answer in the "
+                    "chat template with the tokenizer's end token"
+                )
+        names = self.trainer.processing_class.convert_ids_to_tokens(list(self.stop_ids))
+        return f"{count} samples end, inside the loss, in one of {', '.join(map(str, names))}"
+
+    def _mask(self) -> str:
+        total = supervised = 0
+        for _, labels in self.samples():
+            answer = sum(label != IGNORED for label in labels)
+            if answer in {0, len(labels)}:
+                raise UserError("a sample has no prompt or no answer; look at it with qdsft inspect")
+            total, supervised = total + len(labels), supervised + answer
+        return f"{supervised / total:.0%} of {total} tokens carry loss"
+
+    def _bos(self) -> str:
+        bos = self.trainer.processing_class.bos_token_id
+        counts = sorted({ids.count(bos) for ids, _ in self.samples()}) if bos is not None else [0]
+        if len(counts) > 1 or counts[0] > 1:
+            raise UserError(f"samples carry {counts} BOS tokens; write it once in the chat template, or never")
+        return f"{counts[0]} in each sample, as the chat template writes it"
+
+    def _prompt_ids(self) -> str:
+        golden = self.prepared.golden_prompts
+        ids = encode_prompts(self.trainer.processing_class, [prompt["messages"] for prompt in golden])
+        if ids != [prompt["ids"] for prompt in golden]:
+            raise UserError("prompts get other token ids than the prepared data have; delete the cache ($QDSFT_CACHE)")
+        return f"{len(golden)} prompts get the ids that they have in the training rows"
+
+    def _isolation(self) -> str:
+        samples = [prompt["ids"] for prompt in self.prepared.golden_prompts]
+        change = contracts.check_isolation(self.trainer, samples, self.recipe)
+        return f"a packed sample's logits move by {change:.1g} of their spread when its neighbour changes"
+
+    def _disk(self) -> str:
+        needed, free = contracts.check_disk(self.recipe.run_dir, self.trainer, self.recipe)
+        return f"{contracts.size(needed)} needed, {contracts.size(free)} free"
+
+    def _hub(self) -> str:
+        name = self.recipe.publish.hub_model_id
+        assert name is not None
+        return f"{check_write(name)} may write to {name}"
+
+    def _trial_save(self) -> str:
+        folder = self.recipe.run_dir / "trial-save"
+        tensors = save_weights(self.trainer, folder, trained=False)
+        if self.trainer.is_world_process_zero():
+            shutil.rmtree(folder)
+        return f"{tensors} tensors written, reopened and compared"
+
+    def _memory(self) -> str:
+        peak = probe_memory(self.trainer, self.recipe)
+        steps = "two optimizer steps on the longest rows and an evaluation step ran"
+        return f"{steps}; peak {peak:.2f} GiB" if peak is not None else f"{steps}; no device memory to measure here"
+
+    @staticmethod
+    def _sharded(name: str) -> Check:
+        return Check(name, True, "not checked: the weights are sharded over processes")
+
+
+def save_weights(trainer: RecipeTrainer, folder: Any, *, trained: bool) -> int:
+    """Save the adapter or model with its tokenizer and template, reopen it, and only then give it its name.
+
+    Returns the number of tensors; 0 in the processes that only take part in gathering them. Raises UserError as
+    `contracts.check_saved` does.
+    """
+    if not trainer.is_world_process_zero():
+        trainer.save_model(str(folder.with_name(f".{folder.name}.tmp")))
+        return 0
+    with new_directory(folder) as temporary:
+        trainer.save_model(str(temporary))
+        # training_args.bin is a pickle with paths of this machine; PEFT's card names the base model's local path.
+        for name in ("training_args.bin", "README.md"):
+            (temporary / name).unlink(missing_ok=True)
+        return contracts.check_saved(temporary, contracts.expected_tensors(trainer), trained=trained)
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except UserError as error:
+        return Check(name, False, str(error))
