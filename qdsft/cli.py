@@ -11,7 +11,7 @@ import qdsft
 from qdsft import cli_data, cli_decompose, cli_evaluate, cli_preflight
 from qdsft.arguments import positive
 from qdsft.console import is_main_process, quiet_libraries, say, standard_output
-from qdsft.errors import UserError
+from qdsft.errors import Interrupted, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,6 +128,9 @@ def _train(options: argparse.Namespace) -> int:
 
     try:
         run_dir = train(recipe, resume=options.resume, overwrite=options.overwrite)
+    except Interrupted as error:
+        say(str(error))
+        return error.status
     except KeyboardInterrupt:
         say(f"\ninterrupted; go on with: {recipe.resume_command()}")
         return 130

@@ -14,7 +14,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from qdsft.errors import UserError
 from qdsft.files import disk_errors
 from qdsft.recipe import Recipe
-from qdsft.trainer import RecipeTrainer
+from qdsft.recipe_trainer import RecipeTrainer
 
 PROBE_TOKENS = 64
 ISOLATION_TOLERANCE = 1e-3

@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe
-from qdsft.trainer import RecipeTrainer
+from qdsft.recipe_trainer import RecipeTrainer
 
 STEPS = 2
 """Optimizer states come into being in the first; the second shows the peak beside them."""

@@ -15,8 +15,8 @@ from qdsft.files import new_directory
 from qdsft.hub import check_write
 from qdsft.probe import probe_memory
 from qdsft.recipe import Recipe
+from qdsft.recipe_trainer import RecipeTrainer
 from qdsft.tokens import encode_prompts
-from qdsft.trainer import RecipeTrainer
 
 ROWS_READ = 1000
 """Prepared rows that are read back; the encoder has checked all of them as it wrote them."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -24,8 +22,6 @@ from qdsft.record import Record
 MANIFEST = "run.json"
 EVAL_ROWS = "eval.jsonl"
 LOG = "log.jsonl"
-CHECKPOINT_FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
-"""What the trainer needs to go on; it writes trainer_state.json last."""
 PACKAGES = ("qdsft", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate", "deepspeed")
 
 
@@ -199,23 +195,6 @@ def _flatten(value: Any, path: str = "") -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         return {path: value}
     return {key: leaf for name in value for key, leaf in _flatten(value[name], f"{path}.{name}".lstrip(".")).items()}
-
-
-def complete_checkpoints(run_dir: Path) -> tuple[list[Path], list[Path]]:
-    """(complete, incomplete) checkpoint folders, each oldest first."""
-    found = [path for path in run_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", path.name)]
-    found.sort(key=lambda path: int(path.name.split("-")[1]))
-    complete = [path for path in found if _is_complete(path)]
-    return complete, [path for path in found if path not in complete]
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    sharded = any(checkpoint.glob("global_step*"))  # DeepSpeed keeps optimizer and scheduler in there
-    return sharded or all((checkpoint / name).is_file() for name in CHECKPOINT_FILES)
 
 
 def versions() -> dict[str, str]:

@@ -17,11 +17,13 @@ from transformers import PreTrainedTokenizerBase
 
 from qdsft import run
 from qdsft.card import write_card
+from qdsft.checkpoints import complete_checkpoints, is_of_run, remove_leftovers, run_digest
 from qdsft.console import is_main_process, say
 from qdsft.dataset import Prepared, describe, prepare
-from qdsft.errors import UserError
+from qdsft.errors import Interrupted, UserError
 from qdsft.examples import make_writer
 from qdsft.files import copy_file, exclusive
+from qdsft.interrupt import StopRequest
 from qdsft.model import (
     Machine,
     base_model_facts,
@@ -34,7 +36,8 @@ from qdsft.model import (
 from qdsft.plot import plot_loss
 from qdsft.readiness import Readiness, save_weights
 from qdsft.recipe import Recipe, world_size
-from qdsft.trainer import RecipeTrainer, build_config, build_trainer
+from qdsft.recipe_trainer import RecipeTrainer
+from qdsft.trainer import build_config, build_trainer
 from qdsft.training_evaluation import TrainingEvaluation
 
 FREE_BYTES_WHEN_FULL = 2**20
@@ -91,8 +94,15 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     if state.is_main_process:
         copy_file(prepared.eval_rows, recipe.run_dir / run.EVAL_ROWS)
         run.write_manifest(recipe.run_dir, manifest)
+    trainer.run_digest = run_digest(manifest.fingerprint)
+    stop = StopRequest()
+    trainer.add_callback(stop)
     ready = time.monotonic()
-    _run_trainer(trainer, recipe, checkpoint)
+    with stop.listening():
+        _run_trainer(trainer, recipe, checkpoint)
+    if stop.stopped:
+        step = trainer.state.global_step
+        raise Interrupted(f"stopped and saved at step {step}; go on with: {recipe.resume_command()}", stop.number)
     save_weights(trainer, recipe.run_dir / manifest.artifact, trained=True)
     if state.is_main_process:
         manifest.results |= _results(trainer, prepared, ready - started, time.monotonic() - ready)
@@ -136,11 +146,32 @@ def _open(recipe: Recipe, manifest: run.Manifest, state: PartialState, *, resume
     if run.read_manifest(run_dir).state == "finished":
         say(f"{run_dir}: this run has finished; nothing is left to do")
         return run_dir
-    complete, incomplete = run.complete_checkpoints(run_dir)
+    return _newest_checkpoint(run_dir, run_digest(manifest.fingerprint), state)
+
+
+def _newest_checkpoint(run_dir: Path, digest: str, state: PartialState) -> Path | None:
+    """The newest complete checkpoint of this run, and None if it has saved none.
+
+    Raises UserError if there are checkpoints and none of them can be used: to begin anew is for the user to say.
+    """
+    with state.main_process_first():
+        if state.is_main_process:
+            for name in remove_leftovers(run_dir):
+                say(f"{run_dir / name}: cut short while it was saved; deleted")
+    complete, incomplete = complete_checkpoints(run_dir)
+    own = [path for path in complete if is_of_run(path, digest)]
     for path in incomplete:
-        say(f"{path}: incomplete, left by an interrupted save; not used")
-    say(f"resuming from {complete[-1]}" if complete else "no complete checkpoint; starting from the first step")
-    return complete[-1] if complete else None
+        say(f"{path}: incomplete (weights, optimizer, scheduler or trainer_state.json is missing); not used")
+    for path in complete:
+        if path not in own:
+            say(f"{path}: of another run; not used")
+    if not own and (complete or incomplete):
+        raise UserError(
+            f"{run_dir}: none of its checkpoints can be resumed from; put the missing files back, or start anew with "
+            "--overwrite"
+        )
+    say(f"resuming from {own[-1]}" if own else "no checkpoint was saved; starting from the first step")
+    return own[-1] if own else None
 
 
 def _training_evaluation(

@@ -3,95 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import math
 from pathlib import Path
 from typing import Any
 
 import torch
-import trl.trainer.utils
 from datasets import Dataset
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
-from trl import SFTConfig, SFTTrainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig
 
 from qdsft.errors import UserError
 from qdsft.model import Machine, lora_config
 from qdsft.recipe import Recipe, world_size
+from qdsft.recipe_trainer import JsonLog, RecipeTrainer
 from qdsft.run import LOG
-from qdsft.training_evaluation import PREFIX, TrainingEvaluation
-
-# Off Triton devices TRL projects every position onto the vocabulary, to keep shapes fixed for compilers that
-# need it. On a CPU that is most of the work with a large vocabulary, and only supervised positions count.
-trl.trainer.utils._use_triton = lambda device: device.type in {"cuda", "cpu", "mps"}
 
 _TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
-
-
-class RecipeTrainer(SFTTrainer):
-    """SFTTrainer, with what a recipe needs to be repeatable and to be watched."""
-
-    held_out: TrainingEvaluation | None = None
-    """What decodes and scores held-out rows at each evaluation (evaluation.every_steps)."""
-
-    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
-        """The trainer's own metrics, and those of the decoded rows; the training goes on as if it had not been."""
-        # A data loader draws its seed from the global state, on which the order of the training rows hangs, too.
-        with torch.random.fork_rng():
-            return self._evaluate_and_decode(*arguments, **options)
-
-    def _evaluate_and_decode(self, *arguments: Any, **options: Any) -> dict[str, float]:
-        metrics: dict[str, float] = super().evaluate(*arguments, **options)
-        if self.held_out is None:
-            return metrics
-        decoded = self.held_out(self)
-        if decoded:
-            self.log(dict(decoded))
-        elif (wanted := self._wanted_metric()) and wanted not in metrics:
-            decoded = {wanted: math.nan}  # compares as no better than the best so far
-        return metrics | decoded
-
-    def _wanted_metric(self) -> str | None:
-        name = self.args.metric_for_best_model
-        return name if name is None or name.startswith(PREFIX) else f"{PREFIX}{name}"
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        # PEFT reloads the adapters of a quantized base in float32 though they were trained in bfloat16,
-        # so a resumed run would leave the path of an uninterrupted one.
-        formats = {name: weight.dtype for name, weight in self.model.named_parameters() if weight.requires_grad}
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        for name, weight in self.model.named_parameters():
-            if name in formats:
-                weight.data = weight.data.to(formats[name])
-
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Nothing: the run directory's README.md is written at the end of a run, without local paths."""
-
-
-class JsonLog(TrainerCallback):
-    """Appends every logged line to log.jsonl, so that a run can be watched and plotted."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
-        """Called by the trainer with what it logs."""
-        if state.is_world_process_zero and logs:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
 
 
 def build_config(recipe: Recipe, machine: Machine, run_dir: Path, processes: int | None = None) -> SFTConfig:

@@ -19,7 +19,7 @@ from qdsft.sections import Evaluation
 from qdsft.tokens import encode_prompts
 
 if TYPE_CHECKING:
-    from qdsft.trainer import RecipeTrainer
+    from qdsft.recipe_trainer import RecipeTrainer
 
 PREFIX = "eval_"
 """As the trainer's own metrics begin, so that metric_for_best_model can name them: sari or eval_sari."""

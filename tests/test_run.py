@@ -1,4 +1,4 @@
-"""The run directory: its manifest, who may open it, which checkpoints count, and what a resume must share."""
+"""The run directory: its manifest, who may open it, and what a resume must share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from qdsft.record import Record
 from qdsft.run import (
     Manifest,
     check_resume,
-    complete_checkpoints,
     fingerprint,
     git_commit,
     open_run,
@@ -281,57 +280,6 @@ def test_a_place_that_cannot_be_written(place: str) -> None:
     message = refusal(lambda: open_run(Path(place), resume=False, overwrite=False))
     assert message.startswith(f"{place}: cannot be written: ")
     assert message.endswith("; free some space or choose another folder with training.output_dir")
-
-
-# Checkpoints
-
-WHOLE = {"trainer_state.json": "{}", "optimizer.pt": "x", "scheduler.pt": "x", "model.safetensors": "x"}
-
-
-def checkpoint(step: str, files: dict[str, str]) -> Path:
-    folder = Path("run") / f"checkpoint-{step}"
-    folder.mkdir(parents=True)
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return folder
-
-
-def test_checkpoints_are_listed_oldest_first_by_number() -> None:
-    folders = [checkpoint(step, WHOLE) for step in ("20", "100", "3")]
-    assert complete_checkpoints(Path("run")) == ([folders[2], folders[0], folders[1]], [])
-    assert complete_checkpoints(Path("none")) == ([], [])
-
-
-@pytest.mark.parametrize("missing", ["trainer_state.json", "optimizer.pt", "scheduler.pt"])
-def test_a_checkpoint_without_one_of_its_files_is_incomplete(missing: str) -> None:
-    good = checkpoint("5", WHOLE)
-    bad = checkpoint("10", {name: text for name, text in WHOLE.items() if name != missing})
-    assert complete_checkpoints(Path("run")) == ([good], [bad])
-
-
-@pytest.mark.parametrize("state", ["", '{"global_step": 10, "log_his', "\0" * 100])
-def test_a_checkpoint_with_half_a_state_is_incomplete(state: str) -> None:
-    bad = checkpoint("10", {**WHOLE, "trainer_state.json": state})
-    assert complete_checkpoints(Path("run")) == ([], [bad])
-
-
-def test_deepspeed_keeps_the_optimizer_in_a_folder_of_its_own() -> None:
-    folder = checkpoint("10", {"trainer_state.json": "{}"})
-    assert complete_checkpoints(Path("run")) == ([], [folder])
-    (folder / "global_step10").mkdir()
-    assert complete_checkpoints(Path("run")) == ([folder], [])
-
-
-@pytest.mark.parametrize("step", ["5-backup", "best", "²", "", "5.tmp"])
-def test_folders_that_only_look_like_checkpoints_are_left_alone(step: str) -> None:
-    checkpoint(step, WHOLE)
-    assert complete_checkpoints(Path("run")) == ([], [])
-
-
-def test_a_file_named_like_a_checkpoint_is_incomplete() -> None:
-    Path("run").mkdir()
-    Path("run/checkpoint-5").touch()
-    assert complete_checkpoints(Path("run")) == ([], [Path("run/checkpoint-5")])
 
 
 # Resuming

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,9 +20,9 @@ from qdsft.errors import UserError
 from qdsft.evaluate import evaluate
 from qdsft.examples import stream_split
 from qdsft.recipe import Recipe, load_recipe
+from qdsft.recipe_trainer import RecipeTrainer
 from qdsft.run import check_resume, read_manifest, write_eval_rows, write_manifest
 from qdsft.train import train
-from qdsft.trainer import RecipeTrainer
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
@@ -164,10 +165,15 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         train(recipe)
     with pytest.raises(UserError, match=r"has not finished; go on with: qdsft train .* --resume"):
         Decomposer(recipe.run_dir)
-    (recipe.run_dir / "checkpoint-6").mkdir()  # a save that was cut short
+    (recipe.run_dir / ".saving" / "checkpoint-6").mkdir(parents=True)  # a save that was cut short
+    (recipe.run_dir / "checkpoint-5").mkdir()
+    shutil.copytree(recipe.run_dir / "checkpoint-4", recipe.run_dir / "checkpoint-9")
+    (recipe.run_dir / "checkpoint-9" / "run.sha256").write_text("of another", encoding="utf-8")
     cut = train(recipe, resume=True)
     said = capsys.readouterr().err
-    assert "checkpoint-6: incomplete" in said and "resuming from" in said and "checkpoint-4" in said
+    assert "checkpoint-6: cut short while it was saved" in said and "checkpoint-5: incomplete" in said
+    assert "checkpoint-9: of another run" in said
+    assert f"resuming from {recipe.run_dir / 'checkpoint-4'}" in said
     for file in sorted((whole / read_manifest(whole).artifact).glob("*.safetensors")):
         ours, theirs = load_file(cut / file.relative_to(whole)), load_file(file)
         assert ours.keys() == theirs.keys()

@@ -15,7 +15,8 @@ from qdsft.encoder import IGNORED, Row
 from qdsft.errors import UserError
 from qdsft.model import Machine, find_machine, load_model, load_tokenizer
 from qdsft.recipe import Recipe, load_recipe
-from qdsft.trainer import RecipeTrainer, build_config, build_trainer
+from qdsft.recipe_trainer import RecipeTrainer
+from qdsft.trainer import build_config, build_trainer
 
 ROOT = Path(__file__).parent.parent
 CPU = Machine("cpu", "CPU", torch.float32)

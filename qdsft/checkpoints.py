@@ -1,0 +1,66 @@
+"""The checkpoints of a run directory: which are whole, which are this run's, and how one goes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+SAVING = ".saving"
+"""Folder in the run directory where a checkpoint is written until it is complete."""
+RUN_DIGEST = "run.sha256"
+"""File in a checkpoint that says which run it belongs to."""
+FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
+"""What the trainer needs to go on beside the weights; it writes trainer_state.json last."""
+
+
+def complete_checkpoints(run_dir: Path) -> tuple[list[Path], list[Path]]:
+    """(complete, incomplete) checkpoint folders, each oldest first."""
+    found = [path for path in run_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", path.name)]
+    found.sort(key=lambda path: int(path.name.split("-")[1]))
+    complete = [path for path in found if _is_complete(path)]
+    return complete, [path for path in found if path not in complete]
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if any(checkpoint.glob("global_step*")):  # DeepSpeed keeps weights, optimizer and scheduler in there
+        return True
+    return all((checkpoint / name).is_file() for name in FILES) and any(checkpoint.glob("*.safetensors"))
+
+
+def run_digest(fingerprint: dict[str, Any]) -> str:
+    """SHA-256 of `run.fingerprint`, as a checkpoint keeps it."""
+    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def is_of_run(checkpoint: Path, digest: str) -> bool:
+    """Whether a checkpoint was written by a run of this fingerprint."""
+    try:
+        return (checkpoint / RUN_DIGEST).read_text(encoding="utf-8") == digest
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def remove_checkpoint(checkpoint: Path) -> None:
+    """Delete a checkpoint; cut short, this leaves nothing that looks like one."""
+    going = checkpoint.with_name(f".{checkpoint.name}.old")
+    shutil.rmtree(going, ignore_errors=True)
+    os.replace(checkpoint, going)
+    shutil.rmtree(going, ignore_errors=True)
+
+
+def remove_leftovers(run_dir: Path) -> list[str]:
+    """Delete what an interrupted save or removal left; returns the names of the checkpoints it was of."""
+    names = [path.name for path in (run_dir / SAVING).glob("checkpoint-*")]
+    going = list(run_dir.glob(".checkpoint-*.old"))
+    for folder in (run_dir / SAVING, *going):
+        shutil.rmtree(folder, ignore_errors=True)
+    return names
