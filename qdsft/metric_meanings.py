@@ -1,0 +1,84 @@
+"""What the metrics of metrics.json are called and mean, for whoever reads a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """One metric in words."""
+
+    name: str
+    phrase: str
+    better: Literal["higher", "lower"] | None = "higher"
+    """Which direction is the good one; None where neither is."""
+
+
+METRICS = {
+    "exact_match": Meaning(
+        "exact match", "rows whose steps equal the gold steps; only upper and lower case may differ"
+    ),
+    "normalized_exact_match": Meaning(
+        "normalised exact match", "as exact match, once wording that does not matter is evened out"
+    ),
+    "sari": Meaning("SARI", "words of the question kept, added and deleted as in the gold steps"),
+    "step_f1": Meaning("step F1", "gold steps that were found, and found steps that are gold"),
+    "edge_f1": Meaning("edge F1", "the same of the references between steps"),
+    "chrf": Meaning("chrF", "overlap of character n-grams with the gold steps"),
+    "ged": Meaning("graph edit distance", "changes that turn the predicted graph into the gold one", "lower"),
+    "structural_ged": Meaning("structural edit distance", "the same without regard to the text of the steps", "lower"),
+    "step_count_accuracy": Meaning("step count right", "rows with as many steps as the gold ones"),
+    "valid": Meaning("valid", "answers that are a numbered list with usable references"),
+    "stopped": Meaning("stopped by itself", "answers that the model ended, rather than the length limit"),
+    "loss": Meaning("loss", "negative log-likelihood of the gold answer, nats per token", "lower"),
+}
+"""In reading order. All but `loss` are means over the rows."""
+
+FAULTS = {
+    "dangling_reference": Meaning("dangling reference", "a step refers to one that does not exist", "lower"),
+    "forward_reference": Meaning("forward reference", "a step refers to a later one", "lower"),
+    "self_reference": Meaning("self reference", "a step refers to itself", "lower"),
+    "empty_step": Meaning("empty step", "a step has no text", "lower"),
+    "repeated_step": Meaning("repeated step", "a step occurs twice", "lower"),
+    "copied_question": Meaning("copied question", "a step is the question itself", "lower"),
+}
+"""Shares of rows with a fault that is seen without a gold answer."""
+
+COSTS = {
+    "samples": Meaning("rows", "held-out questions that were decoded", None),
+    "seconds": Meaning("seconds", "time to decode them", None),
+    "new_tokens": Meaning("tokens written", "by the model, in all", None),
+    "new_tokens_per_second": Meaning("tokens per second", "written", None),
+}
+
+RANKING = ("sari", "step_f1", "chrf", "exact_match")
+"""The metrics that tell a bad answer from a good one, the finest first."""
+
+
+def number_in(values: dict[str, Any], key: str) -> float | None:
+    """The number under a key; None where there is none, or something else than a number."""
+    value = values.get(key)
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else value
+
+
+def interval_in(values: dict[str, Any], key: str) -> tuple[float, float] | None:
+    """The 95 % interval (low, high) of a metric in a model's dictionary of metrics.json, if there is one."""
+    intervals = values.get("intervals")
+    pair = intervals.get(key) if isinstance(intervals, dict) else None
+    if isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(end, int | float) for end in pair):
+        return float(pair[0]), float(pair[1])
+    return None
+
+
+def shown(value: float | None, places: int = 3) -> str:
+    """A value in a table: counts as they are, all else to so many decimal places."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{places}f}"
+
+
+def direction(meaning: Meaning) -> str:
+    """Which way is better, in words; empty where neither is."""
+    return f"{meaning.better} is better" if meaning.better else ""
