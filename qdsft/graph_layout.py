@@ -1,18 +1,19 @@
 """Where the boxes and arrows of a decomposition's graph go: geometry alone, top down, nothing on top of a box.
 
 Steps stand in rows, each below the steps that it refers to. Arrows run down between the rows; one that passes a
-row gets a lane of its own between the boxes there. References to the step itself or to a later one, which no
-order of answering satisfies, run back up in lanes right of all boxes; those to no step at all are listed.
+row gets a lane of its own between the boxes there. References that no order of
+answering satisfies are kept apart: those to a later step run back up in lanes right of all boxes; a step that refers
+to itself gets room for a loop, and one that refers to no step room for a mark above it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, pairwise
-from statistics import fmean
+from itertools import pairwise
 
 from qdsft.decomposition import Decomposition
+from qdsft.graph_rows import Item, References, ordered, rows_of, ways_up
 from qdsft.svg import text_width, wrap
 
 WIDTH = 340.0
@@ -22,19 +23,19 @@ MOST_STEPS = 24
 """Further steps are not drawn: models that do not stop write hundreds."""
 MOST_LINES = 6
 
-_PER_ROW = 2
 _GAP_X, _GAP_Y = 14.0, 32.0
 _LANE = 10.0
+_STRAIGHT = 10.0
+"""The end of an arrow, below which its curves have met."""
 _PADDING = 9.0
-NUMBER_WIDTH = 20.0
+NUMBER_WIDTH = 23.0
+LOOP = 18.0
 MISSING_HEIGHT = 30.0
 _NARROWEST, _WIDEST = 96.0, 270.0
 
 Point = tuple[float, float]
 Piece = tuple[Point, ...]
 """Two points: a line. Four: a cubic Bezier curve."""
-Item = tuple[str, int]
-"""("box", step), or ("lane", step that the arrow passing here leads to)."""
 
 
 @dataclass
@@ -49,6 +50,13 @@ class Box:
     lines: list[str]
     missing: list[int]
     """References to no step, or to one that is not drawn."""
+    own: bool
+    """Whether the step refers to itself; there is room for a loop, LOOP wide, right of the box."""
+
+    @property
+    def room(self) -> float:
+        """Its width, with the loop."""
+        return self.width + LOOP * self.own
 
 
 @dataclass
@@ -60,7 +68,7 @@ class Arrow:
     pieces: list[Piece]
     tip: Point
     backward: bool
-    """Whether these are references to the step itself or to later ones."""
+    """Whether these are references to later steps."""
 
 
 @dataclass
@@ -85,77 +93,35 @@ class _Row:
 def lay_out(decomposition: Decomposition) -> Layout:
     """Place up to MOST_STEPS steps and the arrows between them. Never raises."""
     steps = decomposition.steps[:MOST_STEPS]
-    good: dict[int, list[int]] = {}
-    back: dict[int, list[int]] = {}
-    missing: dict[int, list[int]] = {}
-    for source, target in decomposition.edges:
-        if target <= len(steps):
-            kind = missing if not 1 <= source <= len(steps) else good if source < target else back
-            kind.setdefault(target, []).append(source)
-    rows = _ordered(_rows(len(steps), good), good)
-    margin = _LANE * (len(back) + 1) if back else 0.0
+    references = References.of(decomposition, len(steps))
+    items = ordered(rows_of(len(steps), references.good), references.good)
+    ways = ways_up(references.later, items)
+    rows = list(map(_Row, items))
+    margin = _LANE * (max(ways.values()) + 1) if ways else 0.0
     boxes: dict[int, Box] = {}
-    width = max([WIDTH, *(_place(row, steps, missing, boxes, WIDTH - margin) + margin for row in rows)])
-    lanes = _down(rows, boxes, width - margin, _GAP_Y if back else 2.0)
-    height = (rows[-1].bottom if rows else 0.0) + (_GAP_Y if back else 2.0)
-    arrows = [_forward(target, sources, rows, boxes, lanes) for target, sources in good.items()]
-    for place, (target, sources) in enumerate(back.items(), start=1):
-        arrows.append(_backward(target, sources, rows, boxes, width - margin + _LANE * place))
+    width = max([WIDTH, *(_place(row, steps, references, boxes, WIDTH - margin) + margin for row in rows)])
+    air = _GAP_Y if ways else 2.0
+    lanes = _down(rows, boxes, width - margin, air)
+    arrows = [_forward(target, sources, rows, boxes, lanes) for target, sources in references.good.items()]
+    for target, sources in references.later.items():
+        arrows.append(_backward(target, sources, rows, boxes, width - margin + _LANE * ways[target]))
+    height = (rows[-1].bottom if rows else 0.0) + air
     return Layout(width, height, boxes, arrows, len(decomposition.steps) - len(steps))
 
 
-def _rows(steps: int, sources: dict[int, list[int]]) -> list[list[int]]:
-    """Each step in the first row below its sources that has room."""
-    rows: list[list[int]] = []
-    row_of: dict[int, int] = {}
-    for step in range(1, steps + 1):
-        first = max((row_of[source] + 1 for source in sources.get(step, ())), default=0)
-        row_of[step] = next(row for row in count(first) if row == len(rows) or len(rows[row]) < _PER_ROW)
-        if row_of[step] == len(rows):
-            rows.append([])
-        rows[row_of[step]].append(step)
-    return rows
-
-
-def _ordered(numbers: list[list[int]], sources: dict[int, list[int]]) -> list[_Row]:
-    """Rows with boxes and lanes from left to right, ordered so that arrows cross little (barycentre heuristic)."""
-    row_of = {step: row for row, steps in enumerate(numbers) for step in steps}
-    rows: list[list[Item]] = [[("box", step) for step in steps] for steps in numbers]
-    for target, from_steps in sources.items():
-        for row in range(min(row_of[source] for source in from_steps) + 1, row_of[target]):
-            rows[row].append(("lane", target))
-
-    def joined(above: Item, below: Item) -> bool:
-        return above == ("lane", below[1]) or (above[0] == "box" and above[1] in sources.get(below[1], ()))
-
-    for _ in range(2):
-        for row in range(1, len(rows)):
-            _sort(rows[row], rows[row - 1], lambda item, other: joined(other, item))
-        for row in range(len(rows) - 2, -1, -1):
-            _sort(rows[row], rows[row + 1], joined)
-    return [_Row(row) for row in rows]
-
-
-def _sort(items: list[Item], others: list[Item], joined: Callable[[Item, Item], bool]) -> None:
-    def centre(item: Item) -> float:
-        places = [(place + 0.5) / len(others) for place, other in enumerate(others) if joined(item, other)]
-        return fmean(places) if places else (before.index(item) + 0.5) / len(before)
-
-    before = list(items)
-    items.sort(key=lambda item: (round(centre(item), 6), item[1], item[0]))
-
-
-def _place(row: _Row, steps: Sequence[str], missing: dict[int, list[int]], boxes: dict[int, Box], room: float) -> float:
+def _place(row: _Row, steps: Sequence[str], references: References, boxes: dict[int, Box], room: float) -> float:
     """Make the boxes of a row as wide as their text needs; returns the width of the row."""
     numbers = [step for kind, step in row.items if kind == "box"]
     lanes = len(row.items) - len(numbers)
-    between = lanes * _LANE + (len(row.items) - 1) * _GAP_X
+    loops = sum(step in references.own for step in numbers)
+    between = lanes * _LANE + loops * LOOP + (len(row.items) - 1) * _GAP_X
     widest = max(_NARROWEST, min(_WIDEST, (room - between) / max(1, len(numbers))))
     for step in numbers:
         lines = wrap(steps[step - 1], widest - 2 * _PADDING - NUMBER_WIDTH, SIZE, MOST_LINES)
         width = max(text_width(line, SIZE) for line in lines) + 2 * _PADDING + NUMBER_WIDTH
         height = len(lines) * LINE + 2 * _PADDING
-        boxes[step] = Box(step, 0, 0, max(_NARROWEST, width), height, lines, missing.get(step, []))
+        missing, own = references.missing.get(step, []), step in references.own
+        boxes[step] = Box(step, 0, 0, max(_NARROWEST, width), height, lines, missing, own)
     return sum(boxes[step].width for step in numbers) + between
 
 
@@ -164,7 +130,7 @@ def _down(rows: list[_Row], boxes: dict[int, Box], room: float, top: float) -> d
     lanes: dict[tuple[int, int], float] = {}
     for index, row in enumerate(rows):
         own = [boxes[step] for kind, step in row.items if kind == "box"]
-        widths = [boxes[step].width if kind == "box" else _LANE for kind, step in row.items]
+        widths = [boxes[step].room if kind == "box" else _LANE for kind, step in row.items]
         x = (room - sum(widths) - _GAP_X * (len(widths) - 1)) / 2
         row.top = top
         box_top = top + (MISSING_HEIGHT if any(box.missing for box in own) else 0.0)
@@ -188,15 +154,16 @@ def _forward(
     last = _row_of(target, rows)
     for index in range(min(_row_of(source, rows) for source in sources), last):
         row, below = rows[index], rows[index + 1]
-        x = lanes.get((index + 1, target), _middle(end))
+        lane_below = lanes.get((index + 1, target))
+        onward = (_middle(end), below.top - _STRAIGHT) if lane_below is None else (lane_below, below.top)
         for source in (boxes[step] for step in sources if ("box", step) in row.items):
             pieces.append(((_middle(source), source.y + source.height), (_middle(source), row.bottom)))
-            pieces.append(_curve((_middle(source), row.bottom), (x, below.top)))
+            pieces.append(_curve((_middle(source), row.bottom), onward))
         if (index, target) in lanes:
             lane = lanes[index, target]
             pieces.append(((lane, row.top), (lane, row.bottom)))
-            pieces.append(_curve((lane, row.bottom), (x, below.top)))
-    pieces.append(((_middle(end), rows[last].top), (_middle(end), end.y)))
+            pieces.append(_curve((lane, row.bottom), onward))
+    pieces.append(((_middle(end), rows[last].top - _STRAIGHT), (_middle(end), end.y)))
     return Arrow(target, sources, pieces, (_middle(end), end.y), backward=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from qdsft.decomposition import REFERENCE, Decomposition
-from qdsft.graph_layout import LINE, MISSING_HEIGHT, NUMBER_WIDTH, SIZE, WIDTH, Arrow, Box, Layout, lay_out
+from qdsft.graph_layout import LINE, LOOP, MISSING_HEIGHT, NUMBER_WIDTH, SIZE, WIDTH, Arrow, Box, Layout, lay_out
 from qdsft.svg import element, escape, label, number, picture, text_width, wrap
 
 LONGEST_TITLE = 400
@@ -37,7 +37,7 @@ def draw_graph(decomposition: Decomposition, title: str, marked: Collection[int]
 
 
 def _is_bad(box: Box, layout: Layout) -> bool:
-    return bool(box.missing) or any(arrow.backward and arrow.target == box.step for arrow in layout.arrows)
+    return box.own or bool(box.missing) or any(arrow.backward and arrow.target == box.step for arrow in layout.arrows)
 
 
 def _arrow(arrow: Arrow) -> str:
@@ -72,8 +72,24 @@ def _box(box: Box, step: str, marked: bool, bad: bool) -> str:
         )
     if box.missing:
         parts.append(_missing(box))
+    if box.own:
+        parts.append(_loop(box))
     names = ["box", *(["marked"] if marked else []), *(["bad"] if bad or not any(box.lines) else [])]
     return element("g", "".join(parts), class_=" ".join(names))
+
+
+def _loop(box: Box) -> str:
+    """The reference of a step to itself."""
+    x, y = box.x + box.width, box.y + box.height / 2
+    way = f"M{number(x)} {number(y + 8)}C{number(x + LOOP)} {number(y + 14)} {number(x + LOOP)} {number(y - 12)}"
+    head = f"M{number(x)} {number(y - 6)}l7 -4v8Z"
+    return element(
+        "g",
+        element("title", f"step {box.step} refers to itself")
+        + element("path", d=f"{way} {number(x + 5)} {number(y - 6)}", class_="way")
+        + element("path", d=head, class_="tip"),
+        class_="arrow bad",
+    )
 
 
 def _missing(box: Box) -> str:

@@ -8,10 +8,11 @@ from qdsft.svg import escape
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2126; --soft: #5b646d; --faint: #8b949c; --rule: #dfe3e6;
-  --wash: #f5f7f8; --first: #0a64a4; --first-wash: #e4eff8; --second: #6a737b; --bad: #b8400a; --bad-wash: #fdf0e8 }
+  --wash: #f5f7f8; --first: #0a64a4; --first-wash: #e4eff8; --bar: #6ea8d6; --second: #6a737b;
+  --bad: #b8400a; --bad-wash: #fdf0e8 }
 @media screen and (prefers-color-scheme: dark) {
   :root { --paper: #14181c; --ink: #e4e8eb; --soft: #a3adb6; --faint: #78828b; --rule: #2f363d; --wash: #1c2227;
-    --first: #6cb6f0; --first-wash: #17324a; --second: #a9b3bc; --bad: #ff9a62; --bad-wash: #3a2216 }
+    --first: #6cb6f0; --first-wash: #17324a; --bar: #3f7fb4; --second: #a9b3bc; --bad: #ff9a62; --bad-wash: #3a2216 }
 }
 * { box-sizing: border-box }
 html { -webkit-text-size-adjust: 100%; text-size-adjust: 100% }
@@ -63,21 +64,22 @@ article > header { margin-bottom: 1rem } article .note { margin: 0 0 .3rem }
 .pair > * { min-width: 0 }
 .texts { font-size: .875rem; line-height: 1.5; margin: 1rem 0 0; padding: 0 0 0 1.6rem }
 .texts li { padding-left: .15rem }
+.texts + .note { margin: .4rem 0 0 }
 .texts li::marker { color: var(--soft); font-variant-numeric: tabular-nums }
 pre { font: .8125rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "D2Coding", monospace; white-space: pre-wrap;
   margin: .25rem 0; padding: .75rem; background: var(--wash); border-radius: 6px }
 svg { display: block; width: 100%; height: auto; font-family: inherit }
 svg text { fill: var(--soft) }
-.chart { max-width: 29rem }
+.chart { max-width: 27rem }
 .chart .rule { stroke: var(--rule); fill: none } .chart .base { stroke: var(--faint); fill: none }
 .chart .name, .chart .value { fill: var(--ink) }
 .chart .value { font-variant-numeric: tabular-nums } .chart .legend text { fill: var(--ink) }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; stroke-linecap: round }
 .line.first, .interval.first { stroke: var(--first) } .line.second { stroke: var(--second); stroke-dasharray: 5 3.5 }
-.dots.first, .dot.first, .bar.first { fill: var(--first) } .dots.second { fill: var(--second) }
+.dots.first, .dot.first { fill: var(--first) } .bar.first { fill: var(--bar) } .dots.second { fill: var(--second) }
 .interval { stroke-width: 2.5; fill: none } .interval.second { stroke: var(--second) }
 .dot.second { fill: var(--paper); stroke: var(--second); stroke-width: 1.8 }
-.bar.first { opacity: .82 } .mark.second { stroke: var(--ink); stroke-width: 2.5; fill: none }
+.mark.second { stroke: var(--ink); stroke-width: 2.5; fill: none }
 .outline { fill: none; stroke: var(--ink); stroke-width: 1.5 }
 .graph { max-width: 25rem; width: 100%; margin: 0 }
 .graph .way { fill: none; stroke: var(--faint); stroke-width: 1.3 } .graph .tip { fill: var(--faint) }
@@ -92,12 +94,15 @@ svg text { fill: var(--soft) }
 @media (max-width: 30rem) {
   body { padding: 1.5rem 1rem 3rem } h1 { font-size: 1.5rem } h2 { margin-top: 2.5rem }
   dl { grid-template-columns: 1fr; gap: 0 }
-  dd { margin-bottom: .5rem } th, td { padding-right: .75rem } .wide td.number { white-space: normal; width: 5.2rem }
+  dd { margin-bottom: .5rem } th, td { padding-right: .5rem } td.number, th.number { padding-left: .6rem }
+  th.number { white-space: normal }
+  .wide td.number { white-space: normal; width: 5.2rem }
   tbody th .meaning { min-width: 8rem } .tile b { font-size: 1.75rem }
 }
 @media (min-width: 56rem) {
-  .wide { grid-template-columns: minmax(0, 8fr) minmax(0, 5fr) }
-  .wide figure { margin-top: 1.4rem } }
+  .wide { grid-template-columns: minmax(0, 1fr) 23rem; gap: 1.5rem 2.5rem }
+  .wide figure { margin-top: 1.4rem }
+}
 @media print {
   @page { margin: 16mm 15mm }
   body { max-width: none; padding: 0; font-size: 10pt; print-color-adjust: exact; -webkit-print-color-adjust: exact }

@@ -14,7 +14,7 @@ from qdsft.question import normalise
 from qdsft.svg import escape
 
 WORST, MEDIAN = 8, 4
-LONGEST_TEXT = 2000
+LONGEST_TEXT = 600
 """Characters of one text; predictions.jsonl holds all of it."""
 MOST_LINES = 40
 SCORES = ("exact_match", *RANKING[:3], "edge_f1", "ged")

@@ -44,7 +44,7 @@ def faults_section(results: Results) -> str:
             share, samples = number_in(values, key), number_in(values, "samples")
             counted = None if share is None or samples is None else round(share * samples)
             cells.append(f"{shown(counted)}<span>{'' if share is None else f'{share:.1%}'}</span>")
-        rows.append([_named(meaning), *cells])
+        rows.append([_named(meaning.name, meaning.phrase), *cells])
     body = table("faults", ["fault", *map(escape, results)], rows) if rows else ""
     return section("faults", "Faults", body, "Rows with a fault that is seen without a gold answer.")
 
@@ -105,13 +105,13 @@ def _table(results: Results) -> str:
             + (f"<span>{_interval(values, key)}</span>" if _interval(values, key) else "")
             for values in results.values()
         ]
-        rows.append([_named(meaning), *cells])
+        rows.append([_named(meaning.name, meaning.phrase, direction(meaning)), *cells])
     return table("all metrics", ["metric", *map(escape, results)], rows) if rows else ""
 
 
-def _named(meaning: Meaning) -> str:
-    said = "; ".join(filter(None, (meaning.phrase, direction(meaning))))
-    return f'{escape(meaning.name)}<span class="meaning">{escape(said)}</span>'
+def _named(name: str, *phrases: str) -> str:
+    said = "; ".join(filter(None, phrases))
+    return f'{escape(name)}<span class="meaning">{escape(said)}</span>'
 
 
 def _grouping(kind: str, groups: dict[str, Any], results: Results) -> str:

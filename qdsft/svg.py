@@ -8,7 +8,7 @@ import unicodedata
 
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NARROW = frozenset("iljtfrI.,:;'!|()[]/ ‘’·")
-_BROAD = frozenset("mwMW@%—&")
+_BROAD = frozenset("mwMWOQ@%&#<>=+~^")
 ELLIPSIS = "…"
 
 
@@ -111,7 +111,7 @@ def _em(character: str) -> float:
     if character in _BROAD:
         return 0.95
     if character < "\u0300":
-        return 0.7 if character.isupper() else 0.6
+        return 0.7 if character.isupper() or character.isdigit() else 0.6  # digits: references are bold
     if unicodedata.east_asian_width(character) in "WF":
         return 1.4 if character > "\uffff" else 1.0  # beyond the basic plane these are mostly emoji
     return 0.0 if unicodedata.category(character) in {"Mn", "Me"} else 0.8
