@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 LOG_SPAN = 20.0
 """Positive values that span this factor are drawn on a logarithmic scale."""
+SMALLEST, LARGEST = 1e-290, 1e290
+"""Spans and values beyond cannot be calculated with."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,13 @@ class Scale:
 
 
 def value_scale(values: Sequence[float], start: float, end: float, *, log: bool = False) -> Scale:
-    """A scale that holds all the (finite) values and some air; logarithmic if asked for and worth it."""
+    """A scale that holds all the values, none of them beyond LARGEST; logarithmic if asked for and worth it."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     if log and low > 0 and high / low >= LOG_SPAN:
         return Scale(low / 1.2, high * 1.2, start, end, log=True)
-    if low == high:
-        low, high = min(low, 0.0), max(high, 0.0) or 1.0
+    if high - low < max(SMALLEST, 1e-9 * max(high, -low)):
+        low, high = min(low, 0.0), max(high, 0.0)
+        high = high if high - low > SMALLEST else low + 1.0
     if 0 <= low < (high - low):
         low = 0.0
     step = round_step(high - low, 5)

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qdsft.axes import Scale, round_step, short, value_scale
+from qdsft.axes import LARGEST, Scale, round_step, short, value_scale
 from qdsft.svg import element, escape, label, number, picture, text_width
 
 WIDTH, HEIGHT = 360.0, 220.0
@@ -25,7 +25,7 @@ CLASSES = ("first", "second")
 
 @dataclass(frozen=True)
 class Series:
-    """A named line: (x, y) in the order of x. A y that is not finite leaves a gap."""
+    """A named line: (x, y) in the order of x. A y that is not finite, or beyond LARGEST, leaves a gap."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -34,13 +34,13 @@ class Series:
 def line_chart(title: str, series: Sequence[Series], x_name: str, y_name: str, *, log: bool = False) -> str:
     """One or two lines over a common x; y is logarithmic if `log` allows it and the values span much."""
     thinned = [Series(one.name, _thin(one.points)) for one in series]
-    finite = [(x, y) for one in thinned for x, y in one.points if math.isfinite(y)]
+    finite = [(x, y) for one in thinned for x, y in one.points if abs(y) < LARGEST]
     horizontal = Scale(*_span([x for one in thinned for x, _ in one.points]), _LEFT, _RIGHT)
     vertical = value_scale([y for _, y in finite], _BOTTOM, _TOP, log=log)
     parts = [_horizontal_grid(vertical), _x_ticks([(x, short(x)) for x in horizontal.ticks()], horizontal)]
     parts.append(_names(x_name, y_name + (", log scale" if vertical.log else "")))
     for one, class_ in zip(thinned, CLASSES, strict=False):
-        places = [(horizontal.at(x), vertical.at(y) if math.isfinite(y) else None) for x, y in one.points]
+        places = [(horizontal.at(x), vertical.at(y) if abs(y) < LARGEST else None) for x, y in one.points]
         parts.append(element("path", d=_path(places), class_=f"line {class_}"))
         if len(places) <= 30:
             dots = [element("circle", cx=x, cy=y, r=2.5) for x, y in places if y is not None]
@@ -60,7 +60,8 @@ def column_chart(title: str, labels: Sequence[str], series: Sequence[tuple[str, 
     vertical = value_scale([0.0, *(count for _, counts in series for count in counts)], _BOTTOM, _TOP)
     wide = (_RIGHT - _LEFT) / max(1, columns)
     shift = 0.0 if len(labels) > columns else 0.5
-    every = max(1, math.ceil((max(map(label_width, labels), default=0.0) + 6) / wide))
+    crowded = (max(map(label_width, labels), default=0.0) + 6) / wide
+    every = next((step for step in (1, 2, 4, 5, 10, 20) if step >= crowded), math.ceil(crowded))
     ticks = [(place + shift, text) for place, text in enumerate(labels) if place % every == 0]
     parts = [
         _horizontal_grid(vertical),

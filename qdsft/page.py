@@ -94,8 +94,8 @@ svg text { fill: var(--soft) }
 @media (max-width: 30rem) {
   body { padding: 1.5rem 1rem 3rem } h1 { font-size: 1.5rem } h2 { margin-top: 2.5rem }
   dl { grid-template-columns: 1fr; gap: 0 }
-  dd { margin-bottom: .5rem } th, td { padding-right: .5rem } td.number, th.number { padding-left: .6rem }
-  th.number { white-space: normal }
+  table { font-size: .875rem } dd { margin-bottom: .5rem } th, td { padding-right: .5rem }
+  td.number, th.number { padding-left: .6rem } th.number { white-space: normal }
   .wide td.number { white-space: normal; width: 5.2rem }
   tbody th .meaning { min-width: 8rem } .tile b { font-size: 1.75rem }
 }
@@ -105,12 +105,14 @@ svg text { fill: var(--soft) }
 }
 @media print {
   @page { margin: 16mm 15mm }
-  body { max-width: none; padding: 0; font-size: 10pt; print-color-adjust: exact; -webkit-print-color-adjust: exact }
+  html { font-size: 10pt }
+  body { max-width: none; padding: 0; print-color-adjust: exact; -webkit-print-color-adjust: exact }
   nav { display: none } .scroll { overflow: visible } a { color: inherit; text-decoration: none }
-  h1 { font-size: 18pt } h2 { font-size: 13pt; margin-top: 8mm } h2, h3, h4, header { break-after: avoid }
-  table, .texts, pre, .note, figcaption { font-size: 8.5pt } tr { break-inside: avoid }
-  .grid, .pair { grid-template-columns: 1fr 1fr; gap: 6mm 10mm } .tiles { grid-template-columns: repeat(4, 1fr) }
-  .graph { max-width: 78mm }
+  h2 { margin-top: 2rem } h2, h3, h4, .part, .lead { break-after: avoid } article, tr, .lead { break-inside: avoid }
+  td.number, th.number { padding-left: .6rem } th.number { white-space: normal }
+  th, td { padding: .35rem .5rem .35rem 0 } .tiles { grid-template-columns: repeat(4, 1fr) }
+  .wide { grid-template-columns: minmax(0, 1fr) 62mm; gap: 8mm }
+  .grid, .pair { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 6mm 10mm } .graph { max-width: 78mm }
 }
 """
 
