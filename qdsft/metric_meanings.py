@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from qdsft.axes import LARGEST
+
 
 @dataclass(frozen=True)
 class Meaning:
@@ -58,18 +60,31 @@ RANKING = ("sari", "step_f1", "chrf", "exact_match")
 
 
 def number_in(values: dict[str, Any], key: str) -> float | None:
-    """The number under a key; None where there is none, or something else than a number."""
-    value = values.get(key)
-    return None if isinstance(value, bool) or not isinstance(value, int | float) else value
+    """The number under a key; None where there is none, or one that is not finite."""
+    return _number(values.get(key))
 
 
 def interval_in(values: dict[str, Any], key: str) -> tuple[float, float] | None:
     """The 95 % interval (low, high) of a metric in a model's dictionary of metrics.json, if there is one."""
     intervals = values.get("intervals")
     pair = intervals.get(key) if isinstance(intervals, dict) else None
-    if isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(end, int | float) for end in pair):
-        return float(pair[0]), float(pair[1])
-    return None
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        return None
+    low, high = map(_number, pair)
+    return None if low is None or high is None else (low, high)
+
+
+def groups_in(values: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    """Name -> metrics of the groups of a kind (language, steps, source); empty where there are none."""
+    groups = values.get("groups")
+    found = groups.get(kind) if isinstance(groups, dict) else None
+    named = found.items() if isinstance(found, dict) else ()
+    return {str(name): metrics for name, metrics in named if isinstance(metrics, dict)}
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and abs(value) < LARGEST else None  # not a number is not below it either
 
 
 def shown(value: float | None, places: int = 3) -> str:

@@ -108,7 +108,7 @@ svg text { fill: var(--soft) }
   html { font-size: 10pt }
   body { max-width: none; padding: 0; print-color-adjust: exact; -webkit-print-color-adjust: exact }
   nav { display: none } .scroll { overflow: visible } a { color: inherit; text-decoration: none }
-  h2 { margin-top: 2rem } h2, h3, h4, .part, .lead { break-after: avoid } article, tr, .lead { break-inside: avoid }
+  h2 { margin-top: 2rem } h2, h3, h4, .part, .lead { break-after: avoid } article, tr, dl, .lead { break-inside: avoid }
   td.number, th.number { padding-left: .6rem } th.number { white-space: normal }
   th, td { padding: .35rem .5rem .35rem 0 } .tiles { grid-template-columns: repeat(4, 1fr) }
   .wide { grid-template-columns: minmax(0, 1fr) 62mm; gap: 8mm }
@@ -130,10 +130,11 @@ def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     """A table that scrolls by itself where it is too wide; cells are markup, the first of a row names it."""
     first, *others = heads
     head = f'<th scope="col">{first}</th>' + "".join(f'<th scope="col" class="number">{name}</th>' for name in others)
-    body = "".join(
-        f'<tr><th scope="row">{name}</th>{"".join(f"""<td class="number">{cell}</td>""" for cell in cells)}</tr>'
-        for name, *cells in rows
-    )
+    body = ""
+    for name, *cells in rows:
+        body += (
+            f'<tr><th scope="row">{name}</th>' + "".join(f'<td class="number">{cell}</td>' for cell in cells) + "</tr>"
+        )
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"

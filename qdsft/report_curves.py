@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qdsft.axes import LARGEST
 from qdsft.charts import Series, column_chart, histogram, line_chart, round_bounds
 from qdsft.decomposition import Decomposition
+from qdsft.errors import UserError
 from qdsft.metric_meanings import FAULTS, METRICS, RANKING, Meaning, number_in
 from qdsft.page import figure, section
 
@@ -27,11 +29,17 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
     """(entries with a step, in order, count of lines that cannot be read); nothing where there is no such file.
 
     An interrupted run may have left half a line, and a resumed one goes over steps again: their last entry counts.
+    Raises UserError if there is a file that cannot be read.
     """
     entries: list[dict[str, Any]] = []
     damaged = 0
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    for line in filter(str.strip, lines):
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return [], 0
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}; make it readable, or delete it") from error
+    for line in filter(str.strip, text.split("\n")):
         try:
             entry = json.loads(line)
         except ValueError:
@@ -61,8 +69,8 @@ def curves_section(entries: Sequence[dict[str, Any]], damaged: int = 0) -> str:
             drawing = line_chart(f"{meaning.name} over the steps", lines, STEP_AXIS, "")
             figures.append(figure(meaning.name[0].upper() + meaning.name[1:], drawing, _last(lines)))
     infinite = sum(not math.isfinite(y) for line in losses for _, y in line.points)
-    notes = f'<p class="warn">{infinite} logged losses are not finite numbers.</p>' if infinite else ""
-    notes += f'<p class="warn">{damaged} lines of the log could not be read.</p>' if damaged else ""
+    notes = f'<p class="warn">Logged losses that are not finite numbers: {infinite}.</p>' if infinite else ""
+    notes += f'<p class="warn">Lines of the log that cannot be read: {damaged}.</p>' if damaged else ""
     body = f'{notes}<div class="grid">{"".join(figures)}</div>' if figures else notes
     return section("training", "Training", body)
 
@@ -96,7 +104,8 @@ def distributions_section(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _line(name: str, entries: Sequence[dict[str, Any]], key: str) -> Series:
-    by_step = {entry["step"]: float(y) for entry in entries if (y := number_in(entry, key)) is not None}
+    logged = [(entry["step"], entry[key]) for entry in entries if isinstance(entry.get(key), int | float)]
+    by_step = {step: float(y) if abs(y) < LARGEST else math.nan for step, y in logged}
     return Series(name, sorted(by_step.items()))
 
 

@@ -58,10 +58,8 @@ def _example(rank: str, index: int, row: dict[str, Any]) -> str:
     facts += [f"{name} {value:.3f}" for name, value in values if value is not None]
     if row.get("stopped") is False:
         facts.append("cut off at the length limit")
-    head = (
-        f'<p class="note">{escape(" · ".join(facts))}</p><h3{_language(row)}>{_text(str(row.get("question", "")))}</h3>'
-    )
-    return f"<article><header>{head}</header>{_sides(row)}</article>"
+    question = f"<h3{_language(row)}>{_text(str(row.get('question') or ''))}</h3>"
+    return f'<article><header><p class="note">{escape(" · ".join(facts))}</p>{question}</header>{_sides(row)}</article>'
 
 
 def _sides(row: dict[str, Any]) -> str:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from qdsft.metric_meanings import COSTS, FAULTS, METRICS, RANKING, Meaning, direction, interval_in, number_in, shown
+from qdsft.metric_meanings import (
+    COSTS,
+    FAULTS,
+    METRICS,
+    RANKING,
+    Meaning,
+    direction,
+    groups_in,
+    interval_in,
+    number_in,
+    shown,
+)
 from qdsft.page import figure, section, table
 from qdsft.row_charts import Value, bar_chart, interval_chart
 from qdsft.svg import escape
@@ -26,12 +37,8 @@ def results_section(results: Results) -> str:
 
 def groups_section(results: Results) -> str:
     """For each way to group the rows a table and bars; empty for metrics without groups."""
-    first = next(iter(results.values()), {})
-    groups = first.get("groups")
-    body = ""
-    for kind, values in groups.items() if isinstance(groups, dict) else ():
-        if isinstance(values, dict) and values:
-            body += _grouping(str(kind), values, results)
+    kinds = next(iter(results.values()), {}).get("groups")
+    body = "".join(_grouping(str(kind), results) for kind in kinds) if isinstance(kinds, dict) else ""
     return section("groups", "Groups", body, "The same metrics on parts of the held-out rows.")
 
 
@@ -114,34 +121,39 @@ def _named(name: str, *phrases: str) -> str:
     return f'{escape(name)}<span class="meaning">{escape(said)}</span>'
 
 
-def _grouping(kind: str, groups: dict[str, Any], results: Results) -> str:
-    kept = {str(name): values for name, values in groups.items() if isinstance(values, dict)}
+def _grouping(kind: str, results: Results) -> str:
+    models = {name: groups_in(values, kind) for name, values in results.items()}
+    first = next(iter(models.values()))
     order = sorted(
-        kept, key=lambda name: (int(name) if name.isdecimal() else 0, -(number_in(kept[name], "samples") or 0))
+        first, key=lambda name: (int(name) if name.isdecimal() and len(name) < 10 else 0, -_samples(first[name]))
     )
-    keys = [key for key in GROUP_COLUMNS if any(number_in(values, key) is not None for values in kept.values())]
-    rows = [
-        [escape(name), shown(number_in(kept[name], "samples")), *(shown(number_in(kept[name], key)) for key in keys)]
-        for name in order[:MOST_GROUPS]
-    ]
-    title = _GROUP_NAMES.get(kind, f"By {kind}")
-    heads = [escape(kind), "rows", *(METRICS[key].name for key in keys)]
-    left_out = len(order) - len(rows)
-    more = f'<p class="note">and {left_out} smaller groups, in metrics.json</p>' if left_out else ""
-    values = f"<div><h3>{escape(title)}</h3>{table(title, heads, rows)}{more}</div>"
-    return f'<div class="grid">{values}{_bars(kind, order, results)}</div>'
-
-
-def _bars(kind: str, order: list[str], results: Results) -> str:
-    models = [values.get("groups", {}).get(kind, {}) for values in results.values()]
-    key = next(
-        (key for key in RANKING if any(number_in(models[0].get(name, {}), key) is not None for name in order)), None
-    )
-    if key is None:
-        return ""
-    names = [name for name, model in zip(results, models, strict=True) if model][:2]
+    keys = [key for key in GROUP_COLUMNS if any(number_in(values, key) is not None for values in first.values())]
     rows = []
     for name in order[:MOST_GROUPS]:
-        found = [number_in(model.get(name, {}), key) for model in models if model][:2]
-        rows.append((name, [None if value is None else Value(value) for value in found]))
-    return figure(METRICS[key].name, bar_chart(f"{METRICS[key].name} by {kind}", rows, names))
+        values = [number_in(first[name], key) for key in ("samples", *keys)]
+        rows.append([escape(name), *map(shown, values)])
+    if not rows:
+        return ""
+    title = _GROUP_NAMES.get(kind, f"By {kind}")
+    content = table(title, [escape(kind), "rows", *(METRICS[key].name for key in keys)], rows)
+    left_out = len(order) - len(rows)
+    more = f'<p class="note">and {left_out} more groups, in metrics.json</p>' if left_out else ""
+    bars = _bars(kind, order[:MOST_GROUPS], {name: groups for name, groups in models.items() if groups})
+    return f'<div class="grid"><div><h3>{escape(title)}</h3>{content}{more}</div>{bars}</div>'
+
+
+def _samples(values: dict[str, Any]) -> float:
+    return number_in(values, "samples") or 0
+
+
+def _bars(kind: str, groups: list[str], models: dict[str, dict[str, dict[str, Any]]]) -> str:
+    names = list(models)[:2]
+    for key in RANKING:
+        found = [[number_in(models[name].get(group, {}), key) for name in names] for group in groups]
+        if any(values[0] is not None for values in found):
+            rows = [
+                (group, [None if value is None else Value(value) for value in values])
+                for group, values in zip(groups, found, strict=True)
+            ]
+            return figure(METRICS[key].name, bar_chart(f"{METRICS[key].name} by {kind}", rows, names))
+    return ""
