@@ -23,14 +23,18 @@ METRICS = {
         "exact match", "rows whose steps equal the gold steps; only upper and lower case may differ"
     ),
     "normalized_exact_match": Meaning(
-        "normalised exact match", "as exact match, once wording that does not matter is evened out"
+        "normalized exact match", "exact match once wording that does not matter is evened out"
     ),
     "sari": Meaning("SARI", "words of the question kept, added and deleted as in the gold steps"),
+    "structural_ged": Meaning(
+        "structural GED", "edits that turn the predicted graph into the gold one, per node and edge", "lower"
+    ),
+    "ged": Meaning(
+        "GED", "edits, of texts too, that turn the predicted graph into the gold one, per node and edge", "lower"
+    ),
     "step_f1": Meaning("step F1", "gold steps that were found, and found steps that are gold"),
-    "edge_f1": Meaning("edge F1", "the same of the references between steps"),
+    "edge_f1": Meaning("edge F1", "gold references between steps that were found, and found ones that are gold"),
     "chrf": Meaning("chrF", "overlap of character n-grams with the gold steps"),
-    "ged": Meaning("graph edit distance", "changes that turn the predicted graph into the gold one", "lower"),
-    "structural_ged": Meaning("structural edit distance", "the same without regard to the text of the steps", "lower"),
     "step_count_accuracy": Meaning("step count right", "rows with as many steps as the gold ones"),
     "valid": Meaning("valid", "answers that are a numbered list with usable references"),
     "stopped": Meaning("stopped by itself", "answers that the model ended, rather than the length limit"),

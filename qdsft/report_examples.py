@@ -17,7 +17,7 @@ WORST, MEDIAN = 8, 4
 LONGEST_TEXT = 600
 """Characters of one text; predictions.jsonl holds all of it."""
 MOST_LINES = 40
-SCORES = ("exact_match", *RANKING[:3], "edge_f1", "ged")
+SCORES = ("exact_match", *RANKING[:3], "edge_f1", "structural_ged", "ged")
 
 
 def examples_section(rows: Sequence[dict[str, Any]]) -> str:
