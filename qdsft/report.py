@@ -1,75 +1,95 @@
-"""report.html: metrics, loss curve and examples of one run, in one file that needs nothing else."""
+"""report.html: a run's or an evaluation's results, curves and examples, in one file that needs nothing else."""
 
 from __future__ import annotations
 
-import base64
-import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qdsft.card import metric_table
 from qdsft.files import write_text
-from qdsft.run import Manifest
+from qdsft.metric_meanings import number_in
+from qdsft.page import page, section
+from qdsft.report_curves import curves_section, distributions_section, read_log
+from qdsft.report_examples import examples_section
+from qdsft.report_results import Results, faults_section, groups_section, results_section
+from qdsft.run import LOG, Manifest
+from qdsft.svg import escape
 
-EXAMPLES = 20
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse } td, th { padding: .2rem .8rem; border-bottom: 1px solid #ccc; text-align: left }
-img { max-width: 100% } ol, pre { margin: .2rem 0 } pre { white-space: pre-wrap }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1rem }
-.note { color: #a00 } section { break-inside: avoid; margin: 1.5rem 0 }
-"""
+REPORT = "report.html"
 
 
-def write_report(
-    run_dir: Path, manifest: Manifest, results: dict[str, dict[str, Any]], rows: Sequence[dict[str, Any]]
-) -> Path:
-    """Write report.html with the metrics of `results` and the first rows of predictions; returns its path."""
-    table = "".join(
-        f"<tr><td>{html.escape(label)}</td>{''.join(f'<td>{value}</td>' for value in values)}</tr>"
-        for label, values in metric_table(results)
-    )
-    heads = "".join(f"<th>{html.escape(name)}</th>" for name in results)
-    base = Path(manifest.base_model["name_or_path"]).name
-    body = [
-        f"<h1>{html.escape(run_dir.resolve().name)}</h1>",
-        f"<p>{html.escape(base)}, {manifest.data['train_rows']} training rows, {manifest.data['eval_rows']} held out",
-        f"<h2>Held-out results</h2><table><tr><th>metric</th>{heads}</tr>{table}</table>",
-        _picture(run_dir / "loss.png"),
-        f"<h2>The first {min(EXAMPLES, len(rows))} held-out rows</h2>",
-        *(_example(row) for row in rows[:EXAMPLES]),
-    ]
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(run_dir.resolve().name)}</title><style>{_STYLE}</style></head>"
-        f"<body>{''.join(body)}</body></html>\n"
-    )
-    path = run_dir / "report.html"
-    write_text(path, page)
+def write_report(run_dir: Path, manifest: Manifest | None, results: Results, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write report.html into `run_dir`; returns its path.
+
+    `results` holds the models' metrics as metrics.json does, what the page is about first; `rows` are its
+    predictions. Without a manifest (predictions that came from elsewhere) there are no facts and curves of a run.
+    What older files lack is left out. Raises UserError if the file cannot be written.
+    """
+    path = run_dir / REPORT
+    write_text(path, render_report(run_dir, manifest, results, rows))
     return path
 
 
-def _picture(path: Path) -> str:
-    if not path.is_file():
+def render_report(run_dir: Path, manifest: Manifest | None, results: Results, rows: Sequence[dict[str, Any]]) -> str:
+    """The page as HTML: the same for the same input."""
+    name = run_dir.resolve().name
+    log = read_log(run_dir / LOG) if manifest is not None else ([], 0)
+    parts = [
+        results_section(results),
+        curves_section(*log),
+        distributions_section(rows),
+        groups_section(results),
+        faults_section(results),
+        examples_section(rows),
+        _facts(manifest),
+    ]
+    found = re.findall(r'<section id="(\w+)"><h2>([^<]+)</h2>', "".join(parts))
+    links = "".join(f'<a href="#{anchor}">{heading}</a>' for anchor, heading in found)
+    lead = f'<p class="lead">{escape(_summary(manifest, results))}</p>'
+    head = f'<h1>{escape(name)}</h1>{lead}<nav aria-label="parts">{links}</nav>'
+    body = f"<header>{head}</header><main>{''.join(parts)}</main>"
+    return page(name, body)
+
+
+def _summary(manifest: Manifest | None, results: Results) -> str:
+    first: dict[str, Any] = next(iter(results.values()), {})
+    samples = number_in(first, "samples")
+    scored = "" if samples is None else f"{samples:,} held-out questions"
+    if manifest is None:
+        return scored
+    base = Path(str(manifest.base_model.get("name_or_path", ""))).name
+    trained = f"fine-tuned on {manifest.data.get('train_rows', 0):,} rows"
+    return ", ".join(filter(None, (base, trained, scored)))
+
+
+def _facts(manifest: Manifest | None) -> str:
+    if manifest is None:
         return ""
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<h2>Training loss</h2><img alt="training loss over steps" src="data:image/png;base64,{data}">'
-
-
-def _example(row: dict[str, Any]) -> str:
-    predicted = _steps(row.get("sub_questions", row["text"]))
-    problems = "; ".join(row.get("problems", []))
-    note = f'<p class="note">{html.escape(problems)}</p>' if problems else ""
-    return (
-        f"<section><h3>{html.escape(row['question'])}</h3><div class=pair>"
-        f"<div><b>gold</b>{_steps(row['gold'])}</div><div><b>predicted</b>{predicted}{note}</div></div></section>"
+    results = manifest.results
+    facts = {
+        "base model": Path(str(manifest.base_model.get("name_or_path", ""))).name,
+        "base model commit": manifest.base_model.get("revision"),
+        "trained": "an adapter" if manifest.artifact == "adapter" else "all weights",
+        "training rows": manifest.data.get("train_rows"),
+        "held-out rows": manifest.data.get("eval_rows"),
+        "optimizer steps": results.get("steps"),
+        "epochs": results.get("epochs"),
+        "training time": _duration(number_in(results, "seconds_training")),
+        "peak memory, GiB": results.get("peak_memory_gib"),
+        "seed": manifest.recipe.get("seed"),
+        "device": manifest.device.get("name"),
+        "code": manifest.git,
+        "versions": ", ".join(f"{package} {version}" for package, version in manifest.versions.items()),
+    }
+    items = "".join(
+        f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items() if value is not None
     )
+    return section("run", "The run", f"<dl>{items}</dl>", "All of it, with every value of the recipe, is in run.json.")
 
 
-def _steps(steps: str | Sequence[str]) -> str:
-    if isinstance(steps, str):
-        return f"<pre>{html.escape(steps)}</pre>"
-    return "<ol>" + "".join(f"<li>{html.escape(step)}</li>" for step in steps) + "</ol>"
+def _duration(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if seconds >= 120 else f"{seconds:.0f} s"

@@ -31,6 +31,8 @@ LIGHT = {
     *("record", "readers", "json_rows", "cli_data", "read_formats", "write_formats", "self_contained"),
     *("question", "lint", "similar", "lengths", "problem", "gate", "clean", "stats", "cli_data_check"),
     *("arguments", "cli_evaluate", "cli_decompose", "cli_preflight", "checkpoints"),
+    *("svg", "axes", "charts", "row_charts", "graph_rows", "graph_layout", "graph_svg", "page", "metric_meanings"),
+    *("report_results", "report_curves", "report_examples"),
     *("synth", "synth.world", "synth.programs", "synth.steps", "synth.sample", "synth.permutation"),
     *(
         "synth.answers",

@@ -85,7 +85,7 @@ def test_a_model_learns_its_rows_stops_by_itself_and_answers_through_every_door(
     predictions = [json.loads(line) for line in (run_dir / "predictions.jsonl").read_text("utf-8").splitlines()]
     assert [row["sub_questions"] for row in predictions] == [row["sub_questions"] for row in ROWS]
     report = (run_dir / "report.html").read_text(encoding="utf-8")
-    assert "서울의 면적은?" in report and "data:image/png;base64," in report
+    assert "서울의 면적은?" in report and "<h2>Training</h2>" in report and "loss over the steps" in report
     card = (run_dir / "README.md").read_text(encoding="utf-8")
     assert str(tmp_path) not in card and "| exact match | 1.000 | 0.000 |" in card
 

@@ -1,0 +1,64 @@
+"""Reading SVG and HTML back, for the tests that draw them."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+VOID = {"meta", "br"}
+
+
+def parse(svg: str) -> ElementTree.Element:
+    """The root of a drawing; raises ParseError if it is not well-formed XML."""
+    root = ElementTree.fromstring(svg)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix("{http://www.w3.org/2000/svg}")
+    assert root.tag == "svg" and root[0].tag == "title"
+    assert (root.get("aria-label") or "").split() == (root[0].text or "").split()
+    return root
+
+
+def texts(root: ElementTree.Element) -> list[str]:
+    """What every `<text>` says, in order."""
+    return ["".join(element.itertext()) for element in root.iter("text")]
+
+
+def of_class(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
+    """All elements of a class, in order."""
+    return [element for element in root.iter() if name in (element.get("class") or "").split()]
+
+
+class Page(HTMLParser):
+    """A page as its tags and its text; raises AssertionError where tags are not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """All text between tags."""
+        return "".join(self.words)
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of every such tag."""
+        return [attributes for name, attributes in self.tags if name == tag]
