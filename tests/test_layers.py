@@ -31,6 +31,7 @@ LIGHT = {
     *("record", "readers", "json_rows", "cli_data", "read_formats", "write_formats", "self_contained"),
     *("question", "lint", "similar", "lengths", "problem", "gate", "clean", "stats", "cli_data_check"),
     *("arguments", "cli_evaluate", "cli_decompose"),
+    *("grammar", "questions", "answer_log", "answer_formats"),
     *("synth", "synth.world", "synth.programs", "synth.steps", "synth.sample", "synth.permutation"),
     *(
         "synth.answers",
@@ -54,8 +55,9 @@ BLOCKS = {
     "seams",
     "encoder",
     "dataset",
+    *("constrained", "engine_vllm", "merging"),
 }
-STAGES = {"check", "inspection", "train", "evaluate", "decompose"}
+STAGES = {"check", "inspection", "train", "evaluate", "decompose", "decompose_file"}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
 LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}
