@@ -38,7 +38,7 @@ class Grammar:
         self.stop_ids = list(stop_ids)
         try:
             backend = tokenizer.backend_tokenizer.to_str()
-            self._tokenizer = self._library.LLTokenizer(backend, eos_token=self.stop_ids, slices=[COMMON_TEXT])
+            self._tokenizer = self._library.LLTokenizer(backend, eos_token=self.stop_ids[0], slices=[COMMON_TEXT])
         except (AttributeError, ValueError) as error:
             raise UserError(
                 f"--constrained: llguidance cannot read this tokenizer ({error}); decode without --constrained"
@@ -131,9 +131,11 @@ class Constraint(LogitsProcessor):
         octets = torch.frombuffer(bytearray(b"".join(masks)), dtype=torch.uint8).to(device).view(len(masks), -1, 1)
         bits = (octets >> torch.arange(8, dtype=torch.uint8, device=device)) & 1
         allowed = bits.view(len(masks), -1)[:, : self._grammar.vocabulary].bool()
+        stop_ids = self._grammar.stop_ids
+        allowed[:, stop_ids] = allowed[:, stop_ids[:1]]  # llguidance knows the first alone
         # A stopped matcher is one behind which nothing can follow, or one that has failed at a limit of its own.
         only_stop = torch.zeros(self._grammar.vocabulary, dtype=torch.bool, device=device)
-        only_stop[self._grammar.stop_ids] = True
+        only_stop[stop_ids] = True
         return torch.where(allowed.any(-1, keepdim=True), allowed, only_stop)
 
     def _close(self, allowed: torch.Tensor, wanted: Sequence[int]) -> None:

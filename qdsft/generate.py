@@ -62,7 +62,7 @@ def generate(
         while waiting:
             batch = waiting.pop(0)
             try:
-                decoding = _Batch(model, [prompts[i] for i in batch], tokenizer.pad_token_id, grammar, max_new_tokens)
+                decoding = Batch(model, [prompts[i] for i in batch], tokenizer.pad_token_id, grammar, max_new_tokens)
                 new = decoding.run(stop_ids)
             except torch.OutOfMemoryError:
                 if len(batch) > 1:
@@ -108,7 +108,7 @@ def mean_loss(model: Any, rows: Sequence[Row]) -> float:
     return total / count
 
 
-class _Batch:
+class Batch:
     """Prompts that are decoded together, `[rows, tokens]`; rows that have ended leave once they are half of it."""
 
     def __init__(
@@ -186,5 +186,5 @@ class _HalfEnded(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         self.ended = torch.isin(input_ids[:, -1], self._stop_ids) | self.ended
-        enough = 2 * self.ended.sum() >= len(self.ended)
+        enough: torch.Tensor = 2 * self.ended.sum() >= len(self.ended)
         return enough.expand(len(self.ended))

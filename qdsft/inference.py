@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -156,16 +156,21 @@ def load_prompts(run_dir: Path) -> RunPrompts:
 
 
 def load_run(run_dir: Path) -> LoadedRun:
-    """Load a finished run; raises UserError as `load_prompts` does, and if the weights cannot be loaded."""
-    prompts = load_prompts(run_dir)
-    recipe, manifest = prompts.recipe, prompts.manifest
+    """Load a finished run; raises UserError as `load_prompts` and `load_weights` do."""
+    return load_weights(load_prompts(run_dir))
+
+
+def load_weights(prompts: RunPrompts) -> LoadedRun:
+    """The same run with its model; raises UserError if the weights cannot be loaded."""
+    recipe, folder = prompts.recipe, prompts.run_dir / prompts.manifest.artifact
     machine = find_machine()
-    model: Any = load_model(_with_weights(recipe, run_dir, manifest), machine, trainable=False)
-    if manifest.artifact == "adapter":
-        model = _attach_adapter(model, run_dir / manifest.artifact)
+    model: Any = load_model(_with_weights(recipe, prompts.run_dir, prompts.manifest), machine, trainable=False)
+    if prompts.manifest.artifact == "adapter":
+        model = _attach_adapter(model, folder)
     if not recipe.quantization:
         model = model.to(machine.device)
-    return LoadedRun(**vars(prompts), machine=machine, model=model.eval())
+    shared = {field.name: getattr(prompts, field.name) for field in fields(RunPrompts)}
+    return LoadedRun(**shared, machine=machine, model=model.eval())
 
 
 def _with_weights(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:

@@ -126,7 +126,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(loaded: tuple[Any, Any]
     )
     assert small.sizes[:3] == [5, 3, 2]
     done = generate(OutOfMemory(model, 20), tokenizer, PROMPTS, [10**6], **options)
-    with pytest.raises(PromptTooLarge, match="a prompt of 30 tokens and evaluation.max_new_tokens 4 do not fit") as got:
+    with pytest.raises(PromptTooLarge, match=r"a prompt of 30 tokens and evaluation\.max_new_tokens 4 do") as got:
         list(done)
     assert got.value.index == 4
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +14,8 @@ llguidance = pytest.importorskip("llguidance")
 BYTES = llguidance.LLTokenizer("byte", slices=[COMMON_TEXT])
 
 
-def matches(text: str, *affixes: str) -> bool:
-    grammar = llguidance.LLMatcher.grammar_from_regex(completion_pattern(*affixes))
+def matches(text: str, lead: str = "", tail: str = "") -> bool:
+    grammar = llguidance.LLMatcher.grammar_from_regex(completion_pattern(lead, tail))
     matcher = llguidance.LLMatcher(BYTES, grammar)
     tokens = list(text.encode("utf-8"))
     return bool(matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting())
@@ -39,7 +37,9 @@ def test_whatever_matches_is_valid(text: str) -> None:
 @given(st.lists(STEP, min_size=1, max_size=4))
 def test_whatever_is_valid_and_rendered_matches(steps: list[str]) -> None:
     decomposition = Decomposition(tuple(step.strip() for step in steps))
-    odd = any(f"#{digit}" in step for step in decomposition.steps for digit in "٣３")  # references, but in no script of ours
+    odd = any(
+        f"#{digit}" in step for step in decomposition.steps for digit in "٣３"
+    )  # references, but in no script of ours
     if decomposition.is_valid and not odd:
         assert matches(decomposition.render())
     elif not decomposition.is_valid:
