@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -25,7 +25,7 @@ def make_run(run_dir: Path, base: Path, name: str = "tiny/full", *overrides: str
     tokenizer = load_tokenizer(recipe)
     config = load_config(recipe)
     model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    artifact = "adapter" if lora_scale else "model"
+    artifact: Literal["adapter", "model"] = "adapter" if lora_scale else "model"
     if lora_scale:
         torch.manual_seed(0)
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear"))
