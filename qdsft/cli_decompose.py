@@ -90,12 +90,11 @@ def _answer_file(options: argparse.Namespace) -> int:
             constrained=options.constrained,
             engine=options.engine,
             merge=not options.no_merge,
+            on_refused=lambda error: print(f"left out: {error}", file=sys.stderr),
         )
     except KeyboardInterrupt:
         say("\ninterrupted; the same command goes on behind the answers that it has")
         return 130
-    for error in report.refused:
-        print(f"left out: {error}", file=sys.stderr)
     counts = [(len(report.refused), "left out"), (report.invalid, "not valid"), (report.unstopped, "cut off")]
     print(f"{report.written} answers written to {options.output}", *(f"{n} {what}" for n, what in counts), sep=", ")
     return 0

@@ -54,7 +54,7 @@ class Grammar:
                 f"--constrained: the chat template writes {written[:60]!r} around an answer, which would be read as "
                 "part of it; decode without --constrained"
             )
-        self.shortest = len(lead.encode("utf-8")) + _LONGEST_WAY
+        self.shortest = len((lead + tail).encode("utf-8")) + _LONGEST_WAY
         """New tokens within which any answer can be brought to its end."""
         pattern = self._library.LLMatcher.grammar_from_regex(completion_pattern(lead, tail))
         self._start = self._library.LLMatcher(self._tokenizer, pattern)

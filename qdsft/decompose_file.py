@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -57,13 +57,14 @@ def decompose_file(
     constrained: bool = False,
     engine: Engine = "transformers",
     merge: bool = True,
+    on_refused: Callable[[RowError], None] = lambda error: None,
 ) -> FileReport:
     """Answer every question of `source`; `output` appears once it is complete, in the order of `source`.
 
     Equal prompts are decoded once. Questions and answers are held in memory, and each answer is kept in a log beside
     `output` as its batch ends: the same call after a kill goes on from there. A row that cannot be asked or written
-    is left out and reported. Raises UserError for an `output` that exists or cannot be written, a file that cannot
-    be read, a file without one usable row, and as load_run does.
+    is left out, reported, and handed to `on_refused` as soon as that is known. Raises UserError for an `output` that
+    exists or cannot be written, a file that cannot be read, a file without one usable row, and as load_run does.
     """
     refuse_existing(output)
     prompts = load_prompts(run_dir)
@@ -72,6 +73,9 @@ def decompose_file(
         _check_vllm(constrained)
     questions, refused = read_prompts(prompts, source)
     _refuse_all(source, questions, refused)
+    for index in sorted(refused):
+        on_refused(refused[index])
+    known = set(refused)
     settings = {"constrained": constrained, "engine": engine, "merge": merge}
     identity = {"run": file_sha256(run_dir / MANIFEST), "input": file_sha256(source), "settings": settings}
     with answer_log(output, identity) as log:
@@ -88,7 +92,10 @@ def decompose_file(
                 if first[question.prompt] in too_large
             }
         answers = {i: log.answers[first[q.prompt]] for i, q in questions.items() if i not in refused}
-        return _write(output, fmt, questions, answers, refused, source, prompts.writer.is_decomposition)
+        report = _write(output, fmt, questions, answers, refused, source, prompts.writer.is_decomposition)
+    for index in sorted(refused.keys() - known):
+        on_refused(refused[index])
+    return report
 
 
 def read_prompts(run: RunPrompts, source: Path) -> tuple[dict[int, _Question], dict[int, RowError]]:

@@ -15,6 +15,8 @@ from qdsft.errors import UserError
 from qdsft.generate import Answer, read_answer
 from qdsft.inference import RunPrompts
 
+CHUNK = 2048
+"""Prompts that are handed over together: vLLM returns none of them before all are done."""
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The values that vLLM takes for max_lora_rank."""
 
@@ -63,7 +65,7 @@ def make_request(run: RunPrompts, prompts: Sequence[Sequence[int]]) -> Request:
 
 
 def stream_ids(run: RunPrompts, prompts: Sequence[Sequence[int]]) -> Iterator[tuple[int, Answer]]:
-    """(index into `prompts`, greedy answer), all at the end; raises UserError without vLLM, or as `make_request`."""
+    """(index into `prompts`, greedy answer), CHUNK by CHUNK; raises UserError without vLLM, or as `make_request`."""
     request = make_request(run, prompts)
     vllm = _import_vllm()
     adapter = None
@@ -72,9 +74,11 @@ def stream_ids(run: RunPrompts, prompts: Sequence[Sequence[int]]) -> Iterator[tu
 
         adapter = LoRARequest(**request.adapter)
     engine = vllm.LLM(**request.engine)
-    outputs = engine.generate(request.prompts, vllm.SamplingParams(**request.sampling), lora_request=adapter)
-    for index, output in enumerate(outputs):  # in the order of the prompts
-        yield index, read_answer(run.tokenizer, list(output.outputs[0].token_ids), run.manifest.stop_token_ids)
+    sampling = vllm.SamplingParams(**request.sampling)
+    for start in range(0, len(prompts), CHUNK):
+        outputs = engine.generate(request.prompts[start : start + CHUNK], sampling, lora_request=adapter)
+        for index, output in enumerate(outputs, start=start):  # in the order of the prompts
+            yield index, read_answer(run.tokenizer, list(output.outputs[0].token_ids), run.manifest.stop_token_ids)
 
 
 def check_installed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,6 @@ def test_without_llguidance_the_remedy_is_named(
     tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, tokenizer, stop_ids = load("llama", tiny_model)
-    monkeypatch.setitem(__import__("sys").modules, "llguidance", None)
+    monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(UserError, match=r"--constrained needs llguidance; install it with: pip install 'qdsft\[constr"):
         Grammar(tokenizer, stop_ids, conversation("sample"))

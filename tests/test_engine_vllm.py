@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,7 +64,32 @@ def test_ranks_and_kinds_of_adapters(
 def test_without_vllm_the_remedy_is_named(
     tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "vllm", None)
+    monkeypatch.setitem(sys.modules, "vllm", None)
     run = load_prompts(make_run(tmp_path / "run", tiny_model("llama")))
     with pytest.raises(UserError, match=r"--engine vllm needs vLLM; install it .* pip install 'qdsft\[vllm\]', or use"):
         list(stream_ids(run, [[1]]))
+
+
+def test_answers_come_back_in_order_chunk_by_chunk(
+    tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A stand-in with the documented interface, in place of what cannot be installed here.
+    given: list[int] = []
+
+    class Engine:
+        def __init__(self, **options: Any) -> None:
+            assert options["tokenizer"].endswith("model")
+
+        def generate(self, prompts: list[Any], sampling: Any, lora_request: Any) -> list[Any]:
+            given.append(len(prompts))
+            assert lora_request is None and sampling["max_tokens"] == 24
+            return [SimpleNamespace(outputs=[SimpleNamespace(token_ids=(*p["prompt_token_ids"], 2))]) for p in prompts]
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=Engine, SamplingParams=dict))
+    monkeypatch.setattr("qdsft.engine_vllm.CHUNK", 2)
+    run = load_prompts(make_run(tmp_path / "run", tiny_model("llama")))
+    texts = ["1. a", "1. b\n2. #1", "1. c"]
+    ids = [run.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    answers = dict(stream_ids(run, ids))
+    assert [answers[i].text for i in range(3)] == texts and all(answer.stopped for answer in answers.values())
+    assert given == [2, 1]
