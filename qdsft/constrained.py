@@ -122,7 +122,7 @@ class Constraint(LogitsProcessor):
         return scores.masked_fill(~_widened(allowed, scores.shape[1]), float("-inf"))
 
     def _allowed(self, device: torch.device) -> torch.Tensor:
-        """`[rows, vocabulary]`: what the grammar lets follow; a row that has ended may go on with anything."""
+        """`[rows, vocabulary]`: what the grammar lets follow; behind the end, and in a dead end, the stop tokens."""
         nothing = bytes(4 * -(-self._grammar.vocabulary // 32))
         masks = [
             nothing if ended or matcher.is_stopped() else matcher.compute_bitmask()
@@ -134,9 +134,9 @@ class Constraint(LogitsProcessor):
         stop_ids = self._grammar.stop_ids
         allowed[:, stop_ids] = allowed[:, stop_ids[:1]]  # llguidance knows the first alone
         # A stopped matcher is one behind which nothing can follow, or one that has failed at a limit of its own.
-        only_stop = torch.zeros(self._grammar.vocabulary, dtype=torch.bool, device=device)
-        only_stop[stop_ids] = True
-        return torch.where(allowed.any(-1, keepdim=True), allowed, only_stop)
+        empty = (~allowed.any(-1)).nonzero()[:, :1]
+        allowed[empty, torch.tensor(stop_ids, device=device)] = True
+        return allowed
 
     def _close(self, allowed: torch.Tensor, wanted: Sequence[int]) -> None:
         """Leave, in place, only what ends the rows, where `wanted` [rows] is what they would go on with."""
@@ -154,7 +154,8 @@ class Constraint(LogitsProcessor):
 
 def _widened(mask: torch.Tensor, width: int) -> torch.Tensor:
     """A model may have rows of the embedding without a token: nothing may choose them."""
-    return torch.nn.functional.pad(mask, (0, width - mask.shape[1]), value=False)
+    missing = width - mask.shape[1]
+    return torch.nn.functional.pad(mask, (0, missing), value=False) if missing else mask
 
 
 def _import_llguidance() -> Any:
