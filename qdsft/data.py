@@ -62,6 +62,15 @@ def faults(record: Record) -> Iterator[RowError]:
     A missing or mistyped field, an empty list or step, a step with a line break, a reference that is
     dangling, forward or to itself, a control character.
     """
+    yield from question_faults(record)
+    if fault := _missing(record, "sub_questions"):
+        yield fault
+    else:
+        yield from _step_faults(record.source, record.row["sub_questions"])
+
+
+def question_faults(record: Record) -> Iterator[RowError]:
+    """Those of `faults` that concern the question alone, as in a file of questions that wait for an answer."""
     if fault := _missing(record, "question"):
         yield fault
     else:
@@ -71,10 +80,6 @@ def faults(record: Record) -> Iterator[RowError]:
             yield RowError(record.source, "question missing or empty", message)
         else:
             yield from _control_characters(record.source, "question", question)
-    if fault := _missing(record, "sub_questions"):
-        yield fault
-    else:
-        yield from _step_faults(record.source, record.row["sub_questions"])
 
 
 def _step_faults(source: str, steps: Any) -> Iterator[RowError]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from qdsft.answer_formats import check_format, show_answer
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
 from qdsft.inference import load_run
@@ -19,11 +20,15 @@ class Decomposer:
     >>> decompose("Who is older, A or B?").steps           # doctest: +SKIP
     ('How old is A?', 'How old is B?', 'Is #1 more than #2?')
 
-    Raises UserError as `qdsft.inference.load_run` does.
+    With `constrained=True` every answer is a valid decomposition, as `qdsft.constrained` has it.
+    Raises UserError as `qdsft.inference.load_run` and `LoadedRun.grammar` do.
     """
 
-    def __init__(self, run_dir: str | Path) -> None:
+    def __init__(self, run_dir: str | Path, *, constrained: bool = False) -> None:
         self.run = load_run(Path(run_dir))
+        self._constrained = constrained
+        if constrained:
+            self.run.grammar  # noqa: B018 - fails now rather than at the first question
 
     def __call__(self, question: str) -> Decomposition:
         """Decompose one question; raises UserError for empty or unusable text."""
@@ -31,7 +36,8 @@ class Decomposer:
 
     def text(self, question: str) -> str:
         """The model's answer as it wrote it; for runs of other tasks too."""
-        return self.run.answer([self.run.writer.messages(self._record(question))])[0].text
+        messages = self.run.writer.messages(self._record(question))
+        return self.run.answer([messages], constrained=self._constrained)[0].text
 
     def _record(self, question: str) -> Record:
         """A row for the prompt: the question itself, or a JSON object where the prompt has several columns."""
@@ -51,15 +57,8 @@ class Decomposer:
         return Record(row, "the question")
 
 
-def show(decomposer: Decomposer, question: str, *, as_json: bool) -> tuple[str, str | None]:
-    """(text for standard output, warning or None) for one question."""
-    text = decomposer.text(question)
-    if not decomposer.run.writer.is_decomposition:
-        return (json.dumps({"input": question, "output": text}, ensure_ascii=False) if as_json else text), None
-    decomposition = Decomposition.parse(text)
-    problems = decomposition.problems()
-    warning = f"not a valid decomposition: {'; '.join(problems)}" if problems else None
-    if not as_json:
-        return decomposition.render(), warning
-    answer = {"question": question, "sub_questions": list(decomposition.steps), "valid": not problems}
-    return json.dumps(answer, ensure_ascii=False), warning
+def show(decomposer: Decomposer, question: str, fmt: str) -> tuple[str, str | None]:
+    """(text for standard output, warning or None) for one question; raises UserError as `show_answer` does."""
+    is_decomposition = decomposer.run.writer.is_decomposition
+    check_format(fmt, decomposition=is_decomposition)
+    return show_answer(fmt, question, decomposer.text(question), decomposition=is_decomposition)

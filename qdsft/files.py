@@ -99,16 +99,21 @@ def new_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def refuse_existing(path: Path) -> None:
+    """Raise UserError if a new file cannot be called that because something is."""
+    if os.path.isdir(path):  # unlike path.is_dir, no error for a name that is too long
+        raise UserError(f"{path} is a folder; give the name of a file")
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists; delete it or choose another name")
+
+
 @contextmanager
 def new_text_file(path: Path) -> Iterator[IO[str]]:
     """A UTF-8 file to write to, line by line, that becomes `path` when the block ends well.
 
     Missing folders are made, and removed again if the block fails. Raises UserError if `path` exists.
     """
-    if os.path.isdir(path):  # unlike path.is_dir, no error for a name that is too long
-        raise UserError(f"{path} is a folder; give the name of a file")
-    if os.path.lexists(path):
-        raise UserError(f"{path} exists; delete it or choose another name")
+    refuse_existing(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     made: list[Path] = []
     complete = False

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from qdsft.constrained import Grammar
 from qdsft.errors import UserError
 from qdsft.examples import make_writer
 from qdsft.generate import Answer, generate
@@ -22,43 +24,104 @@ from qdsft.tokens import encode_prompts
 
 
 @dataclass(frozen=True)
-class LoadedRun:
-    """The trained model with the tokenizer, template and wording that it was trained with."""
+class RunPrompts:
+    """What makes a question into the token ids that a run was trained on; needs no weights."""
 
     run_dir: Path
     manifest: Manifest
     recipe: Recipe
-    machine: Machine
     writer: PromptWriter
     tokenizer: PreTrainedTokenizerBase
+    positions: int | None
+    """The most tokens that the model has positions for."""
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The longest answer, in tokens."""
+        return self.recipe.evaluation.max_new_tokens
+
+    def encode(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        """Prompt token ids; raises UserError for messages that cannot be encoded or leave no room for an answer."""
+        prompts = encode_prompts(self.tokenizer, conversations)
+        longest = max(map(len, prompts), default=0) + self.max_new_tokens
+        if self.positions and longest > self.positions:
+            raise UserError(
+                f"the prompt and evaluation.max_new_tokens make {longest} tokens, and the model has {self.positions} "
+                "positions; shorten the question"
+            )
+        return prompts
+
+
+@dataclass(frozen=True)
+class LoadedRun(RunPrompts):
+    """The trained model with the tokenizer, template and wording that it was trained with."""
+
+    machine: Machine
     model: Any
 
-    def answer(self, conversations: Sequence[Sequence[Message]], *, batch_size: int = 1) -> list[Answer]:
-        """Greedy answers to chat messages, in order; raises UserError for messages that cannot be encoded."""
-        answers = dict(self.stream(conversations, batch_size=batch_size))
+    def answer(
+        self, conversations: Sequence[Sequence[Message]], *, batch_size: int = 1, constrained: bool = False
+    ) -> list[Answer]:
+        """Greedy answers to chat messages, in order; raises UserError as `stream` does."""
+        answers = dict(self.stream(conversations, batch_size=batch_size, constrained=constrained))
         return [answers[i] for i in range(len(conversations))]
 
     def stream(
-        self, conversations: Sequence[Sequence[Message]], *, batch_size: int = 1, progress: bool = False
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        batch_size: int = 1,
+        progress: bool = False,
+        constrained: bool = False,
     ) -> Iterator[tuple[int, Answer]]:
-        """(index into `conversations`, greedy answer) as each batch is done; raises UserError as `answer` does."""
-        prompts = encode_prompts(self.tokenizer, conversations)
-        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        longest = max(map(len, prompts), default=0) + self.recipe.evaluation.max_new_tokens
-        if positions and longest > positions:
-            raise UserError(
-                f"the prompt and evaluation.max_new_tokens make {longest} tokens, and the model has {positions} "
-                "positions; shorten the question"
-            )
+        """(index into `conversations`, greedy answer) as each batch is done.
+
+        Raises UserError for messages that cannot be encoded, and as `grammar` does if `constrained` asks for it.
+        """
+        return self.stream_ids(
+            self.encode(conversations), batch_size=batch_size, progress=progress, constrained=constrained
+        )
+
+    def stream_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        batch_size: int = 1,
+        progress: bool = False,
+        constrained: bool = False,
+    ) -> Iterator[tuple[int, Answer]]:
+        """As `stream`, for token ids that `encode` gave."""
         return generate(
             self.model,
             self.tokenizer,
             prompts,
             self.manifest.stop_token_ids,
-            max_new_tokens=self.recipe.evaluation.max_new_tokens,
+            max_new_tokens=self.max_new_tokens,
             batch_size=batch_size,
             progress=progress,
+            grammar=self.grammar if constrained else None,
         )
+
+    @cached_property
+    def grammar(self) -> Grammar:
+        """The grammar of this run's answers.
+
+        Raises UserError as `Grammar` does, for a run of another task than decomposition, and if max_new_tokens
+        leaves no room for one step.
+        """
+        if not self.writer.is_decomposition:
+            raise UserError(
+                f"{self.run_dir}: --constrained knows the form of decompositions, and this run has a "
+                "prompt.completion of its own; decode without --constrained"
+            )
+        stop_ids = self.manifest.stop_token_ids
+        grammar = Grammar(self.tokenizer, stop_ids, self.manifest.golden_prompts[0].messages)
+        if self.max_new_tokens < grammar.shortest:
+            raise UserError(
+                f"{self.run_dir}: evaluation.max_new_tokens {self.max_new_tokens} is too little for --constrained, "
+                f"which needs {grammar.shortest}; decode without --constrained"
+            )
+        return grammar
 
     @contextmanager
     def untrained(self) -> Iterator[LoadedRun]:
@@ -70,32 +133,52 @@ class LoadedRun:
             yield replace(self, model=load_model(self.recipe, self.machine, trainable=False).to(self.model.device))
 
 
-def load_run(run_dir: Path) -> LoadedRun:
-    """Load a finished run.
+def load_prompts(run_dir: Path) -> RunPrompts:
+    """The tokenizer, template and wording of a finished run.
 
     Raises UserError if the run is unfinished or damaged, if its base model is not the one it was trained
     on, or if the chat template or tokenizer saved with it no longer yields the token ids it was trained on.
     """
     manifest = read_finished(run_dir)
     recipe = manifest.load_recipe()
-    folder = run_dir / manifest.artifact
-    tokenizer = _load_tokenizer(folder, recipe)
+    tokenizer = _load_tokenizer(run_dir / manifest.artifact, recipe)
     check_golden_prompts(run_dir, manifest, tokenizer)
-    machine = find_machine()
+    config = load_config(_with_weights(recipe, run_dir, manifest))
     if manifest.artifact == "adapter":
-        found = base_model_facts(recipe, load_config(recipe))
+        found = base_model_facts(recipe, config)
         if found["config_sha256"] != manifest.base_model["config_sha256"]:
             raise UserError(
                 f"{run_dir}: the base model at {recipe.model.name_or_path} is not the one that the adapter was trained "
                 "on (its config.json differs); put the original back"
             )
-        model: Any = _attach_adapter(load_model(recipe, machine, trainable=False), folder)
-    else:
-        section = recipe.model.model_copy(update={"name_or_path": str(folder), "revision": None})
-        model = load_model(recipe.model_copy(update={"model": section}), machine, trainable=False)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return RunPrompts(run_dir, manifest, recipe, make_writer(recipe), tokenizer, positions)
+
+
+def load_run(run_dir: Path) -> LoadedRun:
+    """Load a finished run; raises UserError as `load_prompts` and `load_weights` do."""
+    return load_weights(load_prompts(run_dir))
+
+
+def load_weights(prompts: RunPrompts) -> LoadedRun:
+    """The same run with its model; raises UserError if the weights cannot be loaded."""
+    recipe, folder = prompts.recipe, prompts.run_dir / prompts.manifest.artifact
+    machine = find_machine()
+    model: Any = load_model(_with_weights(recipe, prompts.run_dir, prompts.manifest), machine, trainable=False)
+    if prompts.manifest.artifact == "adapter":
+        model = _attach_adapter(model, folder)
     if not recipe.quantization:
         model = model.to(machine.device)
-    return LoadedRun(run_dir, manifest, recipe, machine, make_writer(recipe), tokenizer, model.eval())
+    shared = {field.name: getattr(prompts, field.name) for field in fields(RunPrompts)}
+    return LoadedRun(**shared, machine=machine, model=model.eval())
+
+
+def _with_weights(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:
+    """The recipe with the model to load: the base model of an adapter, else the run's own."""
+    if manifest.artifact == "adapter":
+        return recipe
+    section = recipe.model.model_copy(update={"name_or_path": str(run_dir / manifest.artifact), "revision": None})
+    return recipe.model_copy(update={"model": section})
 
 
 def check_golden_prompts(run_dir: Path, manifest: Manifest, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -33,6 +33,7 @@ LIGHT = {
     *("arguments", "cli_evaluate", "cli_decompose", "cli_preflight", "checkpoints"),
     *("svg", "axes", "charts", "row_charts", "graph_rows", "graph_layout", "graph_svg", "page", "metric_meanings"),
     *("report_results", "report_curves", "report_examples"),
+    *("grammar", "questions", "answer_log", "answer_formats"),
     *("synth", "synth.world", "synth.programs", "synth.steps", "synth.sample", "synth.permutation"),
     *(
         "synth.answers",
@@ -62,8 +63,9 @@ BLOCKS = {
     "seams",
     "encoder",
     "dataset",
+    *("constrained", "engine_vllm", "merging"),
 }
-STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose"}
+STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file"}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
 LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}

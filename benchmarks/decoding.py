@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Decoding: new tokens a second, one by one, batched, under the grammar, and with an adapter beside or merged.
+
+The run is one that `make quickstart` leaves, the questions are those that it held out. The adapter has r 16 on every
+linear layer and changes nothing (B is 0), so that every way writes the same answers, which is checked. The ways take
+turns; the ratios are medians over the turns, to plain batched decoding.
+
+    make quickstart
+    python benchmarks/decoding.py outputs/tiny-full --rows 192 --batch-size 32 --repeats 5 --json decoding.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from peft import LoraConfig, get_peft_model
+
+import qdsft.generate
+from qdsft.decomposition import Decomposition
+from qdsft.generate import Answer
+from qdsft.inference import LoadedRun, load_run
+from qdsft.run import read_eval_rows, versions
+
+BASE = "batched"
+Way = Callable[[], list[Answer]]
+
+
+class _NobodyLeaves(qdsft.generate._HalfEnded):
+    """Ends a batch when all of it has ended, as generate() by itself does."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:
+        super().__call__(input_ids, scores, **options)
+        everybody: torch.Tensor = self.ended.all()
+        return everybody.expand(len(input_ids))
+
+
+def decode(run: LoadedRun, prompts: Sequence[Sequence[int]], batch_size: int, **options: Any) -> list[Answer]:
+    answers = dict(run.stream_ids(prompts, batch_size=batch_size, **options))
+    return [answers[i] for i in range(len(prompts))]
+
+
+def with_whole_batches(way: Way) -> Way:
+    def decode_whole() -> list[Answer]:
+        half = qdsft.generate._HalfEnded
+        qdsft.generate._HalfEnded = _NobodyLeaves  # type: ignore[misc]
+        try:
+            return way()
+        finally:
+            qdsft.generate._HalfEnded = half  # type: ignore[misc]
+
+    return decode_whole
+
+
+def make_ways(run: LoadedRun, prompts: Sequence[Sequence[int]], batch_size: int) -> dict[str, Way]:
+    lora = LoraConfig(task_type="CAUSAL_LM", r=16, target_modules="all-linear")
+    adapter = replace(run, model=get_peft_model(copy.deepcopy(run.model), lora).eval())
+    merged = replace(run, model=copy.deepcopy(adapter.model).merge_and_unload().eval())
+    return {
+        "one by one": lambda: decode(run, prompts, 1),
+        "batched, rows stay to the end": with_whole_batches(lambda: decode(run, prompts, batch_size)),
+        BASE: lambda: decode(run, prompts, batch_size),
+        "batched, constrained": lambda: decode(run, prompts, batch_size, constrained=True),
+        "one by one, constrained": lambda: decode(run, prompts, 1, constrained=True),
+        "batched, adapter beside": lambda: decode(adapter, prompts, batch_size),
+        "batched, adapter merged": lambda: decode(merged, prompts, batch_size),
+    }
+
+
+def measure(ways: dict[str, Way], repeats: int) -> dict[str, dict[str, Any]]:
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    answers: dict[str, list[Answer]] = {}
+    for name, way in ways.items():
+        answers[name] = way()  # the first time is not counted
+    for _ in range(repeats):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+    return {
+        name: {
+            "tokens_per_second": statistics.median(sum(a.tokens for a in answers[name]) / s for s in seconds[name]),
+            "rows_per_second": statistics.median(len(answers[name]) / s for s in seconds[name]),
+            "ratio": statistics.median(base / s for base, s in zip(seconds[BASE], seconds[name], strict=True)),
+            "valid": statistics.fmean(Decomposition.parse(a.text).is_valid for a in answers[name]),
+            "same": statistics.fmean(a == b for a, b in zip(answers[BASE], answers[name], strict=True)),
+        }
+        for name in ways
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    parser.add_argument("--rows", type=int, default=192)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    options = parser.parse_args()
+    run = load_run(options.run_dir)
+    examples = read_eval_rows(options.run_dir)[: options.rows]
+    prompts = run.encode([example.messages for example in examples])
+    results = measure(make_ways(run, prompts, options.batch_size), options.repeats)
+    print(f"{len(prompts)} questions, batches of {options.batch_size}, {run.machine.name}")
+    print("\n| decoding | new tokens/s | questions/s | ratio | valid | same answers |\n|---|---|---|---|---|---|")
+    for name, row in results.items():
+        print(
+            f"| {name} | {row['tokens_per_second']:,.0f} | {row['rows_per_second']:.1f} | {row['ratio']:.2f} "
+            f"| {row['valid']:.3f} | {row['same']:.3f} |"
+        )
+    if options.json:
+        setting = {"rows": len(prompts), "batch_size": options.batch_size, "repeats": options.repeats}
+        facts = {**setting, "device": run.machine.name, "versions": versions(), "results": results}
+        options.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
