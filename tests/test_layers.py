@@ -31,6 +31,17 @@ LIGHT = {
     *("record", "readers", "json_rows", "cli_data", "read_formats", "write_formats", "self_contained"),
     *("question", "lint", "similar", "lengths", "problem", "gate", "clean", "stats", "cli_data_check"),
     *("arguments", "cli_evaluate", "cli_decompose"),
+    *(
+        "alignment",
+        "gold_free",
+        "intervals",
+        "summary",
+        "prediction_rows",
+        "read_predictions",
+        "score_files",
+        "official",
+    ),
+    *("partial", "compare", "compare_page", "cli_compare"),
     *("synth", "synth.world", "synth.programs", "synth.steps", "synth.sample", "synth.permutation"),
     *(
         "synth.answers",
@@ -54,15 +65,22 @@ BLOCKS = {
     "seams",
     "encoder",
     "dataset",
+    *("decoding", "processes"),
 }
 STAGES = {"check", "inspection", "train", "evaluate", "decompose"}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
 LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}
 HEAVY_PACKAGES = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "matplotlib"}
-INSIDE_FUNCTIONS = {"similar": {"datasketch", "numpy"}, "lengths": {"tokenizers"}}
+INSIDE_FUNCTIONS = {
+    "similar": {"datasketch", "numpy"},
+    "lengths": {"tokenizers"},
+    "alignment": {"numpy", "scipy"},
+    "intervals": {"numpy"},
+    "metrics": {"sacrebleu"},
+}
 """Light modules that load a package more, once one of their functions needs it."""
-DOORS = {"__init__", "cli", "cli_data", "cli_data_check", "cli_evaluate", "cli_decompose"}
+DOORS = {"__init__", "cli", "cli_data", "cli_data_check", "cli_evaluate", "cli_decompose", "cli_compare"}
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300
 
