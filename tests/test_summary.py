@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from qdsft.card import LOWER_IS_BETTER
+from qdsft.decomposition import REFERENCE, Decomposition
 from qdsft.errors import UserError
 from qdsft.prediction_rows import decomposition_row, language, source, text_row
 from qdsft.summary import summarise
@@ -93,3 +96,54 @@ def test_language_is_that_of_the_synthetic_corpus() -> None:
 )
 def test_source(columns: dict[str, Any], expected: str | None) -> None:
     assert source(columns) == expected
+
+
+CORPUS = list(generate_mixed(["en", "ko"], 120, 6))
+
+
+def _shuffled(steps: list[str]) -> list[str]:
+    return [*steps[1:], steps[0]]
+
+
+def _shifted(steps: list[str]) -> list[str]:
+    return [REFERENCE.sub(lambda match: f"#{int(match[1]) + 1}", step) for step in steps]
+
+
+FAULTS: dict[str, Callable[[str, list[str]], tuple[str, bool]]] = {
+    "none": lambda question, steps: (_numbered(steps), True),
+    "references shifted by one": lambda question, steps: (_numbered(_shifted(steps)), True),
+    "steps shuffled": lambda question, steps: (_numbered(_shuffled(steps)), True),
+    "copied from the question": lambda question, steps: (_numbered([question]), True),
+    "never stops": lambda question, steps: ("\n".join([_numbered(steps)] * 3), False),
+}
+
+
+def _numbered(steps: list[str]) -> str:
+    return Decomposition(tuple(steps)).render()
+
+
+@pytest.mark.parametrize(
+    ("fault", "below", "above"),
+    [
+        ("none", {}, {}),
+        ("references shifted by one", {"edge_f1": 0.5, "exact_match": 0.5, "valid": 0.5}, {"self_reference": 0.5}),
+        ("steps shuffled", {"edge_f1": 0.6, "exact_match": 0.1, "valid": 0.5}, {}),
+        ("copied from the question", {"edge_f1": 0.2, "step_f1": 0.5, "chrf": 0.7}, {"copied_question": 0.999}),
+        ("never stops", {"stopped": 0.001, "valid": 0.001, "step_f1": 0.6}, {"repeated_step": 0.999}),
+    ],
+)
+def test_a_fault_of_a_whole_corpus_shows_in_the_metrics_meant_for_it(
+    fault: str, below: dict[str, float], above: dict[str, float]
+) -> None:
+    planted = []
+    for row in CORPUS:
+        text, stopped = FAULTS[fault](row["question"], row["sub_questions"])
+        planted.append(decomposition_row(row["question"], row["sub_questions"], text, stopped, row))
+    found = summarise(planted)
+    assert {name: found[name] for name, limit in below.items() if found[name] >= limit} == {}
+    assert {name: found[name] for name, limit in above.items() if found[name] <= limit} == {}
+    if fault == "none":
+        wanted = {name: float(name not in LOWER_IS_BETTER) for name in planted[0]["scores"]}
+        assert {name: found[name] for name in wanted} == wanted
+    if fault in {"references shifted by one", "steps shuffled"}:
+        assert found["step_f1"] > 0.85 and found["step_count_accuracy"] == found["stopped"] == 1.0
