@@ -41,13 +41,17 @@ def _evaluate(options: argparse.Namespace) -> int:
     read_finished(options.run_dir)
     from qdsft.evaluate import evaluate
 
-    results = evaluate(
-        options.run_dir,
-        baseline=options.baseline,
-        samples=options.samples,
-        batch_size=options.batch_size,
-        break_metrics=options.break_metrics,
-    )
+    try:
+        results = evaluate(
+            options.run_dir,
+            baseline=options.baseline,
+            samples=options.samples,
+            batch_size=options.batch_size,
+            break_metrics=options.break_metrics,
+        )
+    except KeyboardInterrupt:
+        say("\ninterrupted; the same command goes on where this one ended")
+        return 130
     if is_main_process():
         _print_table(results)
     say(f"report: {options.run_dir / 'report.html'}")
@@ -78,7 +82,7 @@ def _print_table(results: dict[str, dict[str, Any]], names: dict[str, str] | Non
     from qdsft.card import METRICS, metric_table
 
     intervals = next(iter(results.values()))["intervals"]
-    by_label = {METRICS[name]: f"{low:.3f} to {high:.3f}" for name, (low, high) in intervals.items()}
+    by_label = {METRICS.get(name): f"{low:.3f} to {high:.3f}" for name, (low, high) in intervals.items()}
     first, *others = ((names or {}).get(name, name) for name in results)
     print(f"{'metric':<24}{first:>12}{'95 % interval':>18}" + "".join(f"{name:>12}" for name in others))
     for label, (value, *rest) in metric_table(results):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from qdsft.card import write_card
 from qdsft.console import say
@@ -120,7 +121,8 @@ def _decode(
 
 def _rows(examples: Sequence[Example], answers: Sequence[Decoded], is_decomposition: bool) -> list[Row]:
     rows = []
-    for example, answer in zip(examples, answers, strict=True):
+    pairs = zip(examples, answers, strict=True)
+    for example, answer in tqdm(pairs, desc="scoring", total=len(examples), unit="row", disable=None):
         row = example.record.row
         if is_decomposition:
             found = decomposition_row(row["question"], row["sub_questions"], answer.text, answer.stopped, row)

@@ -27,13 +27,18 @@ def score_files(
     With `output`, a folder that does not exist yet or is empty, metrics.json and predictions.jsonl are written there.
     Raises UserError as `read_predictions.read_matched` does, and if `output` holds anything.
     """
+    from tqdm import tqdm
+
     if break_metrics:
         require_official()
     if output is not None and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} exists and is not an empty folder; delete it or choose another one")
     matched, how = read_matched(predictions, gold)
     say(f"{len(matched)} rows, predictions matched {how}")
-    rows = [decomposition_row(row.question, row.gold, row.answer, row.stopped, row.columns) for row in matched]
+    rows = [
+        decomposition_row(row.question, row.gold, row.answer, row.stopped, row.columns)
+        for row in tqdm(matched, desc="scoring", unit="row", disable=None)
+    ]
     if break_metrics:
         add_official(rows)
     results = {"tuned": summarise(rows)}

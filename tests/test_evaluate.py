@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 
 from qdsft.cli import main
+from qdsft.errors import UserError
 from qdsft.evaluate import evaluate
 from qdsft.files import exclusive
 from qdsft.partial import partial_path
 from qdsft.recipe import load_recipe
+from qdsft.run import read_manifest
 from qdsft.synth import generate_mixed
 from qdsft.train import train
 
@@ -104,6 +106,30 @@ def test_what_an_evaluation_leaves(run_dir: Path) -> None:
     assert kept(run_dir) == []
 
 
+def test_free_text(tmp_path: Path, trained: Path) -> None:
+    recipe = read_manifest(trained).load_recipe()
+    overrides = [f"{key}={value}" for key, value, origin in recipe.rows() if origin == "command line"]
+    overrides += ["prompt.user={{ question }}", "prompt.completion={{ operations[0] }}", "evaluation.max_new_tokens=4"]
+    run_dir = train(load_recipe(recipe.path, [*overrides, f"training.output_dir={tmp_path / 'text'}"]))
+    found = evaluate(run_dir, samples=5)["tuned"]
+    assert found.keys() >= {"exact_match", "chrf", "stopped", "loss"} and found["samples"] == 5
+    assert found["groups"]["steps"] == {} and "step_f1" not in found
+    row = predictions(run_dir)[0]
+    assert row.keys() == {"question", "gold", "text", "stopped", "language", "source", "scores"}
+    with pytest.raises(UserError, match=r"its answers are free text, and --break-metrics is for decompositions"):
+        evaluate(run_dir, break_metrics=True)
+
+
+def test_an_interrupt_says_how_to_go_on(run_dir: Path) -> None:
+    process = start("qdsft", "evaluate", run_dir, "--batch-size", "1")
+    wait_for_answers(partial_path(run_dir, "tuned", 0), 1)
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    assert error.splitlines()[-1] == "interrupted; the same command goes on where this one ended"
+    assert len(kept(run_dir)) == 1
+
+
 def test_two_processes_give_what_one_gives(run_dir: Path, tmp_path: Path) -> None:
     alone = Path(shutil.copytree(run_dir, tmp_path / "alone"))
     evaluate(alone, baseline=True)
@@ -182,7 +208,7 @@ def test_a_process_that_dies_is_noticed(run_dir: Path) -> None:
     wait_for_answers(partial_path(run_dir, "tuned", 1), 2)
     second.send_signal(signal.SIGKILL)
     second.communicate(timeout=60)
-    output, error = first.communicate(timeout=120)
+    output, error = first.communicate(timeout=240)
     assert (first.returncode, output) == (1, "")
     assert error.splitlines()[-1] == (
         "error: another process of this launch has ended early, see what it said; start again: decoded rows are kept"
@@ -200,7 +226,7 @@ def test_an_error_of_another_process_is_said_once(run_dir: Path) -> None:
         start("qdsft", "evaluate", path, RANK=rank, LOCAL_RANK=rank, **places)
         for rank, path in (("0", run_dir), ("1", other))
     )
-    _, error = first.communicate(timeout=120)
+    _, error = first.communicate(timeout=240)
     assert second.communicate(timeout=60) == ("", "")
     assert (first.returncode, second.returncode) == (1, 1)
     assert error.splitlines()[-1].startswith(f"error: process 1 of 2: {other}/model/chat_template.jinja: not the templ")

@@ -78,6 +78,7 @@ INSIDE_FUNCTIONS = {
     "alignment": {"numpy", "scipy"},
     "intervals": {"numpy"},
     "metrics": {"sacrebleu"},
+    "score_files": {"tqdm"},
 }
 """Light modules that load a package more, once one of their functions needs it."""
 DOORS = {"__init__", "cli", "cli_data", "cli_data_check", "cli_evaluate", "cli_decompose", "cli_compare"}
