@@ -6,9 +6,10 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import qdsft
-from qdsft import cli_data, cli_decompose, cli_evaluate, cli_preflight
+from qdsft import cli_compare, cli_data, cli_decompose, cli_evaluate, cli_preflight
 from qdsft.arguments import positive
 from qdsft.console import is_main_process, quiet_libraries, say, standard_output
 from qdsft.errors import Interrupted, UserError
@@ -57,6 +58,8 @@ def _take_positionals(options: argparse.Namespace, rest: Sequence[str]) -> list[
             options.overrides.append(item)
         elif not item.startswith("-") and getattr(options, "question", item) is None:
             options.question = item
+        elif not item.startswith("-") and getattr(options, "run_dir", item) is None:
+            options.run_dir = Path(item)
         else:
             unknown.append(item)
     return unknown
@@ -80,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("-n", dest="rows", type=positive, default=3, metavar="N", help="rows to show (3)")
 
     cli_evaluate.add_commands(commands)
+    cli_compare.add_commands(commands)
     cli_decompose.add_commands(commands)
     cli_data.add_commands(commands)
     return parser

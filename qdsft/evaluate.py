@@ -2,108 +2,142 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from statistics import fmean
 from typing import Any
+
+import torch
+from tqdm import tqdm
 
 from qdsft.card import write_card
 from qdsft.console import say
-from qdsft.encoder import encode_examples
+from qdsft.decoding import decode_share, forget, merge
 from qdsft.errors import UserError
 from qdsft.examples import Example
-from qdsft.files import write_json, write_text
-from qdsft.generate import Answer, mean_loss
-from qdsft.inference import LoadedRun, load_run
-from qdsft.metrics import Prediction, aggregate, score, text_score
+from qdsft.files import exclusive, write_json, write_text
+from qdsft.inference import load_run
+from qdsft.official import require_official
+from qdsft.partial import Decoded
+from qdsft.prediction_rows import decomposition_row, text_row
+from qdsft.processes import Processes, launched
 from qdsft.report import write_report
-from qdsft.run import read_eval_rows, read_finished, versions
+from qdsft.run import Manifest, read_eval_rows, read_finished, versions
+from qdsft.score_files import METRICS_FILE, PREDICTIONS_FILE, add_official, json_lines
+from qdsft.summary import Row, summarise
 
 
 def evaluate(
-    run_dir: Path, *, baseline: bool = False, samples: int | None = None, batch_size: int | None = None
+    run_dir: Path,
+    *,
+    baseline: bool = False,
+    samples: int | None = None,
+    batch_size: int | None = None,
+    break_metrics: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Score a finished run on the rows that its split held out.
 
     Returns, and writes to metrics.json, `{"tuned": {...}, "baseline": {...}}`, the latter only where
-    `baseline` asks for the base model with the same prompts. Raises UserError as load_run does, and if
-    the run has no held-out rows.
+    `baseline` asks for the base model with the same prompts. Each is what `summarise` gives and `loss` (nats per
+    supervised token over all rows together), `seconds` of decoding (the sum over processes), `new_tokens` and
+    `new_tokens_per_second` (of one process). Answers are kept as they come, and an evaluation that was interrupted
+    goes on where it ended. Processes that were launched together share the rows; the first one writes, and the
+    others return `{}`.
+
+    Raises UserError as load_run does, and if the run has no held-out rows.
     """
-    if not read_finished(run_dir).data["eval_rows"]:
+    manifest = read_finished(run_dir)
+    if not manifest.data["eval_rows"]:
         raise UserError(f"{run_dir}: no rows were held out; train with data.eval_fraction above 0 or with data.eval")
+    recipe = manifest.load_recipe()
+    settings, is_decomposition = recipe.evaluation, recipe.prompt.completion is None
+    if break_metrics and not is_decomposition:
+        raise UserError(
+            f"{run_dir}: its answers are free text, and --break-metrics is for decompositions; leave it out"
+        )
+    if break_metrics:
+        require_official()
     examples = read_eval_rows(run_dir)
-    loaded = load_run(run_dir)
     examples = examples[: samples or len(examples)]
-    batch_size = batch_size or loaded.recipe.evaluation.batch_size
-    say(f"evaluating {len(examples)} held-out rows on {loaded.machine.device} ({loaded.machine.name})")
-    results, rows = {}, {}
-    results["tuned"], rows["tuned"] = _run_model(loaded, examples, batch_size)
-    if baseline:
-        say("the same with the base model")
-        with loaded.untrained() as base:
-            results["baseline"], rows["baseline"] = _run_model(base, examples, batch_size)
-    for name, predictions in rows.items():
-        file = "predictions.jsonl" if name == "tuned" else f"predictions_{name}.jsonl"
-        write_text(run_dir / file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions))
-    write_json(run_dir / "metrics.json", {**results, "versions": versions(), "device": loaded.machine.name})
-    write_report(run_dir, loaded.manifest, results, rows["tuned"])
-    write_card(run_dir, loaded.manifest)
+    models = ("tuned", "baseline") if baseline else ("tuned",)
+    with ExitStack() as stack:
+        processes = stack.enter_context(launched())
+
+        def work() -> tuple[str, list[dict[int, Decoded]]]:
+            if processes.is_main:
+                stack.enter_context(exclusive(run_dir.resolve(), "stop it"))
+            return _decode(run_dir, examples, models, processes, batch_size or settings.batch_size)
+
+        outcomes = processes.gather(work)
+        if not processes.is_main:
+            return {}
+        device, shares = outcomes[0][0], zip(*(found for _, found in outcomes), strict=True)
+        results, rows = {}, {}
+        for model, parts in zip(models, shares, strict=True):
+            answers = merge(parts, len(examples))
+            rows[model] = _rows(examples, answers, is_decomposition)
+            if break_metrics:
+                add_official(rows[model])
+            results[model] = {**summarise(rows[model]), **_decoding_metrics(answers)}
+        _write(run_dir, manifest, device, results, rows)
     return results
 
 
-def _run_model(
-    loaded: LoadedRun, examples: Sequence[Example], batch_size: int
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """(metrics, one dictionary a row) of one model."""
-    encoded = encode_examples(
-        loaded.tokenizer, examples, loaded.manifest.stop_token_ids, max_length=None, overlength="error"
-    )
-    start = time.monotonic()
-    by_index = dict(loaded.stream([example.messages for example in examples], batch_size=batch_size, progress=True))
-    answers = [by_index[i] for i in range(len(examples))]
-    seconds = time.monotonic() - start
-    loss = mean_loss(loaded.model, encoded.rows)
-    if loaded.writer.is_decomposition:
-        rows = [_decomposition_row(example, answer) for example, answer in zip(examples, answers, strict=True)]
-        metrics: dict[str, Any] = dict(aggregate(_prediction(e, a) for e, a in zip(examples, answers, strict=True)))
-    else:
-        rows = [_text_row(example, answer) for example, answer in zip(examples, answers, strict=True)]
-        metrics = {name: fmean(row["scores"][name] for row in rows) for name in rows[0]["scores"]}
-        metrics["samples"] = len(rows)
-    tokens = sum(answer.tokens for answer in answers)
-    metrics |= {
-        "loss": loss,
+def _write(
+    run_dir: Path, manifest: Manifest, device: str, results: dict[str, dict[str, Any]], rows: dict[str, list[Row]]
+) -> None:
+    for model, found in rows.items():
+        file = PREDICTIONS_FILE if model == "tuned" else f"predictions_{model}.jsonl"
+        write_text(run_dir / file, json_lines(found))
+    write_json(run_dir / METRICS_FILE, {**results, "versions": versions(), "device": device})
+    write_report(run_dir, manifest, results, rows["tuned"])
+    write_card(run_dir, manifest)
+    for model in rows:
+        forget(run_dir, model)
+
+
+def _decode(
+    run_dir: Path, examples: Sequence[Example], models: Sequence[str], processes: Processes, batch_size: int
+) -> tuple[str, list[dict[int, Decoded]]]:
+    """(name of the device, this process's share of every model)."""
+    loaded = load_run(run_dir)
+    machine = loaded.machine
+    among = f", shared by {processes.size} processes" if processes.size > 1 else ""
+    say(f"evaluating {len(examples)} held-out rows on {machine.device} ({machine.name}){among}")
+    shares = []
+    try:
+        for model in models:
+            if model == "baseline":
+                say("the same with the base model")
+            with nullcontext(loaded) if model == "tuned" else loaded.untrained() as chosen:
+                shares.append(decode_share(chosen, examples, model, processes, batch_size))
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{run_dir}: the device ran out of memory; give a lower --batch-size (now {batch_size}); rows that are "
+            "done are kept"
+        ) from error
+    return machine.name, shares
+
+
+def _rows(examples: Sequence[Example], answers: Sequence[Decoded], is_decomposition: bool) -> list[Row]:
+    rows = []
+    pairs = zip(examples, answers, strict=True)
+    for example, answer in tqdm(pairs, desc="scoring", total=len(examples), unit="row", disable=None):
+        row = example.record.row
+        if is_decomposition:
+            found = decomposition_row(row["question"], row["sub_questions"], answer.text, answer.stopped, row)
+        else:
+            found = text_row(example.question, example.completion, answer.text, answer.stopped, row)
+        rows.append(found)
+    return rows
+
+
+def _decoding_metrics(answers: Sequence[Decoded]) -> dict[str, Any]:
+    tokens, seconds = sum(answer.tokens for answer in answers), sum(answer.seconds for answer in answers)
+    supervised = sum(answer.supervised for answer in answers)
+    return {
+        "loss": sum(answer.loss * answer.supervised for answer in answers) / supervised,
         "seconds": round(seconds, 2),
         "new_tokens": tokens,
-        "new_tokens_per_second": round(tokens / seconds, 1),
-    }
-    return metrics, rows
-
-
-def _prediction(example: Example, answer: Answer) -> Prediction:
-    row = example.record.row
-    return Prediction(row["question"], tuple(row["sub_questions"]), answer.text, answer.stopped)
-
-
-def _decomposition_row(example: Example, answer: Answer) -> dict[str, Any]:
-    prediction = _prediction(example, answer)
-    decomposition = prediction.decomposition
-    return {
-        "question": prediction.question,
-        "gold": list(prediction.gold),
-        "sub_questions": list(decomposition.steps),
-        "problems": list(decomposition.problems()),
-        "text": answer.text,
-        "scores": score(prediction),
-    }
-
-
-def _text_row(example: Example, answer: Answer) -> dict[str, Any]:
-    return {
-        "question": example.question,
-        "gold": example.completion,
-        "text": answer.text,
-        "scores": text_score(example.completion, answer.text, answer.stopped),
+        "new_tokens_per_second": round(tokens / seconds, 1) if seconds else None,
     }

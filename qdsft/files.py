@@ -57,7 +57,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path, remedy: str = "choose another folder with training.output_dir=...") -> Iterator[None]:
     """Keep other processes of this machine out of a folder that is about to be written, by a lock beside it.
 
     The lock ends with the process, however that ends. Raises UserError if another process holds it. Without
@@ -74,10 +74,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(
-                f"{folder}: another process is writing there; wait for it, or choose another folder with "
-                "training.output_dir=..."
-            ) from error
+            raise UserError(f"{folder}: another process is writing there; wait for it, or {remedy}") from error
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Scores of predicted decompositions against gold ones: pure functions, nothing to install.
+"""Scores of predicted decompositions against gold ones: pure functions; docs/METRICS.md explains each.
 
 Exact match and SARI follow the official evaluator of the BREAK data set
 (https://github.com/allenai/break-evaluator), so that values can be set beside published ones. Its
@@ -7,12 +7,14 @@ parse of BREAK's own decomposition strings is `formats.break_steps`. All values 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from functools import cache
+from typing import Any
 
+from qdsft.alignment import align, edge_f1, step_f1
 from qdsft.decomposition import REFERENCE, Decomposition
-from qdsft.errors import UserError
+from qdsft.gold_free import gold_free
 
 SEPARATOR = " @@SEP@@ "
 LONGEST_NGRAM = 4
@@ -26,15 +28,9 @@ class Prediction:
 
     question: str
     gold: tuple[str, ...]
-    text: str
-    """The generated text as decoded, without special tokens."""
-    stopped: bool
-    """Whether the model ended its answer itself, rather than being cut off at the length limit."""
-
-    @property
-    def decomposition(self) -> Decomposition:
-        """The steps read from `text`; reading never fails, see `Decomposition.parse`."""
-        return Decomposition.parse(self.text)
+    decomposition: Decomposition
+    stopped: bool | None
+    """Whether the model ended its answer itself, not cut off at the length limit; None where nobody knows."""
 
 
 def string_form(steps: Sequence[str]) -> str:
@@ -86,43 +82,55 @@ def step_count_accuracy(predicted: Sequence[str], gold: Sequence[str]) -> float:
     return float(len(predicted) == len(gold))
 
 
-def score(prediction: Prediction) -> dict[str, float]:
+def chrf(predicted: str, gold: str) -> float:
+    """Sentence-level chrF2 of sacreBLEU (Popovic 2015) with its defaults, as a share instead of per cent.
+
+    Character 1- to 6-grams without white space, recall weighed twice as much as precision, case kept.
+    """
+    return float(_chrf().sentence_score(predicted, [gold]).score) / 100
+
+
+def score(prediction: Prediction) -> dict[str, float | None]:
     """All metrics of one prediction.
 
     `valid` is 1.0 if the text is a numbered list without faults (`Decomposition.problems`), `stopped`
-    1.0 if the model ended it itself. The other metrics take whatever steps could be read, valid or
-    not: an invalid answer is neither left out nor set to 0.
+    1.0 if the model ended it itself, None if that is not known. The other metrics take whatever steps
+    could be read, valid or not: an invalid answer is neither left out nor set to 0.
     """
-    decomposition = prediction.decomposition
+    decomposition, gold = prediction.decomposition, prediction.gold
     steps = decomposition.steps
+    pairs = align(steps, gold)
     return {
-        "exact_match": exact_match(steps, prediction.gold),
-        "sari": sari(prediction.question, steps, prediction.gold),
+        "exact_match": exact_match(steps, gold),
+        "sari": sari(prediction.question, steps, gold),
+        "step_f1": step_f1(steps, gold, pairs),
+        "edge_f1": edge_f1(steps, gold, pairs),
+        "chrf": chrf("\n".join(steps), "\n".join(gold)),
+        "step_count_accuracy": step_count_accuracy(steps, gold),
         "valid": float(decomposition.is_valid),
-        "stopped": float(prediction.stopped),
-        "step_count_accuracy": step_count_accuracy(steps, prediction.gold),
+        "stopped": None if prediction.stopped is None else float(prediction.stopped),
+        **gold_free(prediction.question, decomposition),
     }
 
 
-def aggregate(predictions: Iterable[Prediction]) -> dict[str, float | int]:
-    """The plain mean of every metric of `score`, and `samples`, the number of predictions.
-
-    Raises UserError if there are none: a mean of nothing would look like a result.
-    """
-    scores = [score(prediction) for prediction in predictions]
-    if not scores:
-        raise UserError("there are no predictions to score; give evaluation data with at least one row")
-    means: dict[str, float | int] = {name: fmean(row[name] for row in scores) for name in scores[0]}
-    return means | {"samples": len(scores)}
-
-
-def text_score(expected: str, text: str, stopped: bool) -> dict[str, float]:
+def text_score(expected: str, text: str, stopped: bool) -> dict[str, float | None]:
     """Metrics of tasks whose answer is free text.
 
     `exact_match` is 1.0 if the texts are equal once every run of white space is one space and outer
-    white space is gone; upper and lower case differ. `stopped` is as in `score`.
+    white space is gone; upper and lower case differ. `chrf` and `stopped` are as in `score`.
     """
-    return {"exact_match": float(expected.split() == text.split()), "stopped": float(stopped)}
+    return {
+        "exact_match": float(expected.split() == text.split()),
+        "chrf": chrf(text, expected),
+        "stopped": float(stopped),
+    }
+
+
+@cache
+def _chrf() -> Any:
+    from sacrebleu.metrics import CHRF
+
+    return CHRF()
 
 
 def _ngrams(tokens: Sequence[str], size: int) -> set[Ngram]:

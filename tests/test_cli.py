@@ -109,7 +109,9 @@ def test_the_version_and_help(capsys: Capture) -> None:
         assert capsys.readouterr().out.startswith(expected)
 
 
-@pytest.mark.parametrize("command", ["recipe", "check", "train", "evaluate", "decompose", "data", "data convert"])
+@pytest.mark.parametrize(
+    "command", ["recipe", "check", "train", "evaluate", "compare", "decompose", "data", "data convert"]
+)
 def test_every_command_has_help(command: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command.split(), "--help"])

@@ -46,6 +46,11 @@ def test_a_command_names_what_exists(page: str, command: str) -> None:
         _check_qdsft(rest)
     elif program == "accelerate":
         assert rest[0] == "launch"
+        if "-m" in rest:
+            assert (ROOT / rest[rest.index("--config_file") + 1]).is_file()
+            assert rest[rest.index("-m") + 1] == "qdsft"
+            _check_qdsft(rest[rest.index("-m") + 2 :])
+            return
         script = rest.index("scripts/run_sft.py")
         config = rest[rest.index("--config_file") + 1] if "--config_file" in rest[:script] else None
         assert config is None or (ROOT / config).is_file(), config

@@ -34,6 +34,17 @@ LIGHT = {
     *("svg", "axes", "charts", "row_charts", "graph_rows", "graph_layout", "graph_svg", "page", "metric_meanings"),
     *("report_results", "report_curves", "report_examples"),
     *("grammar", "questions", "answer_log", "answer_formats"),
+    *(
+        "alignment",
+        "gold_free",
+        "intervals",
+        "summary",
+        "prediction_rows",
+        "read_predictions",
+        "score_files",
+        "official",
+    ),
+    *("partial", "compare", "compare_page", "cli_compare"),
     *("synth", "synth.world", "synth.programs", "synth.steps", "synth.sample", "synth.permutation"),
     *(
         "synth.answers",
@@ -64,15 +75,32 @@ BLOCKS = {
     "encoder",
     "dataset",
     *("constrained", "engine_vllm", "merging"),
+    *("decoding", "processes"),
 }
 STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file"}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
 LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}
 HEAVY_PACKAGES = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "matplotlib"}
-INSIDE_FUNCTIONS = {"similar": {"datasketch", "numpy"}, "lengths": {"tokenizers"}}
+INSIDE_FUNCTIONS = {
+    "similar": {"datasketch", "numpy"},
+    "lengths": {"tokenizers"},
+    "alignment": {"numpy", "scipy"},
+    "intervals": {"numpy"},
+    "metrics": {"sacrebleu"},
+    "score_files": {"tqdm"},
+}
 """Light modules that load a package more, once one of their functions needs it."""
-DOORS = {"__init__", "cli", "cli_data", "cli_data_check", "cli_evaluate", "cli_decompose", "cli_preflight"}
+DOORS = {
+    "__init__",
+    "cli",
+    "cli_data",
+    "cli_data_check",
+    "cli_evaluate",
+    "cli_decompose",
+    "cli_preflight",
+    "cli_compare",
+}
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300
 

@@ -1,0 +1,148 @@
+"""Predictions of any system and the gold answers that they belong to, read from files and matched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qdsft.data import stream_records, validate
+from qdsft.decomposition import Decomposition
+from qdsft.errors import UserError
+from qdsft.question import normalise
+from qdsft.read_formats import break_steps
+from qdsft.record import Record, RowError, show
+
+NAMED = 3
+"""How many of the questions that do not match are named."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A gold row with the answer that was predicted for it."""
+
+    question: str
+    gold: tuple[str, ...]
+    answer: str | Decomposition
+    """Text as a model wrote it, or steps that came as a list."""
+    stopped: bool | None
+    columns: dict[str, Any]
+    """All columns of the gold row."""
+
+
+def read_matched(predictions: Path, gold: Path) -> tuple[list[Matched], str]:
+    """(gold rows with their predictions, in gold's order; how they were matched).
+
+    Gold rows have `question` and `sub_questions`, or are BREAK's `question_text` and `decomposition`. Predictions
+    have `sub_questions`, or `text` that holds numbered steps, and may have `question` and `stopped`; against BREAK's
+    they have `decomposition`, are as many and in the same order. All files that `readers.scan` reads will do.
+
+    Raises UserError naming file and line for what cannot be read, and for predictions that are missing or given
+    twice.
+    """
+    golden, predicted = list(stream_records(gold)), list(stream_records(predictions))
+    if "decomposition" in golden[0].row and "sub_questions" not in golden[0].row:
+        return _break(predicted, golden, predictions, gold), "by position"
+    for record in golden:
+        validate(record)
+    answers = [_answer(record) for record in predicted]
+    chosen, how = _match(predicted, golden, predictions, gold)
+    matched = [
+        Matched(
+            record.row["question"],
+            tuple(record.row["sub_questions"]),
+            answers[place],
+            _stopped(predicted[place]),
+            record.row,
+        )
+        for record, place in zip(golden, chosen, strict=True)
+    ]
+    return matched, how
+
+
+def _match(
+    predicted: Sequence[Record], golden: Sequence[Record], predictions: Path, gold: Path
+) -> tuple[list[int], str]:
+    """(for each gold row the place of its prediction, how they were matched)."""
+    asked = [_question(record) for record in predicted]
+    wanted = [normalise(record.row["question"]) for record in golden]
+    if len(asked) == len(wanted) and all(given in (None, own) for given, own in zip(asked, wanted, strict=True)):
+        return list(range(len(wanted))), "by position"
+    places: dict[str, int] = {}
+    for place, question in enumerate(asked):
+        if question is None:
+            raise UserError(
+                f"{predicted[place].source}: there is no question to match by, and {predictions} and {gold} differ in "
+                f"their rows ({len(asked)} and {len(wanted)}); add the field 'question', or give one row for each"
+            )
+        first = places.setdefault(question, place)
+        if first != place:
+            raise RowError(
+                predicted[place].source,
+                "duplicate prediction",
+                f"the question {show(predicted[place].row['question'])} was answered before, in "
+                f"{predicted[first].source}; remove one of them",
+            )
+    missing = [record for record, question in zip(golden, wanted, strict=True) if question not in places]
+    if missing:
+        named = ", ".join(f"{show(record.row['question'])} ({record.source})" for record in missing[:NAMED])
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        raise UserError(f"{predictions}: no prediction for {named}{more}; add them, or leave them out of {gold}")
+    surplus = len(places.keys() - set(wanted))
+    return [places[question] for question in wanted], f"by question{f', {surplus} others not used' if surplus else ''}"
+
+
+def _question(record: Record) -> str | None:
+    question = record.row.get("question")
+    if question is None:
+        return None
+    if not isinstance(question, str):
+        raise RowError(record.source, "not a question", f"question must be text, not {show(question)}")
+    return normalise(question)
+
+
+def _answer(record: Record) -> str | Decomposition:
+    steps, text = record.row.get("sub_questions"), record.row.get("text")
+    if isinstance(steps, list) and all(isinstance(step, str) for step in steps):
+        # The text that the steps were read from says more: whether it was a numbered list.
+        if isinstance(text, str) and list(Decomposition.parse(text).steps) == [step.strip() for step in steps]:
+            return text
+        return Decomposition(tuple(steps))
+    if steps is None and isinstance(text, str):
+        return text
+    given = f"sub_questions is {show(steps)}" if steps is not None else f"text is {show(text)}"
+    message = f"a prediction must have sub_questions, a list of text, or text; {given}"
+    raise RowError(record.source, "not a prediction", message)
+
+
+def _stopped(record: Record) -> bool | None:
+    stopped = record.row.get("stopped")
+    if stopped is not None and not isinstance(stopped, bool):
+        raise RowError(record.source, "not a prediction", f"stopped must be true or false, not {show(stopped)}")
+    return stopped
+
+
+def _break(predicted: Sequence[Record], golden: Sequence[Record], predictions: Path, gold: Path) -> list[Matched]:
+    if len(predicted) != len(golden):
+        raise UserError(
+            f"{predictions} has {len(predicted)} rows and {gold} has {len(golden)}; BREAK's predictions are matched by "
+            "position: give one row for each, in the same order"
+        )
+    matched = []
+    for record, answer in zip(golden, predicted, strict=True):
+        for name in ("question_id", "question_text"):
+            if name in answer.row and answer.row[name] != record.row.get(name):
+                message = f"{name} is {show(answer.row[name])}, but {record.source} has {show(record.row.get(name))}"
+                raise RowError(answer.source, "other row", f"{message}; put the rows into the same order")
+        steps = (tuple(break_steps(_text(each, "decomposition"))) for each in (record, answer))
+        own, given = steps
+        matched.append(Matched(_text(record, "question_text"), own, Decomposition(given), None, record.row))
+    return matched
+
+
+def _text(record: Record, name: str) -> str:
+    if not isinstance(record.row.get(name), str):
+        there = ", ".join(record.row)
+        raise RowError(record.source, "field missing", f"the field {name!r} must be text; this row has {there}")
+    return str(record.row[name])
