@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import qdsft
-from qdsft import cli_data, cli_decompose, cli_evaluate
+from qdsft import cli_data, cli_decompose, cli_evaluate, cli_plan
 from qdsft.arguments import positive
 from qdsft.console import is_main_process, quiet_libraries, say, standard_output
 from qdsft.errors import UserError
@@ -76,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     inspect = _recipe_command(commands, "inspect", "show training rows as the model sees them", _inspect)
     inspect.add_argument("-n", dest="rows", type=positive, default=3, metavar="N", help="rows to show (3)")
 
+    cli_plan.add_commands(commands)
     cli_evaluate.add_commands(commands)
     cli_decompose.add_commands(commands)
     cli_data.add_commands(commands)
