@@ -99,7 +99,7 @@ def loss_bytes(shapes: Shapes, setup: Setup) -> int:
     if setup.cuda:
         return tile + gathered + head + chunk
     folded = 4 * min(positions, TILE_TOKENS) * columns
-    return tile + gathered + head + chunk + 6 * folded
+    return tile + gathered + head + chunk + max(7 * folded, folded + 4 * columns * hidden)
 
 
 def _phases(shapes: Shapes, setup: Setup) -> dict[str, dict[str, int]]:

@@ -1,6 +1,7 @@
 """Shapes of a model's weights, from the fields of its config.json; nothing is downloaded or built.
 
-What the fields do not say (such as which linear layers carry a bias) stands in architectures.json, by `model_type`.
+What the fields do not say (such as which linear layers carry a bias) stands in architectures.json, by `model_type`;
+a text there names the field that says it, and `defaults` holds what a field means where it is left out.
 """
 
 from __future__ import annotations
@@ -140,17 +141,18 @@ def read_shapes(config: Mapping[str, Any], where: str) -> Shapes:
             f"{where}: model_type {kind!r} has no entry in {Path(__file__).with_name('architectures.json')}; "
             f"add one, as for {', '.join(architectures())}"
         )
-    facts = {"head_dim": None, "parallel": False, "qk_norm": False, "post_norms": False, **architectures()[kind]}
+    facts: dict[str, Any] = {"parallel": None, "qk_norm": False, "post_norms": False, **architectures()[kind]}
+    config = {**facts.get("defaults", {}), **{key: value for key, value in config.items() if value is not None}}
     sizes = _Sizes(config, where)
     hidden, heads = sizes["hidden_size"], sizes["num_attention_heads"]
     kv_heads = sizes.get("num_key_value_heads", heads)
-    head_dim = sizes.get("head_dim", facts["head_dim"] or hidden // heads)
+    head_dim = sizes.get("head_dim", hidden // heads)
     layers, width = sizes["num_hidden_layers"], sizes["intermediate_size"]
     fused = facts["layout"] == "fused"
 
     def flag(key: str) -> bool:
         value = facts.get(key, False)
-        return bool(config.get(value, facts.get(value, False))) if isinstance(value, str) else bool(value)
+        return bool(config.get(value, False) if isinstance(value, str) else value)
 
     if heads % kv_heads:
         raise UserError(f"{where}: num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}")
@@ -166,7 +168,7 @@ def read_shapes(config: Mapping[str, Any], where: str) -> Shapes:
         kv_heads=kv_heads,
         head_dim=head_dim,
         positions=config.get("max_position_embeddings"),
-        tied=bool(config.get("tie_word_embeddings", facts.get("tied", False))),
+        tied=bool(config.get("tie_word_embeddings", False)),
         linears=linears,
         layer_norms=norm * (4 if facts["post_norms"] else 2) + (head_dim, head_dim) * facts["qk_norm"],
         final_norms=norm,
