@@ -46,7 +46,7 @@ def _fewer_rows(fitting: Fitting, recipe: Recipe) -> Proposal:
     total = recipe.training.get("global_batch_size") or setup.micro_batch * fitting.target.count
     most = fitting.largest_micro_batch(setup) or 1
     rows = next(n for n in range(min(most, setup.micro_batch - 1), 0, -1) if total % (n * fitting.target.count) == 0)
-    extra = [] if "global_batch_size" in recipe.training else [f"training.global_batch_size={total}"]
+    extra = [] if recipe.training.get("global_batch_size") else [f"training.global_batch_size={total}"]
     yield [f"training.per_device_train_batch_size={rows}", *extra], "the result stays the same: more are accumulated"
 
 

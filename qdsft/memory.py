@@ -95,11 +95,12 @@ def loss_bytes(shapes: Shapes, setup: Setup) -> int:
     gathered = positions * hidden * (setup.stream + 4)
     head = 4 * shapes.embedding if setup.trains_all else 0
     columns = min(shapes.vocab, TILE_VOCABULARY)
-    chunk = columns * hidden * setup.compute if setup.stream != setup.compute else 0
-    if setup.cuda:
-        return tile + gathered + head + chunk
-    folded = 4 * min(positions, TILE_TOKENS) * columns
-    return tile + gathered + head + chunk + max(7 * folded, folded + 4 * columns * hidden)
+    while_folding = columns * hidden * setup.compute if setup.stream != setup.compute else 0
+    if not setup.cuda:
+        folded = 4 * min(positions, TILE_TOKENS) * columns
+        while_folding += max(7 * folded, folded + 4 * columns * hidden)
+    at_the_end = setup.stream * shapes.embedding if setup.trains_all and setup.stream != 4 else 0
+    return tile + gathered + head + max(while_folding, at_the_end)
 
 
 def _phases(shapes: Shapes, setup: Setup) -> dict[str, dict[str, int]]:

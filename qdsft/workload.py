@@ -17,7 +17,7 @@ BYTES_PER_TOKEN = 3.5
 """UTF-8 bytes of a token, as an estimate: English takes some 4, Korean 2 to 4, by tokenizer."""
 FULL = 0.97
 """Share of a packed row that holds tokens: 0.97 to 0.99 was measured for rows of 256 to 2048 tokens."""
-TEMPLATE_TOKENS = 12
+TEMPLATE_TOKENS = 20
 """Tokens that a chat template adds to a row, as an estimate."""
 
 

@@ -29,11 +29,11 @@ MODES: dict[str, tuple[torch.dtype, torch.dtype | None, bool]] = {
     "full under ZeRO": (BF16, None, False),
 }
 """How it trains -> formats of weights and adapters, and whether autocast computes in bfloat16."""
-LAYERS = 3
-SOME = ("llama-2-7b", "polyglot-ko-5.8b")
-NAMES = (*SOME, "mistral-7b-v0.3", "gemma-3-270m", "qwen3-4b", "qwen2.5-0.5b")
+LAYERS = 2
+NAMES = ("llama-2-7b", "polyglot-ko-5.8b", "mistral-7b-v0.3", "gemma-3-270m", "qwen3-4b", "qwen2.5-0.5b")
 
-CASES = [(name, mode) for mode in MODES for name in (NAMES if mode in {"qlora", "full"} else SOME)]
+CASES = [(name, mode) for mode in MODES for name in (NAMES if mode in {"qlora", "full"} else NAMES[:1])]
+CASES.append(("polyglot-ko-5.8b", "lora"))
 
 
 def load(name: str, layers: int = LAYERS) -> tuple[dict[str, Any], Shapes]:
@@ -133,9 +133,8 @@ def test_the_peak_of_a_model(name: str, mode: str, checkpointing: bool) -> None:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("checkpointing", [True, False])
-def test_shapes_and_adapters(options: dict[str, Any], changes: dict[str, Any], checkpointing: bool) -> None:
-    name = "mistral-7b-v0.3"
+def test_shapes_and_adapters(options: dict[str, Any], changes: dict[str, Any]) -> None:
+    name, checkpointing = "mistral-7b-v0.3", "lora_dropout" not in options
     _, shapes = load(name)
     real = run(name, "qlora", checkpointing=checkpointing, **options).peak
     modelled = modelled_peak(shapes, make_setup("qlora", checkpointing=checkpointing, **changes))
