@@ -95,6 +95,16 @@ def autocast_copies(shapes: Shapes, setup: Setup, layers: int) -> int:
     return layers * 2 * adapters * (setup.adapter == 4)
 
 
+def forward_only(shapes: Shapes, setup: Setup, rows: int, length: int) -> int:
+    """Temporaries of one layer without gradients: its MLP, the residual stream and a norm, and the mask."""
+    compute, hidden = setup.compute, shapes.hidden
+    inner = compute * shapes.intermediate * (3 if shapes.gated else 2)
+    adapter = 4 * shapes.intermediate if setup.adapter == 4 or setup.bits else 0
+    mask = rows * length**2 * (1 + compute) if rows > 1 else 0
+    scores = rows * shapes.heads * length**2 * (4 + compute) if setup.attention == "eager" else 0
+    return rows * length * (inner + adapter + hidden * (3 * compute + 4)) + mask + scores
+
+
 def final_norm_backward(shapes: Shapes, setup: Setup) -> int:
     """The first step of the backward pass: five float32 temporaries of an RMSNorm, and the gradient that comes in."""
     temporaries = 20 if shapes.norm != "layer" else 8

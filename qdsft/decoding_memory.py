@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from qdsft import weights
+from qdsft.activations import forward_only
 from qdsft.memory import CONTEXT, Peak, largest_phase
 from qdsft.recipe import Recipe
 from qdsft.setup import Setup
@@ -53,18 +54,18 @@ def decoding_peak(shapes: Shapes, setup: Setup, *, rows: int, prompt: int, new_t
     cache = key_value_cache(shapes, setup, rows, prompt + new_tokens)
     phases = {
         "prompt": {
-            "activations": forward_bytes(shapes, setup, rows, prompt),
+            "activations": forward_only(shapes, setup, rows, prompt),
             "keys and values": key_value_cache(shapes, setup, rows, prompt),
             "logits": rows * shapes.vocab * (setup.compute + 4),
         },
         "last token": {
-            "activations": forward_bytes(shapes, setup, rows, 1),
+            "activations": forward_only(shapes, setup, rows, 1),
             # The cache grows by copying: one layer's is there twice.
             "keys and values": cache + -(-cache // shapes.layers),
             "logits": rows * shapes.vocab * (setup.compute + 4),
         },
         "loss": {
-            "activations": forward_bytes(shapes, setup, 1, prompt + new_tokens),
+            "activations": forward_only(shapes, setup, 1, prompt + new_tokens),
             "logits": (new_tokens + 1) * shapes.vocab * (setup.compute + 8),
         },
     }
@@ -75,16 +76,6 @@ def key_value_cache(shapes: Shapes, setup: Setup, rows: int, length: int) -> int
     """Keys and values of all layers, bytes; a layer with a window keeps no more tokens than that."""
     tokens = sum(length if window is None else min(length, window) for window in shapes.windows)
     return 2 * setup.compute * shapes.kv_width * rows * tokens
-
-
-def forward_bytes(shapes: Shapes, setup: Setup, rows: int, length: int) -> int:
-    """Temporaries of one layer without gradients: its MLP, the residual stream and a norm, and the mask."""
-    compute, hidden = setup.compute, shapes.hidden
-    inner = compute * shapes.intermediate * (3 if shapes.gated else 2)
-    adapter = 4 * shapes.intermediate if setup.adapter == 4 or setup.bits else 0
-    mask = rows * length**2 * (1 + compute) if rows > 1 else 0
-    scores = rows * shapes.heads * length**2 * (4 + compute) if setup.attention == "eager" else 0
-    return rows * length * (inner + adapter + hidden * (3 * compute + 4)) + mask + scores
 
 
 def saving(recipe: Recipe, shapes: Shapes, setup: Setup, steps: int | None) -> Saving:

@@ -7,7 +7,7 @@ tensors at real layer widths (activations.py). What PyTorch reports as allocated
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qdsft import activations, weights
 from qdsft.setup import Setup
@@ -132,10 +132,26 @@ def _phases(shapes: Shapes, setup: Setup) -> dict[str, dict[str, int]]:
             "gradient of one weight": activations.weight_gradient(shapes, setup),
             "16-bit copies of weights": activations.autocast_copies(shapes, setup, alive),
         },
+        "scoring held-out rows": _scoring(shapes, setup),
         "gradient of the embeddings": {
             "gradient of one weight": setup.stream * shapes.embedding if setup.trains_all else 0
         },
         "optimizer step": {"temporaries of the optimizer": weights.step_temporaries(shapes, setup)},
+    }
+
+
+def _scoring(shapes: Shapes, setup: Setup) -> dict[str, int]:
+    """A forward pass over training.per_device_eval_batch_size rows, where training.eval_strategy asks for it."""
+    if not setup.evaluated:
+        return {}
+    rows, length = setup.evaluated, setup.length
+    if setup.packed:
+        rows, length = 1, rows * length
+    scored = replace(setup, micro_batch=setup.evaluated)
+    return {
+        "activations": activations.forward_only(shapes, setup, rows, length),
+        "attention mask": activations.attention_masks(shapes, scored),
+        "logits (loss tile)": loss_bytes(shapes, scored),
     }
 
 

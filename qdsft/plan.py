@@ -18,6 +18,11 @@ from qdsft.setup import Setup
 from qdsft.shapes import Shapes, read_shapes
 from qdsft.workload import Workload, estimate_workload
 
+NOT_COUNTED = {
+    "training": ("activation_offloading", "torch_compile", "use_liger_kernel", "pad_to_multiple_of"),
+    "lora": ("layers_to_transform", "layer_replication", "target_parameters", "trainable_token_indices"),
+}
+"""Keys that change memory in ways that are not modelled."""
 TIGHT = 0.1
 """Share of the card below which what is left over is called tight: a display or fragmentation may take it."""
 
@@ -56,6 +61,12 @@ class Plan:
         """Whether it fits with less to spare than TIGHT."""
         return self.fits and max(self.training.total, self.evaluation.total) > (1 - TIGHT) * self.target.memory
 
+    @property
+    def not_counted(self) -> list[str]:
+        """Keys that the recipe sets and the model of memory leaves out."""
+        sections = {"training": self.recipe.training, "lora": self.recipe.lora or {}}
+        return [f"{name}.{key}" for name, keys in NOT_COUNTED.items() for key in keys if sections[name].get(key)]
+
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values, in bytes."""
         return {
@@ -71,6 +82,7 @@ class Plan:
             "training": _peak_json(self.training, self.target.memory),
             "evaluation": _peak_json(self.evaluation, self.target.memory),
             "saving": {**asdict(self.saving), "disk": self.saving.disk},
+            "not_counted": self.not_counted,
             "fits": self.fits,
             "tight": self.tight,
             "micro_batch": self.setup.micro_batch,

@@ -28,6 +28,8 @@ def report(plan: Plan) -> Iterator[str]:
     yield ""
     yield from _saving(plan)
     yield from _work(plan)
+    if plan.not_counted:
+        yield f"not counted, though it changes memory: {', '.join(plan.not_counted)}"
     yield ""
     yield from _verdict(plan)
 

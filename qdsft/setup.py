@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +38,6 @@ class Setup:
     master: int
     """A copy of every trained weight that the optimizer keeps beside it (DeepSpeed's, in float32), else 0."""
     optimizer: str
-    accumulates: bool
-    """Whether gradients outlive a micro-batch."""
     checkpointing: bool
     every_n_layers: int
     micro_batch: int
@@ -53,8 +50,8 @@ class Setup:
     zero: int = 0
     cuda: bool = True
     """A CUDA card with Triton; False models PyTorch on a CPU, to compare with traces there."""
-    scores_all: bool = False
-    """Whether TRL's fused loss scores every position, as it does by itself on devices without Triton."""
+    evaluated: int = 0
+    """Rows of a batch where training is interrupted to score the held-out rows, 0 where it is not."""
     materialized_logits: bool = False
     """Whether logits of all positions are made at once, as for label smoothing and by other trainers."""
 
@@ -108,10 +105,6 @@ class Setup:
                 return int(rank)
         return int(self.lora.get("r", 8))
 
-    def saved_modules(self) -> Iterator[str]:
-        """Names of modules that are trained whole beside the adapters."""
-        yield from self.lora.get("modules_to_save") or ()
-
 
 def read_setup(recipe: Recipe, *, length: int, gpus: int = 1, zero: int = 0, bfloat16: bool = True) -> Setup:
     """The set-up of a recipe on `gpus` CUDA cards under ZeRO stage `zero` (0: DDP).
@@ -130,8 +123,9 @@ def read_setup(recipe: Recipe, *, length: int, gpus: int = 1, zero: int = 0, bfl
         adapter = 2 if (bits and bfloat16) or (zero and half) else 4
     stream = 4 if lora is None and not zero else compute
     kwargs = recipe.training_value("activation_checkpointing_kwargs")
-    accumulation = recipe.accumulation_steps(gpus)
+    recipe.accumulation_steps(gpus)  # raises where the batch cannot be divided
     trained = stream if adapter is None else adapter
+    evaluates = recipe.training_value("eval_strategy") != "no"
     packed = recipe.packing or bool(recipe.training_value("padding_free"))
     return Setup(
         stream=stream,
@@ -146,7 +140,6 @@ def read_setup(recipe: Recipe, *, length: int, gpus: int = 1, zero: int = 0, bfl
         gradients=trained,
         master=4 if zero and trained == 2 else 0,
         optimizer=str(recipe.training_value("optim")),
-        accumulates=accumulation > 1 or zero > 0,
         checkpointing=bool(recipe.training_value("activation_checkpointing")),
         every_n_layers=int(kwargs.get("every_n_layers", 1)) if isinstance(kwargs, dict) else 1,
         micro_batch=recipe.training_value("per_device_train_batch_size"),
@@ -155,6 +148,7 @@ def read_setup(recipe: Recipe, *, length: int, gpus: int = 1, zero: int = 0, bfl
         attention=recipe.model.attn_implementation,
         gpus=gpus,
         zero=zero,
+        evaluated=recipe.training_value("per_device_eval_batch_size") if evaluates else 0,
         materialized_logits=bool(recipe.training_value("label_smoothing_factor")),
     )
 

@@ -20,12 +20,13 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the storages that operations make for as long as they live; those in `known` are left out."""
 
     def __init__(self, known: list[torch.Tensor]) -> None:
-        super().__init__()
-        self.now = self.peak = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now: int = 0
+        self.peak: int = 0
         self._live: dict[int, Any] = {tensor.untyped_storage()._cdata: None for tensor in known}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -110,7 +111,8 @@ def trace_function(function: Callable[[], Any], known: list[torch.Tensor]) -> in
     """Peak bytes of what a function makes."""
     with LiveBytes(known) as live:
         function()
-    return live.peak
+    peak: int = live.peak
+    return peak
 
 
 def _materialize(model: torch.nn.Module, adapters: torch.dtype | None) -> list[torch.Tensor]:

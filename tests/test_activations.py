@@ -61,7 +61,6 @@ def make_setup(mode: str, **changes: Any) -> Setup:
         "gradients": weights.itemsize,
         "master": 0,
         "optimizer": "adamw_8bit",
-        "accumulates": True,
         "checkpointing": True,
         "every_n_layers": 1,
         "micro_batch": 1,

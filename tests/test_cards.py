@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -51,7 +53,7 @@ def test_an_unknown_card_is_named(name: str, message: str) -> None:
 
 
 def test_the_format_of_a_measured_speed() -> None:
-    entry = {"recipe": "llama2-qlora_8gb", "tokens_per_second": 900.0, "source": "outputs/x/run.json"}
+    entry: dict[str, Any] = {"recipe": "llama2-qlora_8gb", "tokens_per_second": 900.0, "source": "outputs/x/run.json"}
     card = Card(memory_mib=8188, bfloat16=True, measured=(Measured(**entry),))
     found = card.find_measured("llama2-qlora_8gb")
     assert found is not None and found.usd_per_hour is None

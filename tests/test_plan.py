@@ -175,6 +175,13 @@ def test_more_decoded_together_needs_more(plan: Any) -> None:
     assert found.changes[0].overrides[0].startswith("evaluation.batch_size=") and found.changes[0].fits
 
 
+def test_what_is_not_counted_is_told(plan: Any) -> None:
+    found = plan("recipes/llama2/qlora_8gb.yaml", "training.torch_compile=true")
+    assert found.not_counted == ["training.torch_compile"]
+    assert any("not counted" in line and "training.torch_compile" in line for line in report(found))
+    assert plan("recipes/llama2/qlora_8gb.yaml").not_counted == []
+
+
 def test_zero_wants_several_cards(plan: Any) -> None:
     with pytest.raises(UserError, match="--zero shards over several cards; add --gpus 2"):
         plan("recipes/llama2/full.yaml", zero=2)

@@ -12,6 +12,7 @@ from test_shapes import on_meta, read
 from transformers import TrainingArguments
 
 from qdsft.errors import UserError
+from qdsft.memory import training_peak
 from qdsft.recipe import load_recipe
 from qdsft.setup import Setup, read_setup
 from qdsft.shapes import read_shapes
@@ -53,10 +54,18 @@ def test_defaults_are_those_of_the_trainer(tmp_path: Path) -> None:
     assert setup.optimizer == arguments.optim.value
     assert setup.checkpointing  # TRL turns it on
     assert not setup.packed
-    assert not setup.accumulates
     shapes = read_shapes(CONFIG, "x")
     assert [linear.name for linear in shapes.linears if setup.is_target(shapes, linear)] == ["q_proj", "v_proj"]
     assert setup.rank(shapes, shapes.linears[0]) == LoraConfig().r
+
+
+def test_rows_scored_between_steps_count() -> None:
+    overrides = ["training.eval_strategy=epoch", "training.per_device_eval_batch_size=64"]
+    assert setup_of("llama2/qlora_8gb.yaml").evaluated == 0
+    setup = setup_of("llama2/qlora_8gb.yaml", *overrides)
+    assert setup.evaluated == 64
+    peak = training_peak(read_shapes(CONFIG, "x"), setup)
+    assert peak.phase == "scoring held-out rows"
 
 
 def test_a_mask_is_there_where_rows_are_packed_or_padded() -> None:
