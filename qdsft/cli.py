@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qdsft
-from qdsft import cli_compare, cli_data, cli_decompose, cli_evaluate, cli_preflight
+from qdsft import cli_compare, cli_data, cli_decompose, cli_evaluate, cli_plan, cli_preflight
 from qdsft.arguments import positive
 from qdsft.console import is_main_process, quiet_libraries, say, standard_output
 from qdsft.errors import Interrupted, UserError
@@ -82,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     inspect = _recipe_command(commands, "inspect", "show training rows as the model sees them", _inspect)
     inspect.add_argument("-n", dest="rows", type=positive, default=3, metavar="N", help="rows to show (3)")
 
+    cli_plan.add_commands(commands)
     cli_evaluate.add_commands(commands)
     cli_compare.add_commands(commands)
     cli_decompose.add_commands(commands)

@@ -45,6 +45,8 @@ LIGHT = {
         "official",
     ),
     *("partial", "compare", "compare_page", "cli_compare"),
+    *("shapes", "config_file", "setup", "activations", "weights", "memory", "decoding_memory", "cards", "workload"),
+    *("fitting", "changes", "plan", "plan_report", "cli_plan"),
     *("synth", "synth.world", "synth.programs", "synth.steps", "synth.sample", "synth.permutation"),
     *(
         "synth.answers",
@@ -88,6 +90,7 @@ INSIDE_FUNCTIONS = {
     "alignment": {"numpy", "scipy"},
     "intervals": {"numpy"},
     "metrics": {"sacrebleu"},
+    "config_file": {"huggingface_hub"},
     "score_files": {"tqdm"},
 }
 """Light modules that load a package more, once one of their functions needs it."""
@@ -100,6 +103,7 @@ DOORS = {
     "cli_decompose",
     "cli_preflight",
     "cli_compare",
+    "cli_plan",
 }
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300

@@ -1,0 +1,51 @@
+"""A base model's config.json: from a local folder, the Hub's cache on this machine, or the Hub."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qdsft.errors import UserError
+from qdsft.recipe import Recipe
+
+NAME = "config.json"
+SECONDS = 5
+"""How long to wait for the Hub's first answer."""
+
+
+def read_config(recipe: Recipe) -> tuple[dict[str, Any], str]:
+    """(the fields of the model's config.json, where it was found).
+
+    Raises UserError if it is nowhere to be had, or is no JSON mapping.
+    """
+    recipe.check_local_model()
+    path = _find(recipe)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON: {error}; put the model's own config.json there") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: holds no mapping; put the model's own config.json there")
+    return config, str(path)
+
+
+def _find(recipe: Recipe) -> Path:
+    local = Path(recipe.model.name_or_path) / NAME
+    if local.is_file():
+        return local
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    name, revision = recipe.model.name_or_path, recipe.model.revision or "main"
+    try:
+        cached = try_to_load_from_cache(name, NAME, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+        return Path(hf_hub_download(name, NAME, revision=revision, etag_timeout=SECONDS))
+    except (OSError, HFValidationError, ValueError) as error:
+        raise UserError(
+            f"{recipe.where('model.name_or_path')}: the {NAME} of {name} is neither here nor in the Hub's cache, and "
+            f"cannot be had from the Hub ({type(error).__name__}); give a folder that holds it with "
+            "model.name_or_path=FOLDER, or connect (a gated model wants HF_TOKEN)"
+        ) from error
