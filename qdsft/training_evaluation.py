@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase
 
 from qdsft.console import say
+from qdsft.decomposition import Decomposition
 from qdsft.examples import Example
 from qdsft.generate import Answer, generate
 from qdsft.metrics import Prediction, score, text_score
@@ -67,7 +68,8 @@ class TrainingEvaluation:
             return {}
         by_index = {index: answer for share in shares for index, answer in share.items()}
         rows = [self._score(example, by_index[i]) for i, example in enumerate(self.examples)]
-        return {f"{PREFIX}{name}": fmean(row[name] for row in rows) for name in rows[0]}
+        columns = {name: [row[name] for row in rows if row[name] is not None] for name in rows[0]}
+        return {f"{PREFIX}{name}": fmean(column) for name, column in columns.items() if column}
 
     def _decode(self, trainer: RecipeTrainer) -> dict[int, Answer]:
         """Answers to this process's share, by the number of the row."""
@@ -94,8 +96,9 @@ class TrainingEvaluation:
                 torch.cuda.empty_cache()
                 say(f"out of memory while decoding held-out rows; going on with {self.batch_size} at a time")
 
-    def _score(self, example: Example, answer: Answer) -> dict[str, float]:
+    def _score(self, example: Example, answer: Answer) -> dict[str, Any]:
         if not self.is_decomposition:
             return text_score(example.completion, answer.text, answer.stopped)
         row: dict[str, Any] = example.record.row
-        return score(Prediction(row["question"], tuple(row["sub_questions"]), answer.text, answer.stopped))
+        decomposition = Decomposition.parse(answer.text)
+        return dict(score(Prediction(row["question"], tuple(row["sub_questions"]), decomposition, answer.stopped)))

@@ -34,7 +34,7 @@ def prediction(
     """One row of predictions.jsonl."""
     text = Decomposition(tuple(steps)).render()
     decomposition = Decomposition.parse(text)
-    scores = dict(score(Prediction(question, tuple(gold), text, stopped)))
+    scores = dict(score(Prediction(question, tuple(gold), decomposition, stopped)))
     faults = {kind.replace(" ", "_") for kind, _ in decomposition.faults()}
     common = len(set(gold) & set(steps))
     scores |= {"step_f1": 2 * common / (len(set(gold)) + len(set(steps)) or 1)}
