@@ -99,10 +99,10 @@ def _shown(value: Any) -> str:
 
 
 def read_metrics(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """`{"tuned": {...}, "baseline": {...}}` from metrics.json; empty where there is none."""
+    """`{"tuned": {...}, "constrained": {...}, "baseline": {...}}` from metrics.json; empty where there is none."""
     path = run_dir / "metrics.json"
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {name: content[name] for name in ("tuned", "baseline") if name in content}
+    return {name: content[name] for name in ("tuned", "constrained", "baseline") if name in content}
 
 
 def _metric_lines(run_dir: Path) -> list[str]:

@@ -20,6 +20,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     evaluate.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR")
     evaluate.add_argument("--baseline", action="store_true", help="score the base model with the same prompts too")
+    evaluate.add_argument("--constrained", action="store_true", help="score answers held to a valid form, too")
     evaluate.add_argument("--samples", type=positive, metavar="N", help="score at most N rows")
     evaluate.add_argument("--batch-size", type=positive, metavar="N", help="rows decoded together")
     evaluate.add_argument("--predictions", type=Path, metavar="P", help="JSON Lines with sub_questions or text, or CSV")
@@ -45,6 +46,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         results = evaluate(
             options.run_dir,
             baseline=options.baseline,
+            constrained=options.constrained,
             samples=options.samples,
             batch_size=options.batch_size,
             break_metrics=options.break_metrics,
@@ -61,7 +63,11 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _score_files(options: argparse.Namespace) -> int:
     from qdsft.score_files import score_files
 
-    for name, for_runs in (("RUN_DIR", options.run_dir), ("--baseline", options.baseline)):
+    for name, for_runs in (
+        ("RUN_DIR", options.run_dir),
+        ("--baseline", options.baseline),
+        ("--constrained", options.constrained),
+    ):
         if for_runs:
             raise UserError(f"{name} and --predictions contradict each other; give one of them")
     for name, for_runs in (("--samples", options.samples), ("--batch-size", options.batch_size)):

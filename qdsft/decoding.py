@@ -23,7 +23,7 @@ def decode_share(
 ) -> dict[int, Decoded]:
     """Index into `examples` -> answer and loss, for the share of this process.
 
-    `model` is tuned or baseline. Every answer is appended to a file of the run directory once its batch is done, and
+    `model` is tuned, constrained or baseline. Every answer is appended to a file of the run directory once its batch is done, and
     rows that are in such a file are not decoded again, whoever decoded them. Raises UserError as `load_run`'s
     `stream` does.
     """
@@ -34,7 +34,7 @@ def decode_share(
     if len(done) and processes.is_main:
         say(f"{len(done)} of {len(examples)} rows are there from a decoding that was interrupted")
     with append_to(partial_path(loaded.run_dir, model, processes.rank), identity) as file:
-        for decoded in _decode(loaded, examples, missing, batch_size, processes):
+        for decoded in _decode(loaded, examples, missing, batch_size, processes, constrained=model == "constrained"):
             done[decoded.index] = decoded
             file.add(decoded)
     return {index: done[index] for index in own}
@@ -58,7 +58,7 @@ def identify(run_dir: Path, manifest: Manifest, examples: Sequence[Example], mod
         "qdsft_partial": 1,
         "model": model,
         "run": text_sha256((run_dir / MANIFEST).read_text(encoding="utf-8")),
-        "weights": weights if model == "tuned" else [],
+        "weights": [] if model == "baseline" else weights,
         "rows": fingerprint(examples),
         "max_new_tokens": manifest.load_recipe().evaluation.max_new_tokens,
     }
@@ -77,7 +77,13 @@ def merge(shares: Sequence[dict[int, Decoded]], rows: int) -> list[Decoded]:
 
 
 def _decode(
-    loaded: LoadedRun, examples: Sequence[Example], places: Sequence[int], batch_size: int, processes: Processes
+    loaded: LoadedRun,
+    examples: Sequence[Example],
+    places: Sequence[int],
+    batch_size: int,
+    processes: Processes,
+    *,
+    constrained: bool,
 ) -> Any:
     """Answers to the rows at `places`, as batches end."""
     rows = [examples[place] for place in places]
@@ -86,7 +92,9 @@ def _decode(
     encoded = encode_examples(
         loaded.tokenizer, rows, loaded.manifest.stop_token_ids, max_length=None, overlength="error"
     ).rows
-    answers = loaded.stream([row.messages for row in rows], batch_size=batch_size, progress=processes.is_main)
+    answers = loaded.stream(
+        [row.messages for row in rows], batch_size=batch_size, progress=processes.is_main, constrained=constrained
+    )
     start = time.monotonic()
     for index, answer in answers:
         seconds = time.monotonic() - start

@@ -31,14 +31,16 @@ def evaluate(
     run_dir: Path,
     *,
     baseline: bool = False,
+    constrained: bool = False,
     samples: int | None = None,
     batch_size: int | None = None,
     break_metrics: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Score a finished run on the rows that its split held out.
 
-    Returns, and writes to metrics.json, `{"tuned": {...}, "baseline": {...}}`, the latter only where
-    `baseline` asks for the base model with the same prompts. Each is what `summarise` gives and `loss` (nats per
+    Returns, and writes to metrics.json, `{"tuned": {...}, "constrained": {...}, "baseline": {...}}`: the second where
+    `constrained` asks for the same model held to the form of a valid answer, the last where `baseline` asks for the
+    base model with the same prompts. Each is what `summarise` gives and `loss` (nats per
     supervised token over all rows together), `seconds` of decoding (the sum over processes), `new_tokens` and
     `new_tokens_per_second` (of one process). Answers are kept as they come, and an evaluation that was interrupted
     goes on where it ended. Processes that were launched together share the rows; the first one writes, and the
@@ -51,15 +53,14 @@ def evaluate(
         raise UserError(f"{run_dir}: no rows were held out; train with data.eval_fraction above 0 or with data.eval")
     recipe = manifest.load_recipe()
     settings, is_decomposition = recipe.evaluation, recipe.prompt.completion is None
-    if break_metrics and not is_decomposition:
-        raise UserError(
-            f"{run_dir}: its answers are free text, and --break-metrics is for decompositions; leave it out"
-        )
+    for option, wanted in (("--break-metrics", break_metrics), ("--constrained", constrained)):
+        if wanted and not is_decomposition:
+            raise UserError(f"{run_dir}: its answers are free text, and {option} is for decompositions; leave it out")
     if break_metrics:
         require_official()
     examples = read_eval_rows(run_dir)
     examples = examples[: samples or len(examples)]
-    models = ("tuned", "baseline") if baseline else ("tuned",)
+    models = ["tuned", *(["constrained"] if constrained else []), *(["baseline"] if baseline else [])]
     with ExitStack() as stack:
         processes = stack.enter_context(launched())
 
@@ -107,9 +108,9 @@ def _decode(
     shares = []
     try:
         for model in models:
-            if model == "baseline":
-                say("the same with the base model")
-            with nullcontext(loaded) if model == "tuned" else loaded.untrained() as chosen:
+            if model != "tuned":
+                say("the same, held to valid answers" if model == "constrained" else "the same with the base model")
+            with loaded.untrained() if model == "baseline" else nullcontext(loaded) as chosen:
                 shares.append(decode_share(chosen, examples, model, processes, batch_size))
     except torch.OutOfMemoryError as error:
         raise UserError(
