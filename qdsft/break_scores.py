@@ -12,15 +12,15 @@ from multiprocessing import get_context
 from qdsft.console import is_main_process
 from qdsft.errors import UserError
 from qdsft.ged import SECONDS, Distance, Graph, lexical_ged, structural_ged
-from qdsft.lexical import Lemmatizer, pipeline
+from qdsft.lexical import Lemmatizer
 
 Row = tuple[str, Sequence[str], Sequence[str]]
 """(question, gold steps, predicted steps)."""
 
 CHUNK = 64
 """Rows that a process is given at a time: spaCy reads their texts together."""
-FEW = 256
-"""Rows below which another process costs more than it saves: it takes seconds to load spaCy."""
+FEW = 1000
+"""Rows below which another process costs more than it saves: loading spaCy, which loads torch, takes as long."""
 
 
 def break_scores(
@@ -40,8 +40,6 @@ def break_scores(
 
     if seconds <= 0 or (workers is not None and workers < 1):
         raise UserError(f"seconds ({seconds}) and workers ({workers}) must be positive")
-    if lexical:
-        pipeline()  # to fail here, in one line, rather than in every process
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     workers = min(workers or min(_cpus(), len(rows) // FEW), len(chunks))
     scores: list[dict[str, float | None]] = []
