@@ -51,10 +51,10 @@ def perturbed(steps: list[str], chance: random.Random) -> list[str]:
         at, other = chance.randrange(len(steps)), chance.randrange(len(steps))
         match chance.choice(("drop", "merge", "exchange", "shuffle")):
             case "drop" if len(steps) > 1:
-                del steps[at]
+                steps = without(steps, at)
             case "merge" if at != other:
                 steps[at] += steps[other]
-                del steps[other]
+                steps = without(steps, other)
             case "exchange":
                 steps[at], steps[other] = steps[other], steps[at]
             case _:
@@ -62,6 +62,16 @@ def perturbed(steps: list[str], chance: random.Random) -> list[str]:
     if chance.random() < 0.03:  # as often as in the predictions of BREAK's official example
         steps[-1] = re.sub(r"#\d+", f"#{len(steps)}", steps[-1], count=1)
     return steps
+
+
+def without(steps: list[str], dropped: int) -> list[str]:
+    """The other steps, references to later ones renumbered; to the dropped one: to the one before."""
+
+    def renumbered(match: re.Match[str]) -> str:
+        number = int(match[1])
+        return f"#{max(number - 1, 1) if number > dropped else number}"
+
+    return [re.sub(r"#(\d+)", renumbered, step) for at, step in enumerate(steps) if at != dropped]
 
 
 def pairs(golds: list[list[str]], count: int, chance: random.Random) -> dict[str, list[Pair]]:

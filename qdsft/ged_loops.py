@@ -30,9 +30,51 @@ class _State:
     pairs: tuple[Pair, ...]
     rows: tuple[int, ...]
     columns: tuple[int, ...]
-    partners: dict[int, int | None]
-    """Row -> column of the assignment, by substitution costs alone, of the rows and columns left; None: deleted."""
+    partners: dict[int, int | None] | None
+    """See `_partners`; None if still to be found, for the decided pairs were not all of one assignment."""
     bound: float
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The nodes of one graph that a state leaves; [2, ...] are out-going and in-going edges, loops aside."""
+
+    ends: Array
+    """`[2, left, mapped]`: whether there is an edge to each mapped node, in the order of the pairs."""
+    inside: Array
+    """`[2, left]`: number of edges to one another."""
+    decided: Array
+    """`[left]`: number of edges to nodes that are mapped, deleted or inserted."""
+    loops: Array
+    """`[left]`: whether the node has a self loop."""
+
+    @property
+    def alone(self) -> Array:
+        """`[left]`: cost of deleting or inserting the node, a half of the edges that another one shares."""
+        cost: Array = 1 + self.decided + self.inside.sum(0) / 2 + self.loops
+        return cost
+
+    @property
+    def edges(self) -> float:
+        """Number of edges that are not settled."""
+        return float(self.decided.sum() + self.inside.sum() / 2 + self.loops.sum())
+
+
+def _loop_cost(row: _Side, column: _Side, of_row: Array, of_column: Array) -> Array:
+    """`[rows, columns]`: what the loops of a pair cost at least, less than nothing if they save other edges.
+
+    A loop that has no counterpart costs 1, and saves 1 as the counterpart of another edge of the other node. Where
+    none is known to lack its own (`of_row`, `of_column`: how many are), making one so costs a half on either side.
+    """
+    import numpy as np
+
+    lacks, other_lacks = of_row >= 1, of_column >= 1
+    may, other_may = lacks | (row.inside.sum(0) > 0)[:, None], other_lacks | (column.inside.sum(0) > 0)
+    of_row_only = np.where(other_lacks, -1, np.where(other_may, 0, 1))
+    of_column_only = np.where(lacks, -1, np.where(may, 0, 1))
+    of_both = np.where(lacks & other_lacks, -2, np.where(may & other_may, -1, 0))
+    mine, others = row.loops[:, None], column.loops[None]
+    return np.where(mine, np.where(others, of_both, of_row_only), np.where(others, of_column_only, 0))
 
 
 class LoopSearch:
@@ -64,7 +106,7 @@ class LoopSearch:
         strict = Search(self.problem if m <= n else self.problem.transposed(), start + (self.deadline - start) / 4)
         strict.run()
         self.best = strict.best
-        left = self._expand(_State(0.0, (), rows, columns, self._partners(rows, columns), 0.0))
+        left = self._expand(_State(0.0, (), rows, columns, None, 0.0))
         return min(self.best, left)  # not in one expression: `best` is what the search leaves
 
     def _expand(self, state: _State) -> float:
@@ -75,32 +117,33 @@ class LoopSearch:
         if time.monotonic() > self.deadline:
             return state.bound
         left = float("inf")
-        children = (self._child(state, pair) for pair in self._choices(state))
+        partners = self._partners(state.rows, state.columns) if state.partners is None else state.partners
+        children = (self._child(state, partners, pair) for pair in self._choices(state, partners))
         for child in sorted(children, key=lambda child: child.bound):
             if child.bound > self.best - self.problem.step:
                 break
             left = min(left, self._expand(child))
         return left
 
-    def _choices(self, state: _State) -> list[Pair]:
+    def _choices(self, state: _State, partners: dict[int, int | None]) -> list[Pair]:
         """What networkx decides next: the first row's column, or its partner's row."""
         if not state.rows:
             return [(None, state.columns[0])]
         row = state.rows[0]
         if len(state.rows) > len(state.columns):
             return [(row, column) for column in (*state.columns, None)]
-        return [(other, state.partners[row]) for other in (*state.rows, None)]
+        return [(other, partners[row]) for other in (*state.rows, None)]
 
-    def _child(self, state: _State, pair: Pair) -> _State:
+    def _child(self, state: _State, partners: dict[int, int | None], pair: Pair) -> _State:
         row, column = pair
         rows = tuple(other for other in state.rows if other != row)
         columns = tuple(other for other in state.columns if other != column)
-        keeps = row is not None and state.partners[row] == column
-        partners = state.partners if keeps else self._partners(rows, columns)
+        keeps = row is not None and partners[row] == column
         nodes = 1.0 if row is None or column is None else float(self.problem.costs[row, column])
         cost = state.cost + nodes + self._edges(state.pairs, pair)
         pairs = (*state.pairs, pair)
-        return _State(cost, pairs, rows, columns, partners, cost + self._remaining(pairs, rows, columns))
+        bound = cost + self._remaining(pairs, rows, columns)
+        return _State(cost, pairs, rows, columns, partners if keeps else None, bound)
 
     def _edges(self, before: tuple[Pair, ...], pair: Pair) -> int:
         """Cost of the edges that are settled by one more pair: those that find no counterpart among themselves."""
@@ -121,42 +164,47 @@ class LoopSearch:
         return sum(free) - 2 * min(*free, sum(loops))
 
     def _remaining(self, pairs: tuple[Pair, ...], rows: tuple[int, ...], columns: tuple[int, ...]) -> float:
-        """Lower bound of the cost of what is left.
+        """Lower bound of the cost of what is left: the higher of two.
 
-        That of `ged_search` without the loops; each of these then saves one at most, by being the counterpart
-        of an edge that is settled together with it.
+        That of `ged_search` with `_loop_cost` in each pair; and that of the nodes alone and the numbers of edges.
         """
         import numpy as np
         from scipy.optimize import linear_sum_assignment
 
-        ends, inside, lost, alone = zip(
-            *(self._half(side, pairs, (rows, columns)[side]) for side in (0, 1)), strict=True
-        )
-        differs = ends[0].sum(2)[:, :, None] + ends[1].sum(2)[:, None] - 2 * ends[0] @ ends[1].transpose(0, 2, 1)
-        differs += np.abs(inside[0][:, :, None] - inside[1][:, None]) / 2
-        saved = self.problem.costs[np.ix_(rows, columns)] + lost[0][:, None] + lost[1] + differs.sum(0)
-        saved -= alone[0][:, None] + alone[1]
-        total = float(alone[0].sum() + alone[1].sum() + saved[linear_sum_assignment(saved)].sum())
+        sides = [self._side(side, pairs, left) for side, left in enumerate((rows, columns))]
+        row, column = sides
+        common = (row.ends @ column.ends.transpose(0, 2, 1)).sum(0)
+        # Edges of either node that find no counterpart, as far as is known: [rows, columns].
+        surplus = row.inside[:, :, None] - column.inside[:, None]
+        known = [
+            row.decided[:, None] - common + np.maximum(surplus, 0).sum(0),
+            column.decided - common + np.maximum(-surplus, 0).sum(0),
+        ]
+        costs = self.problem.costs[np.ix_(rows, columns)]
+        saved = costs + row.decided[:, None] + column.decided - 2 * common + np.abs(surplus).sum(0) / 2
+        saved += _loop_cost(row, column, *known) - row.alone[:, None] - column.alone
+        total = row.alone.sum() + column.alone.sum() + saved[linear_sum_assignment(saved)].sum()
         waiting: tuple[Pair, ...] = pairs if len(pairs) == 1 and self._first_waits else ()
-        loops = sum((node, node) in self._graphs[0] for node in (*rows, *(pair[0] for pair in waiting)))
-        loops += sum((node, node) in self._graphs[1] for node in (*columns, *(pair[1] for pair in waiting)))
-        return max(0.0, total - loops)
+        loops = [sum((pair[side], pair[side]) in graph for pair in waiting) for side, graph in enumerate(self._graphs)]
+        edges = [half.edges + waits for half, waits in zip(sides, loops, strict=True)]
+        alike = len(rows) + len(columns) + (costs - 2)[linear_sum_assignment(costs - 2)].sum()
+        return max(float(total - sum(loops)), float(alike + abs(edges[0] - edges[1])))
 
-    def _half(self, side: int, pairs: tuple[Pair, ...], left: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
-        """Of the nodes that are left in one graph, with [out-going, in-going] as the first axis where there is one:
-
-        edges to each mapped node, in the order of `pairs`, `[2, left, mapped]`; number of edges to one another,
-        `[2, left]`; number of edges to deleted or inserted nodes, `[left]`; cost of deleting or inserting, `[left]`.
-        """
+    def _side(self, side: int, pairs: tuple[Pair, ...], left: tuple[int, ...]) -> _Side:
+        """What the bound needs to know of one graph."""
         nodes = list(left)
         mapped = [node for pair in pairs if None not in pair and (node := pair[side]) is not None]
         gone = [node for pair in pairs if None in pair and (node := pair[side]) is not None]
         edges = self._plain[side][:, nodes]
-        ends, inside, lost = edges[:, :, mapped], edges[:, :, nodes].sum(2), edges[:, :, gone].sum((0, 2))
-        return ends, inside, lost, 1 + lost + ends.sum((0, 2)) + inside.sum(0) / 2
+        loops = (self.problem.rows, self.problem.columns)[side].diagonal()[nodes]
+        ends = edges[:, :, mapped]
+        return _Side(ends, edges[:, :, nodes].sum(2), ends.sum((0, 2)) + edges[:, :, gone].sum((0, 2)), loops)
 
     def _partners(self, rows: tuple[int, ...], columns: tuple[int, ...]) -> dict[int, int | None]:
-        """The assignment of rows to columns or to deletion; where several cost the same, the one networkx takes."""
+        """Row -> column, or None for its deletion, in the cheapest assignment by the costs of nodes alone.
+
+        Where several are as cheap, the one that networkx takes: it is the same call of the same function.
+        """
         import numpy as np
         from scipy.optimize import linear_sum_assignment
 
