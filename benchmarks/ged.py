@@ -1,8 +1,8 @@
 """Speed of BREAK's graph edit distance, and beside networkx's search: python benchmarks/ged.py [QDMR.csv]
 
-Pairs are gold decompositions of BREAK against perturbed copies (steps dropped, merged, exchanged, words
-shuffled, a reference turned onto its own step) and against the gold of another question. Without the file
-they are synthetic chains and trees of as many steps.
+Pairs are gold decompositions of BREAK against perturbed copies (steps dropped, merged, exchanged, words shuffled), of
+which 3 in 100 refer to themselves as in BREAK's official example, or all of them do, and against the gold of another
+question. Without the file they are synthetic chains and trees of as many steps.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def decompositions(path: Path, chance: random.Random) -> list[list[str]]:
     ]
 
 
-def perturbed(steps: list[str], chance: random.Random) -> list[str]:
+def perturbed(steps: list[str], chance: random.Random, self_references: float) -> list[str]:
     steps = list(steps)
     for _ in range(chance.randint(1, 3)):
         at, other = chance.randrange(len(steps)), chance.randrange(len(steps))
@@ -56,12 +56,21 @@ def perturbed(steps: list[str], chance: random.Random) -> list[str]:
                 steps[at] += steps[other]
                 steps = without(steps, other)
             case "exchange":
-                steps[at], steps[other] = steps[other], steps[at]
+                steps = exchanged(steps, at, other)
             case _:
                 steps[at] = " " + " ".join(chance.sample(words := steps[at].split(), len(words)))
-    if chance.random() < 0.03:  # as often as in the predictions of BREAK's official example
-        steps[-1] = re.sub(r"#\d+", f"#{len(steps)}", steps[-1], count=1)
+    if chance.random() < self_references:
+        at = chance.choice((len(steps), chance.randint(1, len(steps))))
+        steps[at - 1] = re.sub(r"#\d+", f"#{at}", steps[at - 1], count=1)
     return steps
+
+
+def exchanged(steps: list[str], one: int, other: int) -> list[str]:
+    """Two steps in each other's place, and the references to them with them."""
+    new = {str(one + 1): other + 1, str(other + 1): one + 1}
+    moved = [re.sub(r"#(\d+)", lambda match: f"#{new.get(match[1], match[1])}", step) for step in steps]
+    moved[one], moved[other] = moved[other], moved[one]
+    return moved
 
 
 def without(steps: list[str], dropped: int) -> list[str]:
@@ -78,7 +87,8 @@ def pairs(golds: list[list[str]], count: int, chance: random.Random) -> dict[str
     """(predicted, gold) steps."""
     chosen = chance.sample(golds, min(count, len(golds)))
     return {
-        "perturbed": [(perturbed(gold, chance), gold) for gold in chosen],
+        "perturbed": [(perturbed(gold, chance, 0.03), gold) for gold in chosen],
+        "with self references": [(perturbed(gold, chance, 1.0), gold) for gold in chosen],
         "another's gold": [(chance.choice(golds), gold) for gold in chosen],
     }
 
