@@ -23,9 +23,9 @@ def decode_share(
 ) -> dict[int, Decoded]:
     """Index into `examples` -> answer and loss, for the share of this process.
 
-    `model` is tuned, constrained or baseline. Every answer is appended to a file of the run directory once its batch is done, and
-    rows that are in such a file are not decoded again, whoever decoded them. Raises UserError as `load_run`'s
-    `stream` does.
+    `model` is tuned, constrained or baseline. Every answer is appended to a file of the run directory once its batch
+    is done, and rows that are in such a file are not decoded again, whoever decoded them. Raises UserError as
+    `load_run`'s `stream` does.
     """
     identity = identify(loaded.run_dir, loaded.manifest, examples, model)
     done = read_all(loaded.run_dir, model, identity)

@@ -47,6 +47,7 @@ LIGHT = {
     *("partial", "compare", "compare_page", "cli_compare"),
     *("shapes", "config_file", "setup", "activations", "weights", "memory", "decoding_memory", "cards", "workload"),
     *("fitting", "changes", "plan", "plan_report", "cli_plan"),
+    *("lexical", "ged", "ged_search", "ged_loops", "break_scores"),
     *("synth", "synth.world", "synth.programs", "synth.steps", "synth.sample", "synth.permutation"),
     *(
         "synth.answers",
@@ -92,6 +93,10 @@ INSIDE_FUNCTIONS = {
     "metrics": {"sacrebleu"},
     "config_file": {"huggingface_hub"},
     "score_files": {"tqdm"},
+    "ged": {"numpy"},
+    "ged_search": {"numpy", "scipy"},
+    "ged_loops": {"numpy", "scipy"},
+    "break_scores": {"tqdm"},
 }
 """Light modules that load a package more, once one of their functions needs it."""
 DOORS = {
