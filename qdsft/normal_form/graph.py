@@ -81,15 +81,6 @@ def is_numbered_through(numbers: Iterable[int]) -> bool:
     return found == list(range(1, len(found) + 1))
 
 
-def is_cyclic(graph: Graph) -> bool:
-    """Whether some node refers to itself, perhaps through others."""
-    left = {number: set(node.successors) for number, node in graph.items()}
-    while free := [number for number, successors in left.items() if not successors & left.keys()]:
-        for number in free:
-            del left[number]
-    return bool(left)
-
-
 def _number(digits: str) -> int:
     """The number, or 10**9 for a longer one: `int` refuses thousands of digits, which models do write."""
     return int(digits) if len(digits) < 10 else 10**9

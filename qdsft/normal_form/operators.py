@@ -23,13 +23,12 @@ _SORTED = ("sorted by", "order by", "ordered by")
 _ARITHMETIC = re.compile(r"(the )?(sum|difference|multiplication|division)")
 _JOINED = re.compile(r"(both )?(#\d+|and|or|,)( (#\d+|and|or|,))*")
 
+_LARGE = ("max", "highest", "largest", "most", "longest", "biggest", "more", "last", "longer", "higher", "larger")
+_SMALL = ("min", "lowest", "smallest", "least", "shortest", "less", "first", "shorter", "lower", "fewer", "smaller")
 _VALUES = (
     ("COUNT", ("number of",)),
-    (
-        "MAX",
-        ("max", "highest", "largest", "most", "longest", "biggest", "more", "last", "longer", "higher", "larger"),
-    ),
-    ("MIN", ("min", "lowest", "smallest", "least", "shortest", "less", "first", "shorter", "lower", "fewer", "smaller")),
+    ("MAX", _LARGE),
+    ("MIN", _SMALL),
     ("SUM", ("sum", "total")),
     ("AVG", ("average", "avg", "mean")),
 )

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from qdsft.normal_form.graph import Graph, RewriteError, is_numbered_through, step_graph
-from qdsft.normal_form.order import renumber, reorder_filters
+from qdsft.normal_form.order import ordered_steps
 from qdsft.normal_form.phrases import EVERY_PHRASE, Phrases
 from qdsft.normal_form.rules import RULES
-from qdsft.normal_form.tokens import parse_step
+from qdsft.normal_form.tokens import parse_steps
 
 _PASSES: tuple[Phrases, ...] = (EVERY_PHRASE, frozenset())
 """What is protected in each of the two times that the rules go over a node."""
@@ -24,12 +24,11 @@ def normal_form(steps: Sequence[str]) -> list[str] | None:
     if not is_numbered_through(graph):
         return None
     given = [graph[number].text for number in sorted(graph)]
-    for node in graph.values():
-        node.tokens = parse_step(node.text)
+    for node, tokens in zip(graph.values(), parse_steps([node.text for node in graph.values()]), strict=True):
+        node.tokens = tokens
     try:
         apply_rules(graph)
-        reorder_filters(graph)
-        return renumber(graph)
+        return ordered_steps(graph)
     except RewriteError:
         return given
 

@@ -154,9 +154,10 @@ def fix_aggregate(graph: Graph, number: int, protected: Phrases) -> list[int]:
 def fix_boolean(graph: Graph, number: int, protected: Phrases) -> list[int]:
     """Are there any @@1@@, if @@1@@ -> BOOLEAN[EXIST](@@1@@)."""
     tokens = graph[number].tokens
-    if len(tokens) >= 2 and tokens[0].lemma in ("be", "if") and isinstance(reference := tokens[-1], Ref):
-        if all(token.lemma in ("there", "be", "a", "an", "any") for token in tokens[1:-1]):
-            _apply(graph, number, "BOOLEAN", ["EXIST"], reference)
+    if len(tokens) < 2 or not isinstance(reference := tokens[-1], Ref) or tokens[0].lemma not in ("be", "if"):
+        return []
+    if all(token.lemma in ("there", "be", "a", "an", "any") for token in tokens[1:-1]):
+        _apply(graph, number, "BOOLEAN", ["EXIST"], reference)
     return []
 
 

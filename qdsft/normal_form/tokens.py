@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from qdsft.english_model import load_english
@@ -12,9 +12,9 @@ from qdsft.english_model import load_english
 _EXACT_REFERENCE = re.compile(r"@@(\d{1,9})@@")
 STAND_IN = "objects"
 """The word that the parser sees in the place of a reference."""
-POS_OF_TAG = {"WDT": "DET", "DT": "DET", "PDT": "DET", "IN": "ADP"}
-"""Parts of speech that follow from the tag alone in spaCy 2, for which the rules are made; spaCy 3 makes a
-pronoun of many a determiner ("that are red", "all of them") and a conjunction of many a preposition."""
+DETERMINER_TAGS = frozenset({"DT", "PDT", "WDT", "PRP$", "WP$"})
+"""The tags that are determiners in spaCy 2, for which the rules are made; in spaCy 3 they are often pronouns, as in
+"that are red", "all of them", "their color"."""
 
 
 @dataclass(frozen=True)
@@ -57,26 +57,42 @@ class Ref:
 Token = Word | Ref
 
 
-def parse_step(text: str) -> list[Token]:
-    """The tokens of a step whose references are written `@@n@@`.
+def parse_steps(texts: Sequence[str]) -> list[list[Token]]:
+    """The tokens of steps whose references are written `@@n@@`; white space is collapsed, upper case lowered.
 
     Raises UserError if spaCy or its model is absent.
     """
-    return list(_parse(" ".join(text.split()).lower()))
+    normal = [" ".join(text.split()).lower() for text in texts]
+    new = [text for text in dict.fromkeys(normal) if text not in _parsed]
+    if new:
+        english = load_english()
+        if len(_parsed) + len(new) > LARGEST_CACHE:
+            _parsed.clear()
+            new = list(dict.fromkeys(normal))
+        plain = [english.make_doc(text) for text in new]
+        # A parser that never saw "@@1@@" takes it for a name or worse; a plural noun gives the parse that is meant.
+        for text, doc, parsed in zip(new, plain, english.pipe(map(_with_stand_ins, plain)), strict=True):
+            _parsed[text] = _tokens(doc, parsed if len(parsed) == len(doc) else english(text))
+    return [list(_parsed[text]) for text in normal]
 
 
-@lru_cache(maxsize=10_000)
-def _parse(text: str) -> tuple[Token, ...]:
-    english = load_english()
-    plain = english(text)
-    references = {token.i: match for token in plain if (match := _EXACT_REFERENCE.fullmatch(token.text))}
-    # A parser that never saw "@@1@@" takes it for a name or worse; a plural noun gives the parse that is meant.
-    parsed = english("".join(STAND_IN + t.whitespace_ if t.i in references else t.text_with_ws for t in plain))
-    if len(parsed) != len(plain):
-        parsed = plain
+LARGEST_CACHE = 20_000
+_parsed: dict[str, tuple[Token, ...]] = {}
+"""Step -> its tokens: parsing takes nearly all of the time, and steps recur ("number of #1")."""
+
+
+def _with_stand_ins(doc: Any) -> str:
+    return "".join(
+        STAND_IN + token.whitespace_ if _EXACT_REFERENCE.fullmatch(token.text) else token.text_with_ws for token in doc
+    )
+
+
+def _tokens(plain: Any, parsed: Any) -> tuple[Token, ...]:
+    """The tokens of a parse, with references where the step as given has them."""
+    matches = [_EXACT_REFERENCE.fullmatch(token.text) for token in plain]
     return tuple(
-        Ref(int(references[token.i][1]), token.i, token.i + 1) if token.i in references else _word(token)
-        for token in parsed
+        Ref(int(match[1]), place, place + 1) if match else _word(token)
+        for place, (match, token) in enumerate(zip(matches, parsed, strict=True))
     )
 
 
@@ -84,7 +100,7 @@ def _word(token: Any) -> Word:
     return Word(
         text=token.text,
         lemma=token.lemma_,
-        pos=POS_OF_TAG.get(token.tag_, token.pos_),
+        pos="DET" if token.tag_ in DETERMINER_TAGS else token.pos_,
         tag=token.tag_,
         dep=token.dep_,
         index=token.i,
