@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from qdsft.break_scores import break_scores
+from qdsft.english_model import load_english
 from qdsft.errors import UserError
 from qdsft.ged import SECONDS, Distance, Graph, graph_edit_distance
-from qdsft.lexical import match_ratio, pipeline
+from qdsft.lexical import match_ratio
 
 Pair = tuple[list[str], list[str]]
 Similarity = Callable[[str, str], float]
@@ -168,7 +169,7 @@ def scores_table(some: Iterable[Pair], seconds: float) -> None:
     rows = [("", gold, predicted) for predicted, gold in some]
     start = time.perf_counter()
     try:
-        pipeline()
+        load_english()
     except UserError as error:
         print(f"\nno lemmas: {error}")
         return

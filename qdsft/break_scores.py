@@ -13,6 +13,7 @@ from qdsft.console import is_main_process
 from qdsft.errors import UserError
 from qdsft.ged import SECONDS, Distance, Graph, lexical_ged, structural_ged
 from qdsft.lexical import Lemmatizer
+from qdsft.normal_form import normalized_exact_match
 
 Row = tuple[str, Sequence[str], Sequence[str]]
 """(question, gold steps, predicted steps)."""
@@ -28,11 +29,11 @@ def break_scores(
 ) -> list[dict[str, float | None]]:
     """Graph edit distances of each row, in the order of the rows.
 
-    A row's scores are `structural_ged`, with `lexical` also `ged`, and `ged_inexact`: how many of these are
-    only the best found in the `seconds` allowed for each, which may be above the distance. `workers`
-    processes share the rows, unless given as many as the machine has cores and the rows are worth; they are
-    spawned, so a script that calls this needs its `if __name__ == "__main__"`. For official values the
-    steps must come from `formats.break_steps`.
+    A row's scores are `structural_ged`, with `lexical` also `ged` and `normalized_exact_match` (None where a side
+    has no normal form), and `ged_inexact`: how many of the distances are only the best found in the `seconds`
+    allowed for each, which may be above the distance. `workers` processes share the rows, unless given as many as
+    the machine has cores and the rows are worth; they are spawned, so a script that calls this needs its
+    `if __name__ == "__main__"`. For official values the steps must come from `formats.break_steps`.
 
     Raises UserError if `seconds` or `workers` is not positive, or if `lexical` lacks spaCy or its English model.
     """
@@ -58,7 +59,13 @@ def break_scores(
 def _score(rows: Sequence[Row], *, lexical: bool, seconds: float) -> list[dict[str, float | None]]:
     if lexical:
         _lemmatizer().read(label for _, *both in rows for steps in both for label in Graph.of(steps).labels)
-    return [_row_scores(dict(_distances(gold, predicted, lexical, seconds))) for _, gold, predicted in rows]
+    scores = []
+    for _, gold, predicted in rows:
+        found = _row_scores(dict(_distances(gold, predicted, lexical, seconds)))
+        if lexical:
+            found["normalized_exact_match"] = normalized_exact_match(predicted, gold)
+        scores.append(found)
+    return scores
 
 
 def _distances(

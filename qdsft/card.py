@@ -7,39 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.files import write_text
+from qdsft.metric_meanings import MEANINGS
 from qdsft.run import Manifest
-
-METRICS = {
-    "exact_match": "exact match",
-    "normalized_exact_match": "normalized exact match",
-    "sari": "SARI",
-    "structural_ged": "structural GED",
-    "ged": "GED",
-    "step_f1": "step F1",
-    "edge_f1": "edge F1",
-    "chrf": "chrF",
-    "step_count_accuracy": "step count right",
-    "valid": "valid",
-    "stopped": "stopped by itself",
-    "dangling_reference": "dangling reference",
-    "forward_reference": "forward reference",
-    "self_reference": "self reference",
-    "empty_step": "empty step",
-    "repeated_step": "repeated step",
-    "copied_question": "copied question",
-    "loss": "loss (nats per token)",
-    "samples": "rows",
-    "seconds": "seconds to decode",
-}
-"""Metric -> how it is called in tables, in their order."""
-
-LOWER_IS_BETTER = frozenset(
-    {
-        *("structural_ged", "ged", "dangling_reference", "forward_reference", "self_reference"),
-        *("empty_step", "repeated_step", "copied_question", "loss", "seconds"),
-    }
-)
-"""Those of METRICS of which less is better; of the others more is."""
 
 
 def write_card(run_dir: Path, manifest: Manifest) -> None:
@@ -85,10 +54,10 @@ def render_card(run_dir: Path, manifest: Manifest) -> str:
 def metric_table(results: dict[str, dict[str, Any]]) -> list[tuple[str, list[str]]]:
     """(metric, one value a model) in reading order, values as text; `-` for one that a model does not have."""
     table = []
-    for key, label in METRICS.items():
+    for key, meaning in MEANINGS.items():
         values = [result.get(key) for result in results.values()]
         if any(value is not None for value in values):
-            table.append((label, [_shown(value) for value in values]))
+            table.append((meaning.name, [_shown(value) for value in values]))
     return table
 
 

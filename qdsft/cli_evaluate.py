@@ -85,10 +85,11 @@ def _score_files(options: argparse.Namespace) -> int:
 
 def _print_table(results: dict[str, dict[str, Any]], names: dict[str, str] | None = None) -> None:
     """Every metric with one column a model; behind the first its 95 % interval."""
-    from qdsft.card import METRICS, metric_table
+    from qdsft.card import metric_table
+    from qdsft.metric_meanings import MEANINGS
 
     intervals = next(iter(results.values()))["intervals"]
-    by_label = {METRICS.get(name): f"{low:.3f} to {high:.3f}" for name, (low, high) in intervals.items()}
+    by_label = {MEANINGS[name].name: f"{low:.3f} to {high:.3f}" for name, (low, high) in intervals.items()}
     first, *others = ((names or {}).get(name, name) for name in results)
     print(f"{'metric':<24}{first:>12}{'95 % interval':>18}" + "".join(f"{name:>12}" for name in others))
     for label, (value, *rest) in metric_table(results):

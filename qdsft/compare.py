@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from qdsft.card import LOWER_IS_BETTER, METRICS
 from qdsft.errors import UserError
 from qdsft.intervals import RESAMPLES, bootstrap, sign_flip_p_values
+from qdsft.metric_meanings import MEANINGS
 from qdsft.readers import scan
 from qdsft.record import RowError, show
 from qdsft.score_files import PREDICTIONS_FILE
@@ -111,7 +111,7 @@ def _check_comparable(first: Evaluation, other: Evaluation) -> None:
 
 def _metrics(evaluation: Evaluation) -> list[str]:
     scores = next(iter(evaluation.rows.values()))["scores"]
-    return [*(name for name in METRICS if name in scores), *(name for name in scores if name not in METRICS)]
+    return [*(name for name in MEANINGS if name in scores), *(name for name in scores if name not in MEANINGS)]
 
 
 def _compare(first: Evaluation, other: Evaluation, resamples: int) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _compare(first: Evaluation, other: Evaluation, resamples: int) -> dict[str, 
 def _wins(metric: str, pairs: Sequence[tuple[float, float]]) -> dict[str, int]:
     higher = sum(second > first for first, second in pairs)
     lower = sum(second < first for first, second in pairs)
-    wins, losses = (lower, higher) if metric in LOWER_IS_BETTER else (higher, lower)
+    wins, losses = (lower, higher) if metric in MEANINGS and MEANINGS[metric].better == "lower" else (higher, lower)
     return {"wins": wins, "ties": len(pairs) - wins - losses, "losses": losses}
 
 

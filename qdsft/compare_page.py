@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator
 from typing import Any
 
-from qdsft.card import METRICS
+from qdsft.metric_meanings import MEANINGS
 
 LISTED = 10
 """Changed rows that the terminal shows of each kind; the page has all."""
@@ -64,7 +64,7 @@ def _cells(comparison: dict[str, Any]) -> Iterator[tuple[list[str], bool]]:
         low, high = values["interval"]
         yield (
             [
-                METRICS.get(metric, metric),
+                MEANINGS[metric].name if metric in MEANINGS else metric,
                 f"{values['first']:.3f}",
                 f"{values['second']:.3f}",
                 f"{values['difference']:+.3f}",

@@ -77,8 +77,8 @@ def evaluate(
         for model, parts in zip(models, shares, strict=True):
             answers = merge(parts, len(examples))
             rows[model] = _rows(examples, answers, is_decomposition)
-            if break_metrics:
-                add_official(rows[model])
+            if is_decomposition:
+                add_official(rows[model], lexical=break_metrics)
             results[model] = {**summarise(rows[model]), **_decoding_metrics(answers)}
         _write(run_dir, manifest, device, results, rows)
     return results

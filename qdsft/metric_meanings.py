@@ -59,6 +59,9 @@ COSTS = {
     "new_tokens_per_second": Meaning("tokens per second", "written", None),
 }
 
+MEANINGS = {**METRICS, **FAULTS, **COSTS}
+"""All of them, in reading order."""
+
 RANKING = ("sari", "step_f1", "chrf", "exact_match")
 """The metrics that tell a bad answer from a good one, the finest first."""
 

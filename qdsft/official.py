@@ -8,7 +8,6 @@ from typing import Any
 from qdsft.break_scores import break_scores
 from qdsft.console import say
 from qdsft.english_model import load_english
-from qdsft.normal_form import normalized_exact_match
 
 Scores = dict[str, float | None]
 
@@ -30,14 +29,11 @@ def official_scores(rows: Sequence[dict[str, Any]], *, lexical: bool) -> list[Sc
     inexact = sum(found.pop("ged_inexact") or 0 for found in scores)
     if inexact:
         say(f"{inexact:.0f} graph edit distances took too long: their values are the best found, upper bounds")
-    if lexical:
-        for found, (_, gold, predicted) in zip(scores, pairs, strict=True):
-            found["normalized_exact_match"] = normalized_exact_match(predicted, gold)
     return scores
 
 
 def as_parsed(gold: Sequence[str], predicted: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Both as BREAK's evaluator reads them: removing `return` leaves a blank before a step; no answer is one empty step.
+    """Both as BREAK's evaluator reads them: removing `return` leaves a blank before a step; no answer is an empty step.
 
     Gold steps that begin with a blank show that both were read from BREAK's strings already.
     """

@@ -13,6 +13,7 @@ from qdsft.files import new_directory, write_json, write_text
 from qdsft.official import official_scores, require_official
 from qdsft.prediction_rows import decomposition_row
 from qdsft.read_predictions import read_matched
+from qdsft.report import write_report
 from qdsft.run import versions
 from qdsft.summary import Row, summarise
 
@@ -24,8 +25,8 @@ def score_files(
 ) -> dict[str, dict[str, Any]]:
     """Score a file of predictions against one of gold answers; returns `{"tuned": metrics}` as metrics.json has it.
 
-    With `output`, a folder that does not exist yet or is empty, metrics.json and predictions.jsonl are written there.
-    Raises UserError as `read_predictions.read_matched` does, and if `output` holds anything.
+    With `output`, a folder that does not exist yet or is empty, metrics.json, predictions.jsonl and report.html are
+    written there. Raises UserError as `read_predictions.read_matched` does, and if `output` holds anything.
     """
     from tqdm import tqdm
 
@@ -39,8 +40,7 @@ def score_files(
         decomposition_row(row.question, row.gold, row.answer, row.stopped, row.columns)
         for row in tqdm(matched, desc="scoring", unit="row", disable=None)
     ]
-    if break_metrics:
-        add_official(rows)
+    add_official(rows, lexical=break_metrics)
     results = {"tuned": summarise(rows)}
     if output is not None:
         with new_directory(output) as folder:
@@ -54,12 +54,13 @@ def score_files(
                     "files": {"predictions": str(predictions), "gold": str(gold)},
                 },
             )
+            write_report(folder, None, results, rows)
     return results
 
 
-def add_official(rows: Sequence[Row]) -> None:
-    """Add BREAK's official metrics to the scores of every row."""
-    for row, scores in zip(rows, official_scores(rows), strict=True):
+def add_official(rows: Sequence[Row], *, lexical: bool) -> None:
+    """Add BREAK's graph metrics to the scores of every row; with `lexical` those that need spaCy, too."""
+    for row, scores in zip(rows, official_scores(rows, lexical=lexical), strict=True):
         row["scores"] |= scores
 
 

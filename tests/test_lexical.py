@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from qdsft.lexical import MODELS, Lemmatizer, match_ratio, model_version, pipeline
+from qdsft.english_model import MODELS, load_english
+from qdsft.lexical import Lemmatizer, match_ratio, model_version
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,28 +75,11 @@ def test_texts_read_together_have_the_lemmas_they_have_alone() -> None:
     texts = [f" the {shape} that {rest}" for shape in shapes for rest in ("are near @@1@@", "left @@12@@", "touch")]
     lemmas = Lemmatizer()
     lemmas.read([*texts, *texts])
-    assert [lemmas[text] for text in texts] == [tuple(token.lemma_ for token in pipeline()(text)) for text in texts]
+    assert [lemmas[text] for text in texts] == [tuple(token.lemma_ for token in load_english()(text)) for text in texts]
 
 
 @needs_spacy
 @pytest.mark.slow
 def test_the_model_is_named() -> None:
     assert model_version().startswith("en_core_web_sm")
-    assert "ner" not in pipeline().pipe_names
-
-
-@pytest.mark.parametrize(
-    ("missing", "said"), [(("spacy",), "needs spaCy, which is not installed"), (MODELS, "model en_core_web_sm is not")]
-)
-def test_what_is_not_installed_is_said_in_one_line(missing: tuple[str, ...], said: str) -> None:
-    if missing == MODELS and find_spec("spacy") is None:
-        pytest.skip("spaCy is not installed")
-    code = (
-        f"import sys\nsys.modules.update(dict.fromkeys({missing!r}))\n"  # None there: as if it were not installed
-        "from qdsft.errors import UserError\nfrom qdsft.lexical import Lemmatizer\n"
-        "try: Lemmatizer()\nexcept UserError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.stdout.count("\n") == 1, done.stderr
-    assert said in done.stdout
-    assert 'pip install "qdsft[break]" && python -m spacy download en_core_web_sm' in done.stdout
+    assert "ner" not in load_english().pipe_names

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from qdsft.card import LOWER_IS_BETTER
 from qdsft.decomposition import REFERENCE, Decomposition
 from qdsft.errors import UserError
+from qdsft.metric_meanings import MEANINGS
 from qdsft.prediction_rows import decomposition_row, language, source, text_row
 from qdsft.summary import summarise
 from qdsft.synth import generate_mixed
@@ -143,7 +143,7 @@ def test_a_fault_of_a_whole_corpus_shows_in_the_metrics_meant_for_it(
     assert {name: found[name] for name, limit in below.items() if found[name] >= limit} == {}
     assert {name: found[name] for name, limit in above.items() if found[name] <= limit} == {}
     if fault == "none":
-        wanted = {name: float(name not in LOWER_IS_BETTER) for name in planted[0]["scores"]}
+        wanted = {name: float(MEANINGS[name].better == "higher") for name in planted[0]["scores"]}
         assert {name: found[name] for name in wanted} == wanted
     if fault in {"references shifted by one", "steps shuffled"}:
         assert found["step_f1"] > 0.85 and found["step_count_accuracy"] == found["stopped"] == 1.0
