@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from qdsft.break_scores import break_scores
-from qdsft.english_model import load_english
 from qdsft.errors import UserError
-from qdsft.ged import SECONDS, Distance, Graph, graph_edit_distance
-from qdsft.lexical import match_ratio
+from qdsft.metrics.break_scores import break_scores
+from qdsft.metrics.english_model import load_english
+from qdsft.metrics.ged import SECONDS, Distance, Graph, graph_edit_distance
+from qdsft.metrics.lexical import match_ratio
 
 Pair = tuple[list[str], list[str]]
 Similarity = Callable[[str, str], float]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.files import write_text
-from qdsft.metric_meanings import MEANINGS
+from qdsft.metrics.meanings import MEANINGS
 from qdsft.run import Manifest
 
 

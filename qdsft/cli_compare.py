@@ -26,9 +26,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from qdsft.compare import compare
-    from qdsft.compare_page import comparison_lines, comparison_page
     from qdsft.files import new_text_file
+    from qdsft.report.compare_page import comparison_lines, comparison_page
+    from qdsft.scoring.compare import compare
 
     if len(options.evaluations) < 2:
         raise UserError(f"{options.evaluations[0]} alone cannot be compared; give another evaluation after it")

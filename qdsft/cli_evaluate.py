@@ -61,7 +61,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _score_files(options: argparse.Namespace) -> int:
-    from qdsft.score_files import score_files
+    from qdsft.scoring.score_files import score_files
 
     for name, for_runs in (
         ("RUN_DIR", options.run_dir),
@@ -86,7 +86,7 @@ def _score_files(options: argparse.Namespace) -> int:
 def _print_table(results: dict[str, dict[str, Any]], names: dict[str, str] | None = None) -> None:
     """Every metric with one column a model; behind the first its 95 % interval."""
     from qdsft.card import metric_table
-    from qdsft.metric_meanings import MEANINGS
+    from qdsft.metrics.meanings import MEANINGS
 
     intervals = next(iter(results.values()))["intervals"]
     by_label = {MEANINGS[name].name: f"{low:.3f} to {high:.3f}" for name, (low, high) in intervals.items()}

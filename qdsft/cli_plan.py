@@ -25,13 +25,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from qdsft.cards import Target, find_card
+    from qdsft.planning.cards import Target, find_card
 
     if options.gpu and options.gpu_memory:
         raise UserError("--gpu and --gpu-memory both say how much memory a card has; give one of them")
     name, card = find_card(options.gpu) if options.gpu else (None, None)
     memory = card.memory if card else int((options.gpu_memory or 8.0) * 2**30)
-    from qdsft.plan import make_plan
+    from qdsft.planning.plan import make_plan
 
     plan = make_plan(options.recipe, options.overrides, Target(memory, options.gpus, options.zero, name, card))
     if options.json:
@@ -39,7 +39,7 @@ def _plan(options: argparse.Namespace) -> int:
 
         print(json.dumps(plan.to_json(), indent=2, ensure_ascii=False))
         return 0
-    from qdsft.plan_report import report
+    from qdsft.planning.table import report
 
     for line in report(plan):
         print(line)

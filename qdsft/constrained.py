@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
+from qdsft.answers.grammar import COMMON_TEXT, completion_pattern
 from qdsft.decomposition import Decomposition
 from qdsft.encoder import encode_examples
 from qdsft.errors import UserError
 from qdsft.examples import Example
-from qdsft.grammar import COMMON_TEXT, completion_pattern
 from qdsft.prompt import Message
 from qdsft.record import Record
 

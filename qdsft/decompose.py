@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from qdsft.answer_formats import check_format, show_answer
+from qdsft.answers.answer_formats import check_format, show_answer
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
 from qdsft.inference import load_run

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qdsft import engine_vllm
-from qdsft.answer_formats import check_format, file_entry, replaced
-from qdsft.answer_log import AnswerLog, answer_log
+from qdsft.answers.answer_formats import check_format, file_entry, replaced
+from qdsft.answers.answer_log import AnswerLog, answer_log
+from qdsft.answers.questions import file_sha256, read_questions
 from qdsft.console import say
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
@@ -17,7 +18,6 @@ from qdsft.files import new_text_file, refuse_existing
 from qdsft.generate import Answer, PromptTooLarge
 from qdsft.inference import LoadedRun, RunPrompts, load_prompts, load_weights
 from qdsft.merging import load_merged
-from qdsft.questions import file_sha256, read_questions
 from qdsft.record import Record, RowError
 from qdsft.run import MANIFEST
 

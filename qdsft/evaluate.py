@@ -17,14 +17,14 @@ from qdsft.errors import UserError
 from qdsft.examples import Example
 from qdsft.files import exclusive, write_json, write_text
 from qdsft.inference import load_run
-from qdsft.official import require_official
-from qdsft.partial import Decoded
-from qdsft.prediction_rows import decomposition_row, text_row
+from qdsft.metrics.official import require_official
+from qdsft.metrics.summary import Row, summarise
 from qdsft.processes import Processes, launched
 from qdsft.report import write_report
 from qdsft.run import Manifest, read_eval_rows, read_finished, versions
-from qdsft.score_files import METRICS_FILE, PREDICTIONS_FILE, add_official, json_lines
-from qdsft.summary import Row, summarise
+from qdsft.scoring.partial import Decoded
+from qdsft.scoring.prediction_rows import decomposition_row, text_row
+from qdsft.scoring.score_files import METRICS_FILE, PREDICTIONS_FILE, add_official, json_lines
 
 
 def evaluate(

@@ -12,9 +12,9 @@ import pytest
 import torch
 from memory_trace import Trace, trace
 
-from qdsft import activations
-from qdsft.setup import Setup
-from qdsft.shapes import Shapes, read_shapes
+from qdsft.planning import activations
+from qdsft.planning.setup import Setup
+from qdsft.planning.shapes import Shapes, read_shapes
 
 CONFIGS = Path(__file__).parent / "configs"
 TOLERANCE = 0.13

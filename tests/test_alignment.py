@@ -10,8 +10,8 @@ from statistics import fmean
 
 import pytest
 
-from qdsft.alignment import align, edge_f1, similarity, step_f1
 from qdsft.decomposition import REFERENCE, Decomposition
+from qdsft.metrics.alignment import align, edge_f1, similarity, step_f1
 from qdsft.synth import generate_mixed
 
 CORPUS = [tuple(row["sub_questions"]) for row in generate_mixed(["en", "ko"], 300, 0)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qdsft.answer_formats import FORMATS, check_format, file_entry, replaced, show_answer
+from qdsft.answers.answer_formats import FORMATS, check_format, file_entry, replaced, show_answer
 from qdsft.cli_decompose import FORMATS as CLI_FORMATS
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError

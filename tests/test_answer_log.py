@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qdsft.answer_log import answer_log, log_path
+from qdsft.answers.answer_log import answer_log, log_path
 from qdsft.errors import UserError
 
 IDENTITY = {"run": "r", "input": "i", "settings": {"constrained": False}}

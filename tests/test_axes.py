@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdsft.axes import Scale, round_step, short, value_scale
+from qdsft.report.axes import Scale, round_step, short, value_scale
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from statistics import fmean
 
 import pytest
 
-from qdsft.break_scores import Row, break_scores
-from qdsft.english_model import MODELS
 from qdsft.errors import UserError
 from qdsft.formats import break_steps
+from qdsft.metrics.break_scores import Row, break_scores
+from qdsft.metrics.english_model import MODELS
 
 OFFICIAL = Path(__file__).parents[2] / "shared" / "data" / "break_official_99"
 

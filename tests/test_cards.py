@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from qdsft.cards import Card, Measured, cards, find_card
 from qdsft.errors import UserError
+from qdsft.planning.cards import Card, Measured, cards, find_card
 
 
 def test_the_cards_of_the_documentation_are_listed() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from svg_checks import of_class, parse, texts
 
-from qdsft.charts import HEIGHT, MOST_POINTS, WIDTH, Series, column_chart, histogram, line_chart, round_bounds
+from qdsft.report.charts import HEIGHT, MOST_POINTS, WIDTH, Series, column_chart, histogram, line_chart, round_bounds
 
 HOSTILE = "</svg><script>x</script>&\x00"
 

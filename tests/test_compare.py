@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from qdsft.cli import main
-from qdsft.compare import compare
 from qdsft.errors import UserError
-from qdsft.prediction_rows import decomposition_row
-from qdsft.score_files import json_lines
+from qdsft.scoring.compare import compare
+from qdsft.scoring.prediction_rows import decomposition_row
+from qdsft.scoring.score_files import json_lines
 from qdsft.synth import generate_mixed
 
 CORPUS = list(generate_mixed(["en", "ko"], 60, 4))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from qdsft.config_file import read_config
 from qdsft.errors import UserError
+from qdsft.planning.config_file import read_config
 from qdsft.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +49,7 @@ def test_the_hubs_cache_and_where_nothing_is(tmp_path: Path) -> None:
     (refs := tmp_path / "hub" / "models--some--model" / "refs").mkdir()
     (refs / "main").write_text("abc", encoding="utf-8")
     code = (
-        "import sys\nfrom qdsft.config_file import read_config\nfrom qdsft.errors import UserError\n"
+        "import sys\nfrom qdsft.planning.config_file import read_config\nfrom qdsft.errors import UserError\n"
         "from qdsft.recipe import load_recipe\n"
         "for name in ('some/model', 'some/other', 'a b/c'):\n"
         "    try: print(read_config(load_recipe(sys.argv[1], [f'model.name_or_path={name}']))[0])\n"

@@ -13,8 +13,8 @@ from test_shapes import CONFIGS, read
 from test_weights import shapes_of
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from qdsft.decoding_memory import decoding_peak, key_value_cache
-from qdsft.shapes import read_shapes
+from qdsft.planning.decoding_memory import decoding_peak, key_value_cache
+from qdsft.planning.shapes import read_shapes
 
 SMALL = {
     "llama-2-7b": {"hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8, "num_key_value_heads": 8},

@@ -17,7 +17,7 @@ import torch
 from tiny_run import make_run
 
 from qdsft import decompose_file as stage
-from qdsft.answer_log import log_path
+from qdsft.answers.answer_log import log_path
 from qdsft.decompose import Decomposer
 from qdsft.decompose_file import FileReport, decompose_file
 from qdsft.decomposition import Decomposition

@@ -20,9 +20,9 @@ from qdsft.cli import main
 from qdsft.errors import UserError
 from qdsft.evaluate import evaluate
 from qdsft.files import exclusive
-from qdsft.partial import partial_path
 from qdsft.recipe import load_recipe
 from qdsft.run import read_manifest
+from qdsft.scoring.partial import partial_path
 from qdsft.synth import generate_mixed
 from qdsft.train import train
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_setup import CONFIG, ROOT
 
-from qdsft.cards import Target
 from qdsft.errors import UserError
-from qdsft.fitting import Fitting, largest
+from qdsft.planning.cards import Target
+from qdsft.planning.fitting import Fitting, largest
+from qdsft.planning.shapes import read_shapes
 from qdsft.recipe import load_recipe
-from qdsft.shapes import read_shapes
 
 
 @given(st.integers(0, 5000), st.integers(-1, 6000))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qdsft.ged import Graph, graph_edit_distance, lexical_ged, structural_ged
-from qdsft.lexical import match_ratio
+from qdsft.metrics.ged import Graph, graph_edit_distance, lexical_ged, structural_ged
+from qdsft.metrics.lexical import match_ratio
 
 GOLD = ("cubes", "spheres", "number of #1", "number of #2", "which is highest of #3 , #4")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from qdsft.decomposition import Decomposition
-from qdsft.gold_free import gold_free
+from qdsft.metrics.gold_free import gold_free
 from qdsft.synth import generate_mixed
 
 ROWS = [(row["question"], tuple(row["sub_questions"])) for row in generate_mixed(["en", "ko"], 200, 1)]

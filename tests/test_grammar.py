@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qdsft.answers.grammar import COMMON_TEXT, MAX_STEPS, completion_pattern
 from qdsft.decomposition import Decomposition
-from qdsft.grammar import COMMON_TEXT, MAX_STEPS, completion_pattern
 
 llguidance = pytest.importorskip("llguidance")
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from svg_checks import of_class, parse, texts
 
 from qdsft.decomposition import Decomposition
-from qdsft.graph_layout import LOOP, MISSING_HEIGHT, MOST_STEPS, WIDTH, Layout, lay_out, points
-from qdsft.graph_svg import LONGEST_TITLE, draw_graph
+from qdsft.report.graph_layout import LOOP, MISSING_HEIGHT, MOST_STEPS, WIDTH, Layout, lay_out, points
+from qdsft.report.graph_svg import LONGEST_TITLE, draw_graph
 
 PARALLEL = (*(f"Number {n}?" for n in range(1, 15)), "Sum of " + " ".join(f"#{n}" for n in range(1, 15)))
 DENSE = tuple(f"Step {n} of " + " ".join(f"#{m}" for m in range(1, n)) for n in range(1, 16))

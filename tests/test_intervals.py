@@ -7,7 +7,7 @@ import time
 import numpy
 import pytest
 
-from qdsft.intervals import bootstrap, sign_flip_p_values
+from qdsft.metrics.intervals import bootstrap, sign_flip_p_values
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
@@ -49,7 +49,7 @@ def test_one_row_is_its_own_interval() -> None:
 def test_chunks_give_what_one_piece_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = {"x": [float(n % 7) for n in range(50)]}
     whole = bootstrap(columns)
-    monkeypatch.setattr("qdsft.intervals._CELLS_AT_ONCE", 500)
+    monkeypatch.setattr("qdsft.metrics.intervals._CELLS_AT_ONCE", 500)
     assert bootstrap(columns) == whole
 
 

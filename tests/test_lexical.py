@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from qdsft.english_model import MODELS, load_english
-from qdsft.lexical import Lemmatizer, match_ratio, model_version
+from qdsft.metrics.english_model import MODELS, load_english
+from qdsft.metrics.lexical import Lemmatizer, match_ratio, model_version
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -15,8 +15,8 @@ from test_weights import shapes_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
-from qdsft.memory import CONTEXT, GIB, fixed_components, loss_bytes, training_peak
-from qdsft.setup import Setup
+from qdsft.planning.memory import CONTEXT, GIB, fixed_components, loss_bytes, training_peak
+from qdsft.planning.setup import Setup
 
 LLAMA, MISTRAL, POLYGLOT = (shapes_of(name) for name in ("llama-2-7b", "mistral-7b-v0.3", "polyglot-ko-5.8b"))
 FLASH = "flash_attention_2"

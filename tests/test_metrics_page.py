@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from qdsft.decomposition import Decomposition
-from qdsft.metric_meanings import FAULTS, METRICS
 from qdsft.metrics import Prediction, score
+from qdsft.metrics.meanings import FAULTS, METRICS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "METRICS.md").read_text(encoding="utf-8")
 METRICS_AND_FAULTS = {**METRICS, **FAULTS}

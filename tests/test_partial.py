@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qdsft.partial import Decoded, append_to, partial_path, read_all, read_partial
+from qdsft.scoring.partial import Decoded, append_to, partial_path, read_all, read_partial
 
 IDENTITY = {"rows": "abc", "max_new_tokens": 8}
 

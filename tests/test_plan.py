@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from qdsft.cards import Card, Measured, Target
 from qdsft.errors import UserError
-from qdsft.memory import GIB
-from qdsft.plan import Plan, make_plan
-from qdsft.plan_report import report
+from qdsft.planning.cards import Card, Measured, Target
+from qdsft.planning.memory import GIB
+from qdsft.planning.plan import Plan, make_plan
+from qdsft.planning.table import report
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {

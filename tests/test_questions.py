@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from qdsft.answers.questions import file_sha256, read_questions
 from qdsft.errors import UserError
-from qdsft.questions import file_sha256, read_questions
 from qdsft.record import Record
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
-from qdsft.read_predictions import Matched, read_matched
+from qdsft.scoring.read_predictions import Matched, read_matched
 
 GOLD = [{"question": f"질문 {n}?", "sub_questions": [f"a{n}?", "#1?"]} for n in range(4)]
 

@@ -16,9 +16,9 @@ from svg_checks import Page, parse, texts
 
 from qdsft.errors import UserError
 from qdsft.report import render_report, write_report
-from qdsft.report_curves import curves_section, distributions_section, read_log
-from qdsft.report_examples import LONGEST_TEXT, MEDIAN, WORST, examples_section
-from qdsft.report_results import MOST_GROUPS, faults_section, groups_section, results_section
+from qdsft.report.curves import curves_section, distributions_section, read_log
+from qdsft.report.examples import LONGEST_TEXT, MEDIAN, WORST, examples_section
+from qdsft.report.results import MOST_GROUPS, faults_section, groups_section, results_section
 
 ROWS = predictions(60)
 TUNED, BASELINE = metrics(ROWS), metrics(ROWS, worse=0.2)

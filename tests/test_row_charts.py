@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from svg_checks import of_class, parse, texts
 
-from qdsft.row_charts import Value, bar_chart, interval_chart
+from qdsft.report.row_charts import Value, bar_chart, interval_chart
 
 ROWS: list[tuple[str, list[Value | None]]] = [
     ("SARI", [Value(0.8, (0.7, 0.9)), Value(0.4)]),

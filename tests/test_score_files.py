@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from qdsft.cli import main
-from qdsft.compare import read_evaluation
-from qdsft.score_files import score_files
+from qdsft.scoring.compare import read_evaluation
+from qdsft.scoring.score_files import score_files
 from qdsft.synth import generate_mixed
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,10 +12,10 @@ from test_shapes import on_meta, read
 from transformers import TrainingArguments
 
 from qdsft.errors import UserError
-from qdsft.memory import training_peak
+from qdsft.planning.memory import training_peak
+from qdsft.planning.setup import Setup, read_setup
+from qdsft.planning.shapes import read_shapes
 from qdsft.recipe import load_recipe
-from qdsft.setup import Setup, read_setup
-from qdsft.shapes import read_shapes
 
 ROOT = Path(__file__).parent.parent
 CONFIG = read(ROOT / "tests" / "configs" / "llama-2-7b.json")

@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from qdsft.errors import UserError
-from qdsft.shapes import architectures, read_shapes
+from qdsft.planning.shapes import architectures, read_shapes
 
 CONFIGS = sorted((Path(__file__).parent / "configs").glob("*.json"))
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -9,9 +9,9 @@ import pytest
 
 from qdsft.decomposition import REFERENCE, Decomposition
 from qdsft.errors import UserError
-from qdsft.metric_meanings import MEANINGS
-from qdsft.prediction_rows import decomposition_row, language, source, text_row
-from qdsft.summary import summarise
+from qdsft.metrics.meanings import MEANINGS
+from qdsft.metrics.summary import summarise
+from qdsft.scoring.prediction_rows import decomposition_row, language, source, text_row
 from qdsft.synth import generate_mixed
 
 GOLD = ["How old is Ada?", "Is #1 above 40?"]

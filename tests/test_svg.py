@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from svg_checks import parse, texts
 
-from qdsft.svg import ELLIPSIS, element, escape, label, picture, text_width, wrap
+from qdsft.report.svg import ELLIPSIS, element, escape, label, picture, text_width, wrap
 
 
 @given(st.text(st.characters()))  # surrogates and control characters among them

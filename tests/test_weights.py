@@ -15,8 +15,8 @@ from peft import LoraConfig, get_peft_model
 from test_activations import make_setup
 from test_shapes import on_meta, read
 
-from qdsft.shapes import Linear, Shapes, read_shapes
-from qdsft.weights import _packed, _scales, adapter_tensors, optimizer_bytes, weight_parts
+from qdsft.planning.shapes import Linear, Shapes, read_shapes
+from qdsft.planning.weights import _packed, _scales, adapter_tensors, optimizer_bytes, weight_parts
 
 CONFIGS = Path(__file__).parent / "configs"
 

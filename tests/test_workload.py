@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from qdsft import workload
+from qdsft.planning import workload
+from qdsft.planning.workload import READ_AT_MOST, Workload, estimate_workload
 from qdsft.recipe import Recipe, load_recipe
-from qdsft.workload import READ_AT_MOST, Workload, estimate_workload
 
 ROOT = Path(__file__).parent.parent
 ROW = {"question": "Who was born first, Ada or Alan?", "sub_questions": ["When was Ada born?", "When was Alan born?"]}

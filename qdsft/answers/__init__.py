@@ -1,0 +1,1 @@
+"""What `qdsft decompose` reads, keeps and writes."""

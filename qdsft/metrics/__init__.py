@@ -1,0 +1,147 @@
+"""Scores of predicted decompositions against gold ones: pure functions; docs/METRICS.md explains each.
+
+Exact match and SARI follow the official evaluator of the BREAK data set
+(https://github.com/allenai/break-evaluator), so that values can be set beside published ones. Its
+parse of BREAK's own decomposition strings is `formats.break_steps`. All values lie in 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from qdsft.decomposition import REFERENCE, Decomposition
+from qdsft.metrics.alignment import align, edge_f1, step_f1
+from qdsft.metrics.gold_free import gold_free
+
+SEPARATOR = " @@SEP@@ "
+LONGEST_NGRAM = 4
+
+Ngram = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model wrote for one question, beside the gold steps."""
+
+    question: str
+    gold: tuple[str, ...]
+    decomposition: Decomposition
+    stopped: bool | None
+    """Whether the model ended its answer itself, not cut off at the length limit; None where nobody knows."""
+
+
+def string_form(steps: Sequence[str]) -> str:
+    """BREAK's string form, the text that exact match and SARI compare.
+
+    In each step `#n` becomes `@@n@@`, every double space one space (in one pass: three spaces leave
+    two), and outer white space goes; the steps are then joined by ` @@SEP@@ `.
+    """
+    return SEPARATOR.join(REFERENCE.sub(r"@@\1@@", step).replace("  ", " ").strip() for step in steps)
+
+
+def exact_match(predicted: Sequence[str], gold: Sequence[str]) -> float:
+    """1.0 if the string forms are equal, upper and lower case taken as equal; else 0.0.
+
+    Nothing else is evened out: articles, punctuation and the order of the steps count.
+    """
+    return float(string_form(predicted).lower() == string_form(gold).lower())
+
+
+def sari(question: str, predicted: Sequence[str], gold: Sequence[str]) -> float:
+    """SARI: does the prediction keep, add and delete the n-grams of the question that gold does?
+
+    Source: Xu et al. 2016, "Optimizing Statistical Machine Translation for Text Simplification", in
+    the variant of tensor2tensor that BREAK's official evaluator uses, with one target. For n = 1..4
+    let S, P and T be the sets of n-grams (how often one occurs does not count) of the question and
+    of the string forms of prediction and gold, all split at single spaces, case kept:
+
+        keep_n = F1 with precision |S&P&T| / |S&P| and recall |S&P&T| / |S&T|
+        add_n  = F1 with precision |(P-S)&T| / |P-S| and recall |(P-S)&T| / |T-S|
+        del_n  = |(S-P)-T| / |S-P|, a precision alone
+        SARI   = (mean keep_n + mean add_n + mean del_n) / 3
+
+    A precision or recall whose denominator is 0 counts as 1; F1 is 0 if either part is 0. Unlike in
+    exact match upper and lower case differ, and `@@SEP@@` and `@@n@@` are tokens like any other.
+    """
+    # split(" "), not split(): the empty tokens that double spaces leave are counted by the evaluator.
+    tokens = [text.split(" ") for text in (question, string_form(predicted), string_form(gold))]
+    total = 0.0
+    for size in range(1, LONGEST_NGRAM + 1):
+        source, output, target = (_ngrams(words, size) for words in tokens)
+        kept, added, deleted = source & output, output - source, source - output
+        total += _f1(kept, source & target) + _f1(added, target - source)
+        total += _share(len(deleted - target), len(deleted))
+    return total / (3 * LONGEST_NGRAM)
+
+
+def step_count_accuracy(predicted: Sequence[str], gold: Sequence[str]) -> float:
+    """1.0 if there are as many predicted steps as gold ones, else 0.0."""
+    return float(len(predicted) == len(gold))
+
+
+def chrf(predicted: str, gold: str) -> float:
+    """Sentence-level chrF2 of sacreBLEU (Popovic 2015) with its defaults, as a share instead of per cent.
+
+    Character 1- to 6-grams without white space, recall weighed twice as much as precision, case kept.
+    """
+    return float(_chrf().sentence_score(predicted, [gold]).score) / 100
+
+
+def score(prediction: Prediction) -> dict[str, float | None]:
+    """All metrics of one prediction.
+
+    `valid` is 1.0 if the text is a numbered list without faults (`Decomposition.problems`), `stopped`
+    1.0 if the model ended it itself, None if that is not known. The other metrics take whatever steps
+    could be read, valid or not: an invalid answer is neither left out nor set to 0.
+    """
+    decomposition, gold = prediction.decomposition, prediction.gold
+    steps = decomposition.steps
+    pairs = align(steps, gold)
+    return {
+        "exact_match": exact_match(steps, gold),
+        "sari": sari(prediction.question, steps, gold),
+        "step_f1": step_f1(steps, gold, pairs),
+        "edge_f1": edge_f1(steps, gold, pairs),
+        "chrf": chrf("\n".join(steps), "\n".join(gold)),
+        "step_count_accuracy": step_count_accuracy(steps, gold),
+        "valid": float(decomposition.is_valid),
+        "stopped": None if prediction.stopped is None else float(prediction.stopped),
+        **gold_free(prediction.question, decomposition),
+    }
+
+
+def text_score(expected: str, text: str, stopped: bool) -> dict[str, float | None]:
+    """Metrics of tasks whose answer is free text.
+
+    `exact_match` is 1.0 if the texts are equal once every run of white space is one space and outer
+    white space is gone; upper and lower case differ. `chrf` and `stopped` are as in `score`.
+    """
+    return {
+        "exact_match": float(expected.split() == text.split()),
+        "chrf": chrf(text, expected),
+        "stopped": float(stopped),
+    }
+
+
+@cache
+def _chrf() -> Any:
+    from sacrebleu.metrics import CHRF
+
+    return CHRF()
+
+
+def _ngrams(tokens: Sequence[str], size: int) -> set[Ngram]:
+    return {tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1)}
+
+
+def _f1(selected: set[Ngram], relevant: set[Ngram]) -> float:
+    hits = len(selected & relevant)
+    precision, recall = _share(hits, len(selected)), _share(hits, len(relevant))
+    return 2 * precision * recall / (precision + recall) if precision and recall else 0.0
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 1.0

@@ -1,0 +1,1 @@
+"""Will it fit: the memory and the work of a recipe, modelled without loading anything."""

@@ -1,0 +1,142 @@
+"""What to change in a recipe that does not fit: overrides in the order of what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from qdsft.planning.fitting import LENGTH_STEP, Fitting, largest
+from qdsft.recipe import Recipe, load_recipe
+
+
+@dataclass(frozen=True)
+class Change:
+    """Overrides that save memory."""
+
+    overrides: tuple[str, ...]
+    why: str
+    """What they cost or do."""
+    total: int
+    """Bytes needed with them and with all changes before them."""
+    fits: bool
+
+
+def find_changes(fitting: Fitting, recipe: Recipe, path: str, overrides: Sequence[str]) -> Iterator[Change]:
+    """Changes, each on top of those before it, until training and evaluation fit or no more are known."""
+    done = list(overrides)
+    for propose in _PROPOSALS:
+        total = fitting.largest_total(recipe)
+        if total <= fitting.target.memory:
+            return
+        for extra, why in propose(fitting, recipe):
+            changed = load_recipe(path, [*done, *extra])
+            after = fitting.largest_total(changed)
+            if after < total:
+                done, recipe = [*done, *extra], changed
+                yield Change(tuple(extra), why, after, after <= fitting.target.memory)
+
+
+Proposal = Iterator[tuple[list[str], str]]
+
+
+def _fewer_rows(fitting: Fitting, recipe: Recipe) -> Proposal:
+    setup = fitting.setup(recipe)
+    if setup.micro_batch == 1:
+        return
+    total = recipe.training.get("global_batch_size") or setup.micro_batch * fitting.target.count
+    most = fitting.largest_micro_batch(setup) or 1
+    rows = next(n for n in range(min(most, setup.micro_batch - 1), 0, -1) if total % (n * fitting.target.count) == 0)
+    extra = [] if recipe.training.get("global_batch_size") else [f"training.global_batch_size={total}"]
+    yield [f"training.per_device_train_batch_size={rows}", *extra], "the result stays the same: more are accumulated"
+
+
+def _fewer_decoded(fitting: Fitting, recipe: Recipe) -> Proposal:
+    if fitting.evaluation(recipe).total <= fitting.target.memory:
+        return
+
+    def fits(rows: int) -> bool:
+        section = recipe.evaluation.model_copy(update={"batch_size": rows})
+        changed = recipe.model_copy(update={"evaluation": section})
+        return fitting.evaluation(changed).total <= fitting.target.memory
+
+    rows = largest(recipe.evaluation.batch_size, fits) or 1
+    yield [f"evaluation.batch_size={rows}"], "evaluation decodes fewer rows together"
+
+
+def _attention(fitting: Fitting, recipe: Recipe) -> Proposal:
+    if recipe.model.attn_implementation == "eager":
+        yield ["model.attn_implementation=sdpa"], "attention scores are not kept"
+
+
+def _checkpointing(fitting: Fitting, recipe: Recipe) -> Proposal:
+    if not recipe.training_value("activation_checkpointing"):
+        yield ["training.activation_checkpointing=true"], "a third more time: layers are computed twice"
+    elif fitting.setup(recipe).every_n_layers > 1:
+        yield ["training.activation_checkpointing_kwargs=null"], "every layer is computed twice"
+
+
+def _formats(fitting: Fitting, recipe: Recipe) -> Proposal:
+    if recipe.model.dtype == "float32":
+        yield ["model.dtype=bfloat16"], "half of the bytes"
+
+
+def _quantization(fitting: Fitting, recipe: Recipe) -> Proposal:
+    values = recipe.quantization or {}
+    if values.get("load_in_4bit"):
+        if not values.get("bnb_4bit_use_double_quant"):
+            yield ["quantization.bnb_4bit_use_double_quant=true"], "scales are quantized, too"
+    elif recipe.lora is not None and fitting.target.zero < 3:
+        extra = [
+            "quantization.load_in_8bit=false",
+            "quantization.load_in_4bit=true",
+            "quantization.bnb_4bit_quant_type=nf4",
+            "quantization.bnb_4bit_use_double_quant=true",
+            "quantization.bnb_4bit_compute_dtype=bfloat16",
+        ]
+        yield extra[0 if values.get("load_in_8bit") else 1 :], "4-bit weights (QLoRA)"
+
+
+def _optimizer(fitting: Fitting, recipe: Recipe) -> Proposal:
+    if "8bit" not in str(recipe.training_value("optim")):
+        yield ["training.optim=adamw_8bit"], "optimizer states in 8 bit"
+
+
+def _dropout(fitting: Fitting, recipe: Recipe) -> Proposal:
+    if (recipe.lora or {}).get("lora_dropout"):
+        yield ["lora.lora_dropout=0.0"], "dropout keeps a copy of every adapter's input"
+
+
+def _shorter(fitting: Fitting, recipe: Recipe) -> Proposal:
+    longest = fitting.workload.longest if fitting.workload else 1
+    setup = fitting.setup(recipe)
+    most = fitting.largest_length(setup)
+    if most and longest <= most < setup.length:
+        yield [f"training.max_length={most}"], "rows of the data are still shorter, as far as they were estimated"
+    elif setup.length // 2 >= LENGTH_STEP:
+        yield [f"training.max_length={setup.length // 2}"], "data.overlength decides on rows that are longer"
+
+
+def _rank(fitting: Fitting, recipe: Recipe) -> Proposal:
+    if recipe.lora and recipe.lora.get("r", 8) > 8:
+        yield ["lora.r=8"], "half of the adapter, or less"
+
+
+def _adapters(fitting: Fitting, recipe: Recipe) -> Proposal:
+    if recipe.lora is None:
+        yield ["lora.r=16", "lora.target_modules=all-linear"], "LoRA instead of all weights; raise the learning rate"
+
+
+_PROPOSALS: tuple[Callable[[Fitting, Recipe], Proposal], ...] = (
+    _fewer_decoded,
+    _fewer_rows,
+    _attention,
+    _formats,
+    _dropout,
+    _checkpointing,
+    _optimizer,
+    _shorter,
+    _adapters,
+    _quantization,
+    _rank,
+    _fewer_decoded,
+)

@@ -1,0 +1,77 @@
+"""Peaks of a model on given cards for a recipe and its variants, and the most that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from qdsft.errors import UserError
+from qdsft.planning.cards import Target
+from qdsft.planning.decoding_memory import decoding_peak
+from qdsft.planning.memory import Peak, training_peak
+from qdsft.planning.setup import Setup, read_setup
+from qdsft.planning.shapes import Shapes
+from qdsft.planning.workload import Workload
+from qdsft.recipe import Recipe
+
+LENGTH_STEP = 64
+LONGEST = 2**20
+MOST_ROWS = 4096
+
+
+class Fitting:
+    """What fits of one model on the cards of a target."""
+
+    def __init__(self, shapes: Shapes, target: Target, workload: Workload | None) -> None:
+        self.shapes, self.target, self.workload = shapes, target, workload
+
+    def setup(self, recipe: Recipe) -> Setup:
+        """The set-up of a recipe there; raises UserError as read_setup does, and if no length is known."""
+        length = recipe.max_length or (self.workload.longest if self.workload else self.shapes.positions)
+        if not length:
+            where = recipe.where("training.max_length")
+            raise UserError(f"{where}: the longest row is not known; set training.max_length")
+        return read_setup(
+            recipe,
+            length=length,
+            gpus=self.target.count,
+            zero=self.target.zero,
+            bfloat16=self.target.bfloat16,
+        )
+
+    def training(self, recipe: Recipe) -> Peak:
+        """The peak of training."""
+        return training_peak(self.shapes, self.setup(recipe))
+
+    def evaluation(self, recipe: Recipe) -> Peak:
+        """The peak of `qdsft evaluate`, on one card; its longest prompt is estimated, else taken to be max_length."""
+        setup = self.setup(recipe)
+        prompt = min(self.workload.longest_prompt, setup.length) if self.workload else setup.length
+        rows, new_tokens = recipe.evaluation.batch_size, recipe.evaluation.max_new_tokens
+        return decoding_peak(self.shapes, setup, rows=rows, prompt=prompt, new_tokens=new_tokens)
+
+    def largest_total(self, recipe: Recipe) -> int:
+        """Bytes of the larger of both peaks."""
+        return max(self.training(recipe).total, self.evaluation(recipe).total)
+
+    def largest_length(self, setup: Setup) -> int | None:
+        """The most tokens a row may have for training to fit, in steps of 64; None if 64 are too many."""
+        limit = min(self.shapes.positions or LONGEST, LONGEST)
+        steps = largest(limit // LENGTH_STEP, lambda n: self._fits(replace(setup, length=n * LENGTH_STEP)))
+        return steps * LENGTH_STEP if steps else None
+
+    def largest_micro_batch(self, setup: Setup) -> int | None:
+        """The most rows of a micro-batch for training to fit; None if one is too many."""
+        return largest(MOST_ROWS, lambda n: self._fits(replace(setup, micro_batch=n))) or None
+
+    def _fits(self, setup: Setup) -> bool:
+        return training_peak(self.shapes, setup).total <= self.target.memory
+
+
+def largest(limit: int, fits: Callable[[int], bool]) -> int:
+    """The largest whole number up to `limit` that fits, 0 if none does; what fits must fit with less, too."""
+    low, high = 0, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low

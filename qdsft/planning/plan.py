@@ -1,0 +1,150 @@
+"""What a recipe needs on a card, whether it fits, how much more would, and what to change first if it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from qdsft.errors import UserError
+from qdsft.planning.cards import Target
+from qdsft.planning.changes import Change, find_changes
+from qdsft.planning.config_file import read_config
+from qdsft.planning.decoding_memory import Saving, saving
+from qdsft.planning.fitting import Fitting
+from qdsft.planning.memory import Peak
+from qdsft.planning.setup import Setup
+from qdsft.planning.shapes import Shapes, read_shapes
+from qdsft.planning.workload import Workload, estimate_workload
+from qdsft.recipe import Recipe, load_recipe
+
+NOT_COUNTED = {
+    "training": ("activation_offloading", "torch_compile", "use_liger_kernel", "pad_to_multiple_of"),
+    "lora": ("layers_to_transform", "layer_replication", "target_parameters", "trainable_token_indices"),
+}
+"""Keys that change memory in ways that are not modelled."""
+TIGHT = 0.1
+"""Share of the card below which what is left over is called tight: a display or fragmentation may take it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer of `qdsft plan`; all figures are modelled."""
+
+    recipe: Recipe
+    shapes: Shapes
+    setup: Setup
+    target: Target
+    training: Peak
+    evaluation: Peak
+    saving: Saving
+    workload: Workload | None
+    workload_note: str
+    steps: int | None
+    tokens_seen: int | None
+    hours: float | None
+    usd: float | None
+    largest_length: int | None
+    """The most tokens a row may have at the recipe's micro-batch; None if not even the least fits."""
+    largest_micro_batch: int | None
+    changes: tuple[Change, ...]
+    """What to change, in this order, until it fits; empty where it does."""
+    config: str
+
+    @property
+    def fits(self) -> bool:
+        """Whether training and evaluation fit."""
+        return max(self.training.total, self.evaluation.total) <= self.target.memory
+
+    @property
+    def tight(self) -> bool:
+        """Whether it fits with less to spare than TIGHT."""
+        return self.fits and max(self.training.total, self.evaluation.total) > (1 - TIGHT) * self.target.memory
+
+    @property
+    def not_counted(self) -> list[str]:
+        """Keys that the recipe sets and the model of memory leaves out."""
+        sections = {"training": self.recipe.training, "lora": self.recipe.lora or {}}
+        return [f"{name}.{key}" for name, keys in NOT_COUNTED.items() for key in keys if sections[name].get(key)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain values, in bytes."""
+        return {
+            "modelled": True,
+            "recipe": str(self.recipe.path),
+            "model": self.recipe.model.name_or_path,
+            "config": self.config,
+            "parameters": self.shapes.parameters,
+            "gpu": self.target.name,
+            "gpu_memory": self.target.memory,
+            "gpus": self.target.count,
+            "zero": self.target.zero,
+            "training": _peak_json(self.training, self.target.memory),
+            "evaluation": _peak_json(self.evaluation, self.target.memory),
+            "saving": {**asdict(self.saving), "disk": self.saving.disk},
+            "not_counted": self.not_counted,
+            "fits": self.fits,
+            "tight": self.tight,
+            "micro_batch": self.setup.micro_batch,
+            "length": self.setup.length,
+            "largest_length": self.largest_length,
+            "largest_micro_batch": self.largest_micro_batch,
+            "changes": [asdict(change) for change in self.changes],
+            "estimate": asdict(self.workload) if self.workload else None,
+            "estimate_note": self.workload_note,
+            "steps": self.steps,
+            "tokens": self.tokens_seen,
+            "hours": self.hours,
+            "usd": self.usd,
+        }
+
+
+def make_plan(path: str, overrides: Sequence[str], target: Target) -> Plan:
+    """Plan a recipe on the cards of `target`.
+
+    Raises UserError as load_recipe, read_config, read_shapes and read_setup do.
+    """
+    recipe = load_recipe(path, overrides)
+    if target.zero and target.count == 1:
+        raise UserError("--zero shards over several cards; add --gpus 2 or more")
+    config, found = read_config(recipe)
+    shapes = read_shapes(config, found)
+    workload, note = estimate_workload(recipe)
+    fitting = Fitting(shapes, target, workload)
+    setup = fitting.setup(recipe)
+    steps = workload.steps(recipe, target.count) if workload else None
+    tokens = workload.tokens_seen(recipe, target.count) if workload else None
+    measured = target.card.find_measured(recipe.name) if target.card else None
+    hours = tokens / measured.tokens_per_second / 3600 / target.count if measured and tokens else None
+    return Plan(
+        recipe=recipe,
+        shapes=shapes,
+        setup=setup,
+        target=target,
+        training=fitting.training(recipe),
+        evaluation=fitting.evaluation(recipe),
+        saving=saving(recipe, shapes, setup, steps),
+        workload=workload,
+        workload_note=note,
+        steps=steps,
+        tokens_seen=tokens,
+        hours=hours,
+        usd=hours * measured.usd_per_hour * target.count if hours and measured and measured.usd_per_hour else None,
+        largest_length=fitting.largest_length(setup),
+        largest_micro_batch=fitting.largest_micro_batch(setup),
+        changes=tuple(find_changes(fitting, recipe, path, overrides)),
+        config=found,
+    )
+
+
+def _peak_json(peak: Peak, memory: int) -> dict[str, Any]:
+    return {
+        "phase": peak.phase,
+        "components": peak.components,
+        "total": peak.total,
+        "allocated": peak.allocated,
+        "phases": peak.phases,
+        "paged": peak.paged,
+        "margin": memory - peak.total,
+        "fits": peak.total <= memory,
+    }

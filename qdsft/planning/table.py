@@ -1,0 +1,102 @@
+"""A plan as text."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from qdsft.planning.memory import GIB, Peak
+from qdsft.planning.plan import Plan
+
+
+def report(plan: Plan) -> Iterator[str]:
+    """Lines for a terminal, figures in GiB."""
+    target, setup = plan.target, plan.setup
+    what = f"{target.count} x " if target.count > 1 else ""
+    where = f"{what}{target.name or 'a card'} of {_gib(target.memory)} GiB"
+    sharding = f", ZeRO-{target.zero}" if target.zero else ", DDP" if target.count > 1 else ""
+    yield f"{plan.recipe.path}: {plan.recipe.model.name_or_path}, {plan.shapes.parameters / 1e9:.2f} B weights"
+    yield f"on {where}{sharding}; all figures are modelled, in GiB on each card"
+    yield ""
+    rows = "packed row" if setup.packed else "row"
+    yield f"training, {setup.micro_batch} {rows}{'s' * (setup.micro_batch > 1)} of {setup.length} tokens at a time"
+    yield from _peak(plan.training, target.memory)
+    yield ""
+    evaluation = plan.recipe.evaluation
+    yield f"evaluation, {evaluation.batch_size} rows at a time, {evaluation.max_new_tokens} new tokens"
+    yield from _peak(plan.evaluation, target.memory)
+    yield ""
+    yield from _saving(plan)
+    yield from _work(plan)
+    if plan.not_counted:
+        yield f"not counted, though it changes memory: {', '.join(plan.not_counted)}"
+    yield ""
+    yield from _verdict(plan)
+
+
+def _peak(peak: Peak, memory: int) -> Iterator[str]:
+    for name, size in peak.components.items():
+        yield f"  {name:<30}{_gib(size):>8}"
+    yield f"  {'peak, at: ' + peak.phase:<38}{_gib(peak.total):>8}   {_margin(peak.total, memory)}"
+    others = [f"{name} {_gib(size)}" for name, size in peak.phases.items() if name != peak.phase]
+    yield f"  at other moments: {', '.join(others)}"
+    if peak.paged:
+        yield f"  and {_gib(peak.paged)} of optimizer states that go to host memory when the card is full"
+
+
+def _margin(total: int, memory: int) -> str:
+    left = memory - total
+    return f"{_gib(left)} to spare" if left >= 0 else f"{_gib(-left)} too much"
+
+
+def _saving(plan: Plan) -> Iterator[str]:
+    saving = plan.saving
+    what = "adapter" if plan.recipe.lora is not None else "model"
+    yield (
+        f"saving: {_gib(saving.host)} of host memory; on disk up to {_gib(saving.disk)}: the {what}, "
+        f"{_gib(saving.result)}, and {saving.kept} checkpoint(s) of {_gib(saving.checkpoint)}"
+    )
+
+
+def _work(plan: Plan) -> Iterator[str]:
+    if plan.workload is None or plan.steps is None or plan.tokens_seen is None:
+        yield f"steps and tokens: not known: {plan.workload_note}"
+        return
+    yield f"steps: about {plan.steps}, tokens: about {plan.tokens_seen:,} ({plan.workload_note})"
+    name = plan.target.name
+    if plan.hours is not None:
+        cost = f", about {plan.usd:.2f} USD" if plan.usd is not None else ""
+        yield f"time: about {plan.hours:.1f} hours{cost}, from a run that was measured on {name}"
+    elif name:
+        yield f"time: this recipe is not yet measured on {name}"
+
+
+def _verdict(plan: Plan) -> Iterator[str]:
+    if plan.fits:
+        needed = max(plan.training.total, plan.evaluation.total)
+        yield f"fits, with {_gib(plan.target.memory - needed)} GiB to spare" + (
+            ": tight, since a display or fragmentation may take that" if plan.tight else ""
+        )
+    else:
+        yield "does not fit; change in this order until it does:"
+        for change in plan.changes:
+            after = "fits" if change.fits else "too much still"
+            yield f"  {shlex.join(change.overrides)}   ({change.why}; then {_gib(change.total)}: {after})"
+        if not plan.changes or not plan.changes[-1].fits:
+            yield f"  {_last_resort(plan)}"
+    if plan.largest_length and plan.largest_micro_batch:
+        yield (
+            f"most that trains: {plan.setup.micro_batch} x {plan.largest_length} tokens, "
+            f"or {plan.largest_micro_batch} x {plan.setup.length}"
+        )
+
+
+def _last_resort(plan: Plan) -> str:
+    target = plan.target
+    if plan.recipe.lora is None and target.count > 1 and target.zero < 3:
+        return "--zero 3 shards the weights as well; else a larger card, or a smaller model"
+    return "nothing more to change here: a larger card, more cards (--gpus N --zero 3), or a smaller model"
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.2f}"

@@ -1,0 +1,69 @@
+"""Score the predictions of any system, without a run and without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qdsft.console import say
+from qdsft.errors import UserError
+from qdsft.files import new_directory, write_json, write_text
+from qdsft.metrics.official import official_scores, require_official
+from qdsft.metrics.summary import Row, summarise
+from qdsft.report import write_report
+from qdsft.run import versions
+from qdsft.scoring.prediction_rows import decomposition_row
+from qdsft.scoring.read_predictions import read_matched
+
+METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "predictions.jsonl"
+
+
+def score_files(
+    predictions: Path, gold: Path, *, output: Path | None = None, break_metrics: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Score a file of predictions against one of gold answers; returns `{"tuned": metrics}` as metrics.json has it.
+
+    With `output`, a folder that does not exist yet or is empty, metrics.json, predictions.jsonl and report.html are
+    written there. Raises UserError as `read_predictions.read_matched` does, and if `output` holds anything.
+    """
+    from tqdm import tqdm
+
+    if break_metrics:
+        require_official()
+    if output is not None and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} exists and is not an empty folder; delete it or choose another one")
+    matched, how = read_matched(predictions, gold)
+    say(f"{len(matched)} rows, predictions matched {how}")
+    rows = [
+        decomposition_row(row.question, row.gold, row.answer, row.stopped, row.columns)
+        for row in tqdm(matched, desc="scoring", unit="row", disable=None)
+    ]
+    add_official(rows, lexical=break_metrics)
+    results = {"tuned": summarise(rows)}
+    if output is not None:
+        with new_directory(output) as folder:
+            write_text(folder / PREDICTIONS_FILE, json_lines(rows))
+            write_json(
+                folder / METRICS_FILE,
+                {
+                    **results,
+                    "versions": versions(),
+                    "device": "not decoded here",
+                    "files": {"predictions": str(predictions), "gold": str(gold)},
+                },
+            )
+            write_report(folder, None, results, rows)
+    return results
+
+
+def add_official(rows: Sequence[Row], *, lexical: bool) -> None:
+    """Add BREAK's graph metrics to the scores of every row; with `lexical` those that need spaCy, too."""
+    for row, scores in zip(rows, official_scores(rows, lexical=lexical), strict=True):
+        row["scores"] |= scores
+
+
+def json_lines(rows: Sequence[Row]) -> str:
+    """Rows as the text of a JSON Lines file."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
