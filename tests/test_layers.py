@@ -31,6 +31,9 @@ LIGHT = {
     *("record", "readers", "json_rows", "cli_data", "read_formats", "write_formats", "self_contained"),
     *("question", "lint", "similar", "lengths", "problem", "gate", "clean", "stats", "cli_data_check"),
     *("arguments", "cli_evaluate", "cli_decompose"),
+    *("english_model", "normal_form", "normal_form.graph", "normal_form.tokens", "normal_form.phrases"),
+    *("normal_form.spans", "normal_form.patterns", "normal_form.operators", "normal_form.wrapper"),
+    *("normal_form.rules", "normal_form.order", "normal_form.rewrite"),
     *("synth", "synth.world", "synth.programs", "synth.steps", "synth.sample", "synth.permutation"),
     *(
         "synth.answers",
@@ -60,7 +63,7 @@ LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys
 
 LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}
 HEAVY_PACKAGES = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "matplotlib"}
-INSIDE_FUNCTIONS = {"similar": {"datasketch", "numpy"}, "lengths": {"tokenizers"}}
+INSIDE_FUNCTIONS = {"similar": {"datasketch", "numpy"}, "lengths": {"tokenizers"}, "english_model": {"spacy"}}
 """Light modules that load a package more, once one of their functions needs it."""
 DOORS = {"__init__", "cli", "cli_data", "cli_data_check", "cli_evaluate", "cli_decompose"}
 """Light modules whose functions open a stage, once it is asked for."""
