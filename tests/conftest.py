@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
 
 from qdsft.files import write_new_lines
 from qdsft.synth import generate_mixed
@@ -23,6 +24,10 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_P
 # Prepared data of the tests are theirs alone.
 os.environ["QDSFT_CACHE"] = tempfile.mkdtemp(prefix="qdsft-tests-")
 atexit.register(shutil.rmtree, os.environ["QDSFT_CACHE"], ignore_errors=True)
+
+# A machine under load is no failure.
+settings.register_profile("qdsft", deadline=None)
+settings.load_profile("qdsft")
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 

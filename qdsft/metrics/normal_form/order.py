@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
 from qdsft.metrics.normal_form.graph import MARKED_REFERENCE, Graph, Operation, RewriteError
 
-LONGEST_TEXT = 100_000
+LONGEST_TEXT = 10_000
 """Characters of a text with its references replaced; "#1 and #1", "#2 and #2", ... doubles it with every step."""
 
 
@@ -86,7 +86,7 @@ def levels(graph: Graph) -> list[list[int]]:
     return found
 
 
-def _successors_first(graph: Graph) -> Iterator[int]:
+def _successors_first(graph: Graph) -> Iterable[int]:
     return TopologicalSorter({number: node.successors for number, node in graph.items()}).static_order()
 
 
@@ -108,7 +108,7 @@ def _is_continued(graph: Graph, users: dict[int, list[int]], number: int) -> boo
     if not _filter(graph, number) or len(users[number]) != 1:
         return False
     user = _filter(graph, users[number][0])
-    return user is not None and user.arguments[0] == number
+    return user is not None and user.arguments[0] == number != user.arguments[1]
 
 
 def _chain(graph: Graph, users: dict[int, list[int]], top: int) -> Iterator[Operation]:

@@ -48,19 +48,26 @@ def without_own(protected: Phrases, operator: str) -> Phrases:
     return protected - frozenset(PRESERVED.get(operator, ()))
 
 
-def is_protected(tokens: Sequence[Token], start: int, end: int, protected: Phrases) -> bool:
+def is_phrase(tokens: Sequence[Token], start: int, end: int, phrases: Phrases) -> bool:
+    """Whether the span [start, end) of a node's tokens is one of the phrases, with a token wherever it asks for one."""
+    text = " ".join(token.text for token in tokens[start:end])
+    left, right = (" " if start else ""), (" " if end < len(tokens) else "")
+    return not phrases.isdisjoint({text, left + text, text + right, left + text + right})
+
+
+def is_protected(tokens: Sequence[Token], start: int, end: int, phrases: Phrases) -> bool:
     """Whether the span [start, end) of a node's tokens is one of the phrases, or a border of it cuts one.
 
     A phrase is looked for in the texts of the tokens joined by blanks, inside words too; its own blanks belong
     to it, so that a border beside "front" cuts " in front ".
     """
-    if not protected:
+    if not phrases:
         return False
     text = " ".join(token.text for token in tokens)
     first = len(" ".join(token.text for token in tokens[:start])) + (start > 0)
     last = first + len(" ".join(token.text for token in tokens[start:end]))
-    return text[first:last] in protected or any(
-        _is_cut(text, phrase, border) for phrase in protected for border in (first, last)
+    return is_phrase(tokens, start, end, phrases) or any(
+        _is_cut(text, phrase, border) for phrase in phrases for border in (first, last)
     )
 
 

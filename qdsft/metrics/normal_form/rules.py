@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from qdsft.metrics.normal_form.graph import Graph, Operation
 from qdsft.metrics.normal_form.operators import is_aggregate, value_of
 from qdsft.metrics.normal_form.patterns import condition_start, described, is_adposition, is_below, is_copula, is_noun
-from qdsft.metrics.normal_form.phrases import Phrases
+from qdsft.metrics.normal_form.phrases import Phrases, is_phrase
 from qdsft.metrics.normal_form.spans import Span, extract, make_operation
 from qdsft.metrics.normal_form.tokens import Ref, Token, Word
 from qdsft.metrics.normal_form.wrapper import wrap
@@ -21,11 +21,14 @@ Rule = Callable[[Graph, int, Phrases], list[int]]
 
 def remove_determiners(graph: Graph, number: int, protected: Phrases) -> list[int]:
     """The cubes -> cubes; but not where the determiner hangs on a form of "be" (@@1@@ that are red)."""
-    node = graph[number]
-    node.tokens = [
+    tokens = graph[number].tokens
+    graph[number].tokens = [
         token
-        for token in node.tokens
-        if isinstance(token, Ref) or token.pos != "DET" or token.head_lemma == "be" or token.text in protected
+        for place, token in enumerate(tokens)
+        if isinstance(token, Ref)
+        or token.pos != "DET"
+        or token.head_lemma == "be"
+        or is_phrase(tokens, place, place + 1, protected)
     ]
     return []
 

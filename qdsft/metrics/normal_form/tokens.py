@@ -62,7 +62,8 @@ def parse_steps(texts: Sequence[str]) -> list[list[Token]]:
 
     Raises UserError if spaCy or its model is absent.
     """
-    normal = [" ".join(text.split()).lower() for text in texts]
+    # A lone surrogate, which JSON can hold, is no text to spaCy.
+    normal = [" ".join(text.encode(errors="replace").decode().split()).lower() for text in texts]
     new = [text for text in dict.fromkeys(normal) if text not in _parsed]
     if new:
         english = load_english()
