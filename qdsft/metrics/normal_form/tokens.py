@@ -12,9 +12,9 @@ from qdsft.metrics.english_model import load_english
 _EXACT_REFERENCE = re.compile(r"@@(\d{1,9})@@")
 STAND_IN = "objects"
 """The word that the parser sees in the place of a reference."""
-DETERMINER_TAGS = frozenset({"DT", "PDT", "WDT", "PRP$", "WP$"})
-"""The tags that are determiners in spaCy 2, for which the rules are made; in spaCy 3 they are often pronouns, as in
-"that are red", "all of them", "their color"."""
+WH_DETERMINER = "WDT"
+"""The tag of "that" and "which" in "that are red": a determiner in spaCy 2, for which the rules were made, and a pronoun
+in spaCy 3."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _word(token: Any) -> Word:
     return Word(
         text=token.text,
         lemma=token.lemma_,
-        pos="DET" if token.tag_ in DETERMINER_TAGS else token.pos_,
+        pos="DET" if token.tag_ == WH_DETERMINER else token.pos_,
         tag=token.tag_,
         dep=token.dep_,
         index=token.i,
