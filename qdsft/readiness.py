@@ -13,7 +13,11 @@ from qdsft.encoder import IGNORED
 from qdsft.errors import UserError
 from qdsft.files import new_directory
 from qdsft.hub import check_write
-from qdsft.probe import probe_memory
+from qdsft.planning.config_file import read_config
+from qdsft.planning.memory import training_peak
+from qdsft.planning.setup import read_setup
+from qdsft.planning.shapes import read_shapes
+from qdsft.probe import longest_rows, probe_memory
 from qdsft.recipe import Recipe
 from qdsft.recipe_trainer import RecipeTrainer
 from qdsft.tokens import encode_prompts
@@ -126,8 +130,21 @@ class Readiness:
 
     def _memory(self) -> str:
         peak = probe_memory(self.trainer, self.recipe)
-        steps = "two optimizer steps on the longest rows and an evaluation step ran"
-        return f"{steps}; peak {peak:.2f} GiB" if peak is not None else f"{steps}; no device memory to measure here"
+        planned = self._planned()
+        measured = "no device memory to measure here" if peak is None else f"peak {peak:.2f} GiB"
+        return f"two optimizer steps on the longest rows and an evaluation step ran; {measured}{planned}"
+
+    def _planned(self) -> str:
+        """The modelled peak on a CUDA card, of what the allocator holds, as `qdsft plan` has it; "" if it has none."""
+        trainer = self.trainer
+        longest = len(longest_rows(trainer.train_dataset, 1)[0]["input_ids"])
+        try:
+            config, where = read_config(self.recipe)
+            setup = read_setup(self.recipe, length=longest, gpus=trainer.accelerator.num_processes)
+            peak = training_peak(read_shapes(config, where), setup)
+        except UserError:  # an architecture that plan does not know
+            return ""
+        return f"; {peak.allocated / 2**30:.2f} GiB modelled for a CUDA card"
 
     @staticmethod
     def _sharded(name: str) -> Check:

@@ -67,8 +67,18 @@ class Manifest(BaseModel):
     """Timings, losses and peak memory of a finished run."""
 
     def load_recipe(self) -> Recipe:
-        """The recipe as it was resolved when the run began; its upstream keys are not checked again."""
-        return Recipe.model_validate({**self.recipe, "path": Path(self.recipe_path), "origins": self.origins})
+        """The recipe as it was resolved when the run began; its upstream keys are not checked again.
+
+        Raises UserError if another version of qdsft wrote it with keys or values that this one does not have.
+        """
+        values = {**self.recipe, "path": Path(self.recipe_path), "origins": self.origins}
+        try:
+            return Recipe.model_validate(values)
+        except ValidationError as error:
+            key = ".".join(map(str, error.errors()[0]["loc"]))
+            raise UserError(
+                f"{MANIFEST}: its recipe was written by another version of qdsft ({key}); use that one, or train again"
+            ) from error
 
 
 def read_manifest(run_dir: Path) -> Manifest:

@@ -73,6 +73,7 @@ def test_every_line_holds_for_a_good_recipe_and_nothing_stays_behind(
 ) -> None:
     checks = list(preflight(make_recipe()))
     assert [(check.name, check.passed) for check in checks] == [(name, True) for name in LINES]
+    assert "GiB modelled for a CUDA card" in checks[-1].found
     assert [path.name for path in tmp_path.iterdir() if "run" in path.name] == []
 
 

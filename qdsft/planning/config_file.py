@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def _find(recipe: Recipe) -> Path:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every new try
     name, revision = recipe.model.name_or_path, recipe.model.revision or "main"
     try:
         cached = try_to_load_from_cache(name, NAME, revision=revision)

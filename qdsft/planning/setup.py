@@ -125,7 +125,7 @@ def read_setup(recipe: Recipe, *, length: int, gpus: int = 1, zero: int = 0, bfl
     kwargs = recipe.training_value("activation_checkpointing_kwargs")
     recipe.accumulation_steps(gpus)  # raises where the batch cannot be divided
     trained = stream if adapter is None else adapter
-    evaluates = recipe.training_value("eval_strategy") != "no"
+    evaluates = recipe.training_value("eval_strategy") != "no" or recipe.evaluation.every_steps is not None
     packed = recipe.packing or bool(recipe.training_value("padding_free"))
     return Setup(
         stream=stream,
