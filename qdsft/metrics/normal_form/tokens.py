@@ -13,8 +13,7 @@ _EXACT_REFERENCE = re.compile(r"@@(\d{1,9})@@")
 STAND_IN = "objects"
 """The word that the parser sees in the place of a reference."""
 WH_DETERMINER = "WDT"
-"""The tag of "that" and "which" in "that are red": a determiner in spaCy 2, for which the rules were made, and a pronoun
-in spaCy 3."""
+"""The tag of "that" in "that are red": a determiner in spaCy 2, for which the rules were made, a pronoun in spaCy 3."""
 
 
 @dataclass(frozen=True)
