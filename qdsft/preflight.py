@@ -15,6 +15,7 @@ from qdsft.model import find_machine, load_config, load_model, load_tokenizer, s
 from qdsft.readiness import Check, Readiness
 from qdsft.recipe import Recipe
 from qdsft.trainer import build_config, build_trainer
+from qdsft.training_evaluation import training_evaluation
 
 
 def preflight(recipe: Recipe) -> Iterator[Check]:
@@ -51,6 +52,7 @@ def _checks(recipe: Recipe) -> Iterator[Check]:
         arguments = build_config(recipe, machine, recipe.run_dir)
         model = load_model(recipe, machine, trainable=True)
         trainer = build_trainer(recipe, arguments, model, tokenizer, prepared.train, prepared.eval)
+        trainer.held_out = training_evaluation(recipe, prepared.folder, tokenizer, stop_ids)
     except UserError as error:
         yield Check(name, False, str(error))
         return

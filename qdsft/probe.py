@@ -22,7 +22,9 @@ STEPS = 2
 
 
 def probe_memory(trainer: RecipeTrainer, recipe: Recipe) -> float | None:
-    """Peak memory in GiB of training and evaluating the longest rows: the allocator's on CUDA, None elsewhere.
+    """Peak memory in GiB of training, evaluating and, with evaluation.every_steps, decoding the longest rows.
+
+    It is the allocator's on CUDA, and None elsewhere.
 
     Leaves weights, random state, logged counts and optimizer as they were: the optimizer steps with a learning
     rate of 0, and is thrown away. Raises UserError, with the remedy, if the device runs out of memory or if the
@@ -63,6 +65,8 @@ def _steps(trainer: RecipeTrainer) -> None:
         trainer.model.eval()
         with torch.no_grad():
             _loss(trainer, longest_rows(trainer.eval_dataset, config.per_device_eval_batch_size))
+    if trainer.held_out is not None:
+        trainer.held_out.decode_longest(trainer)
 
 
 def _loss(trainer: RecipeTrainer, rows: Sequence[dict[str, Any]]) -> torch.Tensor:
@@ -71,7 +75,7 @@ def _loss(trainer: RecipeTrainer, rows: Sequence[dict[str, Any]]) -> torch.Tenso
         loss: torch.Tensor = trainer.compute_loss(trainer.model, inputs)
     if not torch.isfinite(loss):
         raise UserError(
-            f"the loss of the longest rows is {float(loss)} before training; use model.dtype: bfloat16 or float32"
+            f"the loss of the longest rows is {loss.item()} before training; use model.dtype: bfloat16 or float32"
         )
     return loss
 

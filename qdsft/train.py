@@ -13,7 +13,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
-from transformers import PreTrainedTokenizerBase
 
 from qdsft import run
 from qdsft.card import write_card
@@ -21,7 +20,6 @@ from qdsft.checkpoints import complete_checkpoints, is_of_run, remove_leftovers,
 from qdsft.console import is_main_process, say
 from qdsft.dataset import Prepared, describe, prepare
 from qdsft.errors import Interrupted, UserError
-from qdsft.examples import make_writer
 from qdsft.files import copy_file, exclusive
 from qdsft.interrupt import StopRequest
 from qdsft.model import (
@@ -38,7 +36,7 @@ from qdsft.readiness import Readiness, save_weights
 from qdsft.recipe import Recipe, world_size
 from qdsft.recipe_trainer import RecipeTrainer
 from qdsft.trainer import build_config, build_trainer
-from qdsft.training_evaluation import TrainingEvaluation
+from qdsft.training_evaluation import training_evaluation
 
 FREE_BYTES_WHEN_FULL = 2**20
 
@@ -88,8 +86,7 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     arguments.eval_on_start = arguments.eval_on_start and checkpoint is None
     model = load_model(recipe, machine, trainable=True)
     trainer = build_trainer(recipe, arguments, model, tokenizer, prepared.train, prepared.eval)
-    if recipe.evaluation.every_steps and prepared.eval:
-        trainer.held_out = _training_evaluation(recipe, prepared, tokenizer, stop_ids)
+    trainer.held_out = training_evaluation(recipe, prepared.folder, tokenizer, stop_ids)
     manifest.results["preflight"] = _check_readiness(Readiness(recipe, trainer, prepared, stop_ids), machine)
     if state.is_main_process:
         copy_file(prepared.eval_rows, recipe.run_dir / run.EVAL_ROWS)
@@ -172,16 +169,6 @@ def _newest_checkpoint(run_dir: Path, digest: str, state: PartialState) -> Path 
         )
     say(f"resuming from {own[-1]}" if own else "no checkpoint was saved; starting from the first step")
     return own[-1] if own else None
-
-
-def _training_evaluation(
-    recipe: Recipe, prepared: Prepared, tokenizer: PreTrainedTokenizerBase, stop_ids: list[int]
-) -> TrainingEvaluation:
-    examples = run.read_eval_rows(prepared.folder)
-    decomposition = make_writer(recipe).is_decomposition
-    watch = TrainingEvaluation(examples, tokenizer, stop_ids, recipe.evaluation, is_decomposition=decomposition)
-    say(f"decoding {len(watch.examples)} held-out rows every {recipe.evaluation.every_steps} steps")
-    return watch
 
 
 def _check_readiness(readiness: Readiness, machine: Machine) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,11 @@ from transformers import PreTrainedTokenizerBase
 
 from qdsft.console import say
 from qdsft.decomposition import Decomposition
-from qdsft.examples import Example
+from qdsft.examples import Example, make_writer
 from qdsft.generate import Answer, generate
 from qdsft.metrics import Prediction, score, text_score
+from qdsft.recipe import Recipe
+from qdsft.run import read_eval_rows
 from qdsft.sections import Evaluation
 from qdsft.tokens import encode_prompts
 
@@ -49,6 +52,11 @@ class TrainingEvaluation:
         self.batch_size = settings.batch_size
         self._prompts = encode_prompts(tokenizer, [example.messages for example in self.examples])
 
+    def decode_longest(self, trainer: RecipeTrainer) -> None:
+        """Decode one batch of the longest prompts, for what memory that takes; raises as the device does."""
+        longest = sorted(self._prompts, key=len, reverse=True)[: self.batch_size]
+        list(self._generate(trainer, longest))
+
     def __call__(self, trainer: RecipeTrainer) -> dict[str, float]:
         """Mean of each metric, named eval_*; empty, with a line that says so, where decoding failed.
 
@@ -76,19 +84,10 @@ class TrainingEvaluation:
         world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
         # Sharded weights are gathered by all processes together, so all take the same number of batches.
         share = [i % len(self.examples) for i in range(rank, math.ceil(len(self.examples) / world) * world, world)]
-        model = trainer.accelerator.unwrap_model(trainer.model)
         while True:
             try:
-                with trainer.accelerator.autocast():
-                    found = generate(
-                        model,
-                        self.tokenizer,
-                        [self._prompts[i] for i in share],
-                        self.stop_ids,
-                        max_new_tokens=self.settings.max_new_tokens,
-                        batch_size=self.batch_size,
-                    )
-                    return {share[i]: answer for i, answer in found}
+                found = self._generate(trainer, [self._prompts[i] for i in share])
+                return {share[i]: answer for i, answer in found}
             except torch.OutOfMemoryError:
                 if self.batch_size == 1:
                     raise
@@ -96,9 +95,36 @@ class TrainingEvaluation:
                 torch.cuda.empty_cache()
                 say(f"out of memory while decoding held-out rows; going on with {self.batch_size} at a time")
 
+    def _generate(self, trainer: RecipeTrainer, prompts: Sequence[list[int]]) -> Iterator[tuple[int, Answer]]:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        with trainer.accelerator.autocast():
+            yield from generate(
+                model,
+                self.tokenizer,
+                prompts,
+                self.stop_ids,
+                max_new_tokens=self.settings.max_new_tokens,
+                batch_size=self.batch_size,
+            )
+
     def _score(self, example: Example, answer: Answer) -> dict[str, Any]:
         if not self.is_decomposition:
             return text_score(example.completion, answer.text, answer.stopped)
         row: dict[str, Any] = example.record.row
         decomposition = Decomposition.parse(answer.text)
         return dict(score(Prediction(row["question"], tuple(row["sub_questions"]), decomposition, answer.stopped)))
+
+
+def training_evaluation(
+    recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]
+) -> TrainingEvaluation | None:
+    """What evaluation.every_steps asks for, with the held-out rows of a folder of prepared data; None without it."""
+    if recipe.evaluation.every_steps is None:
+        return None
+    examples = read_eval_rows(folder)
+    if not examples:
+        return None
+    decomposition = make_writer(recipe).is_decomposition
+    found = TrainingEvaluation(examples, tokenizer, stop_ids, recipe.evaluation, is_decomposition=decomposition)
+    say(f"decoding {len(found.examples)} held-out rows every {recipe.evaluation.every_steps} steps")
+    return found

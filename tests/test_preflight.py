@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from qdsft import contracts, probe, readiness
+from qdsft import contracts, probe, readiness, training_evaluation
 from qdsft.cli import main
 from qdsft.dataset import Prepared, prepare
 from qdsft.errors import UserError
@@ -160,6 +160,20 @@ def test_the_probe_takes_the_longest_rows_and_leaves_no_trace(make_recipe: Calla
     assert all(weight.grad is None for weight in trainer.model.parameters())
     assert torch.equal(state, torch.get_rng_state()) and trainer._total_train_tokens == counts
     assert trainer.optimizer is None
+
+
+def test_decoding_during_training_is_part_of_the_probe(
+    make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = ("evaluation.every_steps=2", "evaluation.max_new_tokens=4", "evaluation.batch_size=3")
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("planted")
+
+    assert [check.passed for check in preflight(make_recipe(*watched))] == [True] * len(LINES)
+    monkeypatch.setattr(training_evaluation, "generate", full)
+    memory = list(preflight(make_recipe(*watched)))[-1]
+    assert memory.name == "memory" and not memory.passed
 
 
 def test_a_loss_that_is_not_finite_is_seen_before_training(make_recipe: Callable[..., Recipe]) -> None:
