@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from qdsft.arguments import positive
@@ -57,18 +58,18 @@ def _answer_questions(options: argparse.Namespace) -> int:
 
     fmt = "json" if options.json else options.format or "text"
     decomposer = Decomposer(options.run_dir, constrained=options.constrained)
-    questions = [options.question] if options.question is not None else _typed_questions()
-    for question in questions:
+    questions = [(0, options.question)] if options.question is not None else _typed_questions()
+    for number, question in questions:
         try:
             text, warning = show(decomposer, question, fmt)
         except UserError as error:
             if options.question is not None:
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: line {number}: {error}", file=sys.stderr)
             continue
         print(text, flush=True)
         if warning:
-            print(f"warning: {warning}", file=sys.stderr)
+            print(f"warning: {f'line {number}: ' if number else ''}{warning}", file=sys.stderr)
     return 0
 
 
@@ -100,13 +101,13 @@ def _answer_file(options: argparse.Namespace) -> int:
     return 0
 
 
-def _typed_questions() -> Iterator[str]:
-    """Lines of the input that are not blank, with a prompt where a person types them."""
-    while True:
+def _typed_questions() -> Iterator[tuple[int, str]]:
+    """(number, text) of the input's lines that are not blank, with a prompt where a person types them."""
+    for number in count(1):
         if sys.stdin.isatty():
             print("question (Ctrl-D ends): ", end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
             return
         if line.strip():
-            yield line.strip()
+            yield number, line.strip()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 
 from qdsft.arguments import positive
 from qdsft.errors import UserError
+
+MOST_GIB = 1_000_000
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,9 +28,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _plan(options: argparse.Namespace) -> int:
     from qdsft.planning.cards import Target, find_card
 
-    if options.gpu and options.gpu_memory:
+    if options.gpu is not None and options.gpu_memory:
         raise UserError("--gpu and --gpu-memory both say how much memory a card has; give one of them")
-    name, card = find_card(options.gpu) if options.gpu else (None, None)
+    name, card = find_card(options.gpu) if options.gpu is not None else (None, None)
     memory = card.memory if card else int((options.gpu_memory or 8.0) * 2**30)
     from qdsft.planning.plan import make_plan
 
@@ -48,6 +49,6 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _gib(text: str) -> float:
     number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    if not 0 < number < MOST_GIB:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {MOST_GIB:,}")
     return number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -192,16 +192,22 @@ def in_batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
         yield batch
 
 
+def last_token(tokenizer: PreTrainedTokenizerBase, answer_ids: Sequence[int], stops: Collection[int]) -> int:
+    """What an answer ends in: its last token but for blanks, such as the line break that ChatML writes after that."""
+    last = len(answer_ids) - 1
+    while last > 0 and answer_ids[last] not in stops and not tokenizer.decode([answer_ids[last]]).strip():
+        last -= 1
+    return answer_ids[last]
+
+
 def _check_end(
     tokenizer: PreTrainedTokenizerBase, ids: list[int], prompt_length: int, stops: frozenset[int], source: str
 ) -> None:
     if len(ids) == prompt_length:
         raise UserError(f"{source}: no token of this row carries loss; the chat template drops the answer")
-    last = len(ids) - 1
-    while last > prompt_length and ids[last] not in stops and not tokenizer.decode([ids[last]]).strip():
-        last -= 1  # such as the line break that ChatML writes after its end-of-turn token
-    if ids[last] not in stops:
+    last = last_token(tokenizer, ids[prompt_length:], stops)
+    if last not in stops:
         raise UserError(
-            f"{source}: the answer ends in {tokenizer.decode([ids[last]])!r}, where generation does not stop; end the "
+            f"{source}: the answer ends in {tokenizer.decode([last])!r}, where generation does not stop; end the "
             f"assistant turn of the chat template with {tokenizer.eos_token!r}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from qdsft.card import write_card
 from qdsft.console import say
-from qdsft.decoding import decode_share, forget, merge
+from qdsft.decoding import decode_share, digest, forget, identify, merge
 from qdsft.errors import UserError
 from qdsft.examples import Example
 from qdsft.files import exclusive, write_json, write_text
@@ -25,6 +26,10 @@ from qdsft.run import Manifest, read_eval_rows, read_finished, versions
 from qdsft.scoring.partial import Decoded
 from qdsft.scoring.prediction_rows import decomposition_row, text_row
 from qdsft.scoring.score_files import METRICS_FILE, PREDICTIONS_FILE, add_official, json_lines
+
+MODELS = ("tuned", "constrained", "baseline")
+"""What one run is evaluated as: itself, itself held to valid answers, and its base model."""
+BREAK_METRICS = {"ged", "normalized_exact_match"}
 
 
 def evaluate(
@@ -60,7 +65,7 @@ def evaluate(
         require_official()
     examples = read_eval_rows(run_dir)
     examples = examples[: samples or len(examples)]
-    models = ["tuned", *(["constrained"] if constrained else []), *(["baseline"] if baseline else [])]
+    models = [MODELS[0], *(["constrained"] if constrained else []), *(["baseline"] if baseline else [])]
     with ExitStack() as stack:
         processes = stack.enter_context(launched())
 
@@ -80,21 +85,51 @@ def evaluate(
             if is_decomposition:
                 add_official(rows[model], lexical=break_metrics)
             results[model] = {**summarise(rows[model]), **_decoding_metrics(answers)}
-        _write(run_dir, manifest, device, results, rows)
+        results |= _earlier(run_dir, manifest, examples, results)
+        _write(run_dir, manifest, device, examples, results, rows)
     return results
 
 
 def _write(
-    run_dir: Path, manifest: Manifest, device: str, results: dict[str, dict[str, Any]], rows: dict[str, list[Row]]
+    run_dir: Path,
+    manifest: Manifest,
+    device: str,
+    examples: Sequence[Example],
+    results: dict[str, dict[str, Any]],
+    rows: dict[str, list[Row]],
 ) -> None:
     for model, found in rows.items():
         file = PREDICTIONS_FILE if model == "tuned" else f"predictions_{model}.jsonl"
         write_text(run_dir / file, json_lines(found))
-    write_json(run_dir / METRICS_FILE, {**results, "versions": versions(), "device": device})
+    identities = {model: digest(identify(run_dir, manifest, examples, model)) for model in results}
+    content = {**results, "versions": versions(), "device": device, "identities": identities}
+    write_json(run_dir / METRICS_FILE, content)
     write_report(run_dir, manifest, results, rows["tuned"])
     write_card(run_dir, manifest)
     for model in rows:
         forget(run_dir, model)
+
+
+def _earlier(
+    run_dir: Path, manifest: Manifest, examples: Sequence[Example], results: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Results of an earlier evaluation of other models on the same rows and weights; what is lost is said."""
+    try:
+        before = json.loads((run_dir / METRICS_FILE).read_text(encoding="utf-8"))
+        identities = before.get("identities", {})
+        named = [model for model in MODELS if isinstance(before.get(model), dict)]
+    except (OSError, ValueError, AttributeError):
+        return {}
+    kept = {}
+    for model in named:
+        same = identities.get(model) == digest(identify(run_dir, manifest, examples, model))
+        if model not in results and same:
+            kept[model] = before[model]
+        elif model not in results:
+            say(f"the results of {model} are of other rows or weights and are discarded; add --{model} for new ones")
+        elif lost := before[model].keys() & BREAK_METRICS - results[model].keys():
+            say(f"{model}: {', '.join(sorted(lost))} of an earlier evaluation are discarded; add --break-metrics")
+    return kept
 
 
 def _decode(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from qdsft.constrained import Grammar
@@ -164,7 +165,15 @@ def load_weights(prompts: RunPrompts) -> LoadedRun:
     """The same run with its model; raises UserError if the weights cannot be loaded."""
     recipe, folder = prompts.recipe, prompts.run_dir / prompts.manifest.artifact
     machine = find_machine()
-    model: Any = load_model(_with_weights(recipe, prompts.run_dir, prompts.manifest), machine, trainable=False)
+    own = _with_weights(recipe, prompts.run_dir, prompts.manifest)
+    try:
+        model: Any = load_model(own, machine, trainable=False)
+    except UserError as error:
+        if prompts.manifest.artifact == "adapter":
+            raise
+        raise UserError(
+            f"{folder}: the model saved with the run cannot be loaded; put its files back or train again ({error})"
+        ) from error
     if prompts.manifest.artifact == "adapter":
         model = _attach_adapter(model, folder)
     if not recipe.quantization:
@@ -207,6 +216,8 @@ def _load_tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
 def _attach_adapter(model: Any, folder: Path) -> Any:
     try:
         return PeftModel.from_pretrained(model, str(folder))
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
-        raise UserError(f"{folder}: the adapter cannot be loaded: {first[:200]}") from error
+        raise UserError(
+            f"{folder}: the adapter cannot be loaded ({first[:200]}); put its files back or train again"
+        ) from error

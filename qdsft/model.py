@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -168,7 +169,7 @@ def _from_pretrained(factory: Any, recipe: Recipe, *, what: str, **options: Any)
         return factory.from_pretrained(
             name, revision=recipe.model.revision or "main", trust_remote_code=recipe.model.trust_remote_code, **options
         )
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise UserError(
             f"{where}: the {what} of {name} cannot be loaded: {_first_line(error)} {_remedy(error)}"
         ) from error

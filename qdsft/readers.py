@@ -24,6 +24,9 @@ from qdsft.record import Record, RowError, Scanned
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 """Suffix -> format; every other file is JSON or JSON Lines, which its first character tells."""
 
+LONGEST_CELL = 2**30
+"""Characters; the csv module's own limit is 131,072."""
+
 
 def scan(path: Path) -> Scanned:
     """The rows of a file in order, and its faults between them; `.gz` behind any suffix means gzip.
@@ -110,6 +113,7 @@ def _csv(lines: Iterator[tuple[int, str | RowError]], path: Path, delimiter: str
                 faults.append(line)
             yield line if isinstance(line, str) else ""
 
+    csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(readable(), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:

@@ -9,7 +9,7 @@ from typing import Any
 
 from qdsft import contracts
 from qdsft.dataset import Prepared
-from qdsft.encoder import IGNORED
+from qdsft.encoder import IGNORED, last_token
 from qdsft.errors import UserError
 from qdsft.files import new_directory
 from qdsft.hub import check_write
@@ -73,15 +73,17 @@ class Readiness:
                 start += length
 
     def _stop(self) -> str:
+        tokenizer = self.trainer.processing_class
         count = 0
         for _, labels in self.samples():
             count += 1
-            if labels[-1] not in self.stop_ids:
+            answer = [label for label in labels if label != IGNORED]
+            if not answer or labels[-1] == IGNORED or last_token(tokenizer, answer, self.stop_ids) not in self.stop_ids:
                 raise UserError(
                     f"a sample ends in token {labels[-1]}, at which generation does not stop; end the answer in the "
                     "chat template with the tokenizer's end token"
                 )
-        names = self.trainer.processing_class.convert_ids_to_tokens(list(self.stop_ids))
+        names = tokenizer.convert_ids_to_tokens(list(self.stop_ids))
         return f"{count} samples end, inside the loss, in one of {', '.join(map(str, names))}"
 
     def _mask(self) -> str:

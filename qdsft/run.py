@@ -69,23 +69,19 @@ class Manifest(BaseModel):
     def load_recipe(self) -> Recipe:
         """The recipe as it was resolved when the run began; its upstream keys are not checked again.
 
-        Raises UserError if another version of qdsft wrote it with keys or values that this one does not have.
+        Raises ValidationError if it has keys or values that this version does not know; `read_manifest` has seen to
+        that.
         """
-        values = {**self.recipe, "path": Path(self.recipe_path), "origins": self.origins}
-        try:
-            return Recipe.model_validate(values)
-        except ValidationError as error:
-            key = ".".join(map(str, error.errors()[0]["loc"]))
-            raise UserError(
-                f"{MANIFEST}: its recipe was written by another version of qdsft ({key}); use that one, or train again"
-            ) from error
+        return Recipe.model_validate({**self.recipe, "path": Path(self.recipe_path), "origins": self.origins})
 
 
 def read_manifest(run_dir: Path) -> Manifest:
     """The manifest of a run directory; raises UserError where there is none that can be read."""
     path = run_dir / MANIFEST
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        manifest.load_recipe()
+        return manifest
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{run_dir}: no run directory ({MANIFEST} is missing); give the folder that qdsft train wrote, "

@@ -61,7 +61,7 @@ def test_typed_questions(run_dir: str, capsys: Capture, monkeypatch: pytest.Monk
     assert main(["decompose", run_dir, "--json", "--constrained"]) == 0
     out, err = capsys.readouterr()
     assert [json.loads(line)["question"] for line in out.splitlines()] == ["first?", "second?"]
-    assert "error: the text 'bad </s>'" in err
+    assert "error: line 3: the text 'bad </s>'" in err
 
 
 def test_a_file(run_dir: str, capsys: Capture) -> None:

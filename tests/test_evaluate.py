@@ -93,7 +93,7 @@ def free_port() -> str:
 def test_what_an_evaluation_leaves(run_dir: Path) -> None:
     results = evaluate(run_dir, baseline=True)
     content = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
-    assert content.keys() == {"tuned", "baseline", "versions", "device"}
+    assert content.keys() == {"tuned", "baseline", "versions", "device", "identities"}
     assert content["tuned"] == results["tuned"] and content["baseline"] == results["baseline"]
     tuned = results["tuned"]
     assert (tuned["samples"], tuned["stopped"], tuned["new_tokens"]) == (HELD_OUT, 0.0, HELD_OUT * 96)
@@ -104,6 +104,29 @@ def test_what_an_evaluation_leaves(run_dir: Path) -> None:
         assert [row["question"] for row in predictions(run_dir, name)] == [row["question"] for row in golden]
         assert all(row["stopped"] is False for row in predictions(run_dir, name))
     assert kept(run_dir) == []
+
+
+def test_evaluating_again_keeps_what_still_holds_and_says_what_goes(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = evaluate(run_dir, baseline=True, samples=3)
+    again = evaluate(run_dir, samples=3)
+    assert again["baseline"] == first["baseline"]
+    assert json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))["baseline"] == first["baseline"]
+    capsys.readouterr()
+    assert "baseline" not in evaluate(run_dir, samples=2)
+    assert "the results of baseline are of other rows or weights and are discarded" in capsys.readouterr().err
+
+
+def test_damaged_weights_are_one_line(run_dir: Path) -> None:
+    weights = next((run_dir / "model").glob("*.safetensors"))
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
+    with pytest.raises(UserError, match="the model saved with the run cannot be loaded; put its files back"):
+        evaluate(run_dir)
+    weights.unlink()
+    with pytest.raises(UserError, match="the model saved with the run cannot be loaded; put its files back"):
+        evaluate(run_dir)
 
 
 def test_free_text(tmp_path: Path, trained: Path) -> None:
@@ -122,7 +145,7 @@ def test_free_text(tmp_path: Path, trained: Path) -> None:
 
 def test_an_interrupt_says_how_to_go_on(run_dir: Path) -> None:
     process = start("qdsft", "evaluate", run_dir, "--batch-size", "1")
-    wait_for_answers(partial_path(run_dir, "tuned", 0), 1)
+    wait_for_answers(partial_path(run_dir, "tuned", 0), 0)
     process.send_signal(signal.SIGINT)
     output, error = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
@@ -240,7 +263,12 @@ def test_another_evaluation_of_the_same_run_waits_its_turn(run_dir: Path, capsys
 
 
 def test_break_metrics_are_refused_before_anything_is_decoded(
-    run_dir: Path, capsys: pytest.CaptureFixture[str]
+    run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def absent() -> None:
+        raise UserError("spaCy cannot be imported")
+
+    monkeypatch.setattr("qdsft.metrics.official.load_english", absent)
     assert main(["evaluate", str(run_dir), "--break-metrics"]) == 1
-    assert capsys.readouterr().err == "error: --break-metrics needs qdsft[break]; leave it out\n"
+    assert capsys.readouterr().err == "error: spaCy cannot be imported\n"
+    assert kept(run_dir) == []

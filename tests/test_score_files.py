@@ -52,7 +52,11 @@ def test_files_are_written_and_the_table_is_printed(capsys: pytest.CaptureFixtur
     assert err.splitlines() == ["40 rows, predictions matched by question", "written to new/scores"]
     assert out.splitlines()[0].split() == ["metric", "score", "95", "%", "interval"]
     assert "exact match                    1.000    1.000 to 1.000" in out.splitlines()
-    assert sorted(path.name for path in Path("new/scores").iterdir()) == ["metrics.json", "predictions.jsonl"]
+    assert sorted(path.name for path in Path("new/scores").iterdir()) == [
+        "metrics.json",
+        "predictions.jsonl",
+        "report.html",
+    ]
     metrics = json.loads(Path("new/scores/metrics.json").read_text(encoding="utf-8"))
     assert metrics["tuned"]["exact_match"] == 1.0 and metrics["tuned"]["groups"]["language"]["ko"]["samples"] == 20
     rows = [json.loads(line) for line in Path("new/scores/predictions.jsonl").read_text("utf-8").splitlines()]
@@ -81,7 +85,6 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
         ("run --output x", "--output is for --predictions alone; a run is scored in its own directory"),
         ("--baseline run", "run: no run directory (run.json is missing)"),
         ("--predictions nope --gold g.jsonl", "nope: No such file or directory (looked at /"),
-        ("--predictions p.jsonl --gold g.jsonl --break-metrics", "--break-metrics needs qdsft[break]"),
     ],
 )
 def test_bad_input_is_one_line(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

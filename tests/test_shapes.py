@@ -105,9 +105,12 @@ def test_default_targets_are_those_of_peft(path: Path) -> None:
     [
         ({"model_type": "mamba"}, "model_type 'mamba' has no entry in .*architectures.json; add one"),
         ({"model_type": None}, "model_type None has no entry"),
-        ({"hidden_size": None}, "x: hidden_size is None, and should be a whole number above 0"),
+        ({"hidden_size": None}, "x: hidden_size is null, and should be a whole number up to"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
-        ({"vocab_size": "32000"}, "vocab_size is '32000'"),
+        ({"num_hidden_layers": 10**12}, "num_hidden_layers is 1000000000000, and should be"),
+        ({"max_position_embeddings": "x"}, "max_position_embeddings is"),
+        ({"sliding_window": "x"}, "sliding_window is"),
+        ({"vocab_size": "32000"}, "vocab_size is "),
         ({"num_key_value_heads": 5}, "num_attention_heads 32 is no multiple of num_key_value_heads 5"),
     ],
 )

@@ -105,7 +105,7 @@ def test_questions_are_read_line_by_line_and_a_bad_one_is_not_the_end(
     assert main(["decompose", str(run_dir), "--json"]) == 0
     captured = capsys.readouterr()
     assert [json.loads(line)["question"] for line in captured.out.splitlines()] == ["first?", "second?"]
-    assert "error: the text 'bad </s>'" in captured.err
+    assert "error: line 3: the text 'bad </s>'" in captured.err
 
 
 def test_the_template_and_the_tokenizer_of_a_run_are_guarded(

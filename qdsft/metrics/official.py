@@ -10,6 +10,8 @@ from qdsft.metrics.break_scores import break_scores
 from qdsft.metrics.english_model import load_english
 
 Scores = dict[str, float | None]
+ENGLISH_ONLY = ("ged", "normalized_exact_match")
+KOREAN = "ko"
 
 
 def require_official() -> None:
@@ -19,7 +21,8 @@ def require_official() -> None:
 
 def official_scores(rows: Sequence[dict[str, Any]], *, lexical: bool) -> list[Scores]:
     """For each row the metrics that are to be added to its scores: `structural_ged`, and with `lexical` those that
-    need spaCy, `ged` and `normalized_exact_match` (None where an answer has no normal form).
+    need spaCy, `ged` and `normalized_exact_match`, both None for Korean rows, the latter also where an answer has no
+    normal form.
 
     Steps that do not come from BREAK's strings are taken as those strings would give them, with `return` before each
     step. Says how many distances are only bounds. Raises UserError as `break_scores` does.
@@ -27,6 +30,9 @@ def official_scores(rows: Sequence[dict[str, Any]], *, lexical: bool) -> list[Sc
     pairs = [(row["question"], *as_parsed(row["gold"], row["sub_questions"])) for row in rows]
     scores = break_scores(pairs, lexical=lexical)
     inexact = sum(found.pop("ged_inexact") or 0 for found in scores)
+    for row, found in zip(rows, scores, strict=True):
+        if row["language"] == KOREAN:
+            found |= {name: None for name in ENGLISH_ONLY if name in found}
     if inexact:
         say(f"{inexact:.0f} graph edit distances took too long: their values are the best found, upper bounds")
     return scores

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.errors import UserError
+from qdsft.record import show
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def read_shapes(config: Mapping[str, Any], where: str) -> Shapes:
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        positions=config.get("max_position_embeddings"),
+        positions=sizes.get("max_position_embeddings", 0) or None,
         tied=bool(config.get("tie_word_embeddings", False)),
         linears=linears,
         layer_norms=norm * (4 if facts["post_norms"] else 2) + (head_dim, head_dim) * facts["qk_norm"],
@@ -178,10 +179,14 @@ def read_shapes(config: Mapping[str, Any], where: str) -> Shapes:
         parallel=bool(config.get(facts["parallel"], True)) if facts["parallel"] else False,
         fused=fused,
         activation=str(config.get("hidden_act") or config.get("hidden_activation") or ""),
-        windows=_windows(config, layers),
+        windows=_windows(config, layers, sizes.get("sliding_window", 0)),
         prefix=facts["prefix"],
         default_targets=("query_key_value",) if fused else ("q_proj", "v_proj"),
     )
+
+
+LARGEST, MOST_LAYERS = 100_000_000, 10_000
+"""More than any size of a model: a larger one is a mistake, and would be worked on for ever."""
 
 
 class _Sizes:
@@ -192,8 +197,11 @@ class _Sizes:
 
     def __getitem__(self, key: str) -> int:
         value = self._config.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"{self._where}: {key} is {value!r}, and should be a whole number above 0; check the file")
+        most = MOST_LAYERS if key == "num_hidden_layers" else LARGEST
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < most:
+            raise UserError(
+                f"{self._where}: {key} is {show(value)}, and should be a whole number up to {most:,}; check the file"
+            )
         return value
 
     def get(self, key: str, default: int) -> int:
@@ -221,9 +229,8 @@ def _fused(hidden: int, width: int, query: int, kv: int, qkv: bool, out: bool, m
     )
 
 
-def _windows(config: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
+def _windows(config: Mapping[str, Any], layers: int, window: int) -> tuple[int | None, ...]:
     """As transformers reads them: `layer_types`, else every n-th layer sees all, else one window for all layers."""
-    window = config.get("sliding_window")
     if not window or config.get("use_sliding_window") is False:
         return (None,) * layers
     kinds = config.get("layer_types")
@@ -231,5 +238,5 @@ def _windows(config: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
     if not kinds and pattern:
         kinds = ["sliding_attention" if (number + 1) % pattern else "full_attention" for number in range(layers)]
     if kinds:
-        return tuple(int(window) if kind == "sliding_attention" else None for kind in kinds)
-    return (int(window),) * layers
+        return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+    return (window,) * layers

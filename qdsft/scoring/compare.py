@@ -11,7 +11,7 @@ from typing import Any
 
 from qdsft.errors import UserError
 from qdsft.metrics.intervals import RESAMPLES, bootstrap, sign_flip_p_values
-from qdsft.metrics.meanings import MEANINGS
+from qdsft.metrics.meanings import LARGEST, MEANINGS
 from qdsft.metrics.summary import Row
 from qdsft.readers import scan
 from qdsft.record import RowError, show
@@ -74,7 +74,8 @@ def read_evaluation(path: Path) -> Evaluation:
             message = "no row of a predictions.jsonl with question, gold and scores; write it with qdsft evaluate"
             raise RowError(found.source, "not a scored prediction", message)
         for name, value in scores.items():
-            if not (value is None or isinstance(value, int | float)):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+            if not (value is None or is_number):
                 raise RowError(found.source, "not a score", f"scores: {name} must be a number, not {show(value)}")
         if names is not None and scores.keys() != names:
             raise RowError(found.source, "other metrics", "other metrics than in the rows before; evaluate again")

@@ -111,6 +111,9 @@ def _answer(record: Record) -> str | Decomposition:
         return Decomposition(tuple(steps))
     if steps is None and isinstance(text, str):
         return text
+    if "decomposition" in record.row:
+        wanted = "a prediction with the column decomposition wants BREAK's labels, with the same column, as --gold"
+        raise RowError(record.source, "not a prediction", wanted)
     given = f"sub_questions is {show(steps)}" if steps is not None else f"text is {show(text)}"
     message = f"a prediction must have sub_questions, a list of text, or text; {given}"
     raise RowError(record.source, "not a prediction", message)

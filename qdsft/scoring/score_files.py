@@ -9,7 +9,7 @@ from typing import Any
 
 from qdsft.console import say
 from qdsft.errors import UserError
-from qdsft.files import new_directory, write_json, write_text
+from qdsft.files import disk_errors, new_directory, write_json, write_text
 from qdsft.metrics.official import official_scores, require_official
 from qdsft.metrics.summary import Row, summarise
 from qdsft.report import write_report
@@ -32,8 +32,11 @@ def score_files(
 
     if break_metrics:
         require_official()
-    if output is not None and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} exists and is not an empty folder; delete it or choose another one")
+    if output is not None:
+        with disk_errors(output, "choose another --output"):
+            if output.exists() and (not output.is_dir() or any(output.iterdir())):
+                raise UserError(f"{output} exists and is not an empty folder; delete it or choose another one")
+            output.mkdir(parents=True, exist_ok=True)
     matched, how = read_matched(predictions, gold)
     say(f"{len(matched)} rows, predictions matched {how}")
     rows = [
