@@ -123,9 +123,9 @@ class Constraint(LogitsProcessor):
 
     def _allowed(self, device: torch.device) -> torch.Tensor:
         """`[rows, vocabulary]`: what the grammar lets follow; behind the end, and in a dead end, the stop tokens."""
-        nothing = bytes(4 * -(-self._grammar.vocabulary // 32))
+        size = -(-self._grammar.vocabulary // 8)  # llguidance pads to whole words, of which there may be one more
         masks = [
-            nothing if ended or matcher.is_stopped() else matcher.compute_bitmask()
+            bytes(size) if ended or matcher.is_stopped() else matcher.compute_bitmask()[:size]
             for ended, matcher in zip(self._ended, self._matchers, strict=True)
         ]
         octets = torch.frombuffer(bytearray(b"".join(masks)), dtype=torch.uint8).to(device).view(len(masks), -1, 1)

@@ -165,3 +165,16 @@ def test_without_llguidance_the_remedy_is_named(
     monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(UserError, match=r"--constrained needs llguidance; install it with: pip install 'qdsft\[constr"):
         Grammar(tokenizer, stop_ids, conversation("sample"))
+
+
+def test_ended_rows_stand_beside_others_whatever_the_size_of_the_vocabulary(tiny_model: Callable[[str], Path]) -> None:
+    for extra in range(33):  # every remainder of the masks' 32-bit words
+        _, tokenizer, stop_ids = load("llama", tiny_model)
+        tokenizer.add_tokens([f"<extra{number}>" for number in range(extra)])
+        grammar = Grammar(tokenizer, stop_ids, conversation("sample"))
+        constraint = Constraint(grammar, rows=2, prompt_width=1, max_new_tokens=50)
+        ids = torch.tensor([[5, stop_ids[0]], [5, tokenizer.convert_tokens_to_ids("1")]])
+        scores = constraint(ids, torch.zeros(2, len(tokenizer)))
+        assert torch.isfinite(scores[0]).nonzero().flatten().tolist() == sorted(stop_ids)
+        alone = Constraint(grammar, rows=1, prompt_width=1, max_new_tokens=50)(ids[1:], torch.zeros(1, len(tokenizer)))
+        assert torch.equal(scores[1:], alone) and torch.isfinite(alone).any()
