@@ -70,7 +70,8 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
 def assert_equal_weights(one: Path, other: Path) -> None:
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    moved = {name: float((first[name] - second[name]).abs().max()) for name in first}
+    assert {name: change for name, change in moved.items() if change} == {}
 
 
 def go_on(path: str, overrides: list[str]) -> None:
@@ -83,6 +84,7 @@ def go_on(path: str, overrides: list[str]) -> None:
     train(recipe, resume=(recipe.run_dir / "run.json").is_file())
 
 
+@pytest.mark.timeout(900)
 def test_killed_thirty_times_it_ends_with_the_weights_of_an_uninterrupted_run(
     arguments: Callable[[str], tuple[str, list[str]]],
 ) -> None:
