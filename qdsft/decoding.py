@@ -14,9 +14,10 @@ from qdsft.errors import UserError
 from qdsft.examples import Example, fingerprint
 from qdsft.generate import mean_loss
 from qdsft.inference import LoadedRun
+from qdsft.kept_lines import Identity
 from qdsft.processes import Processes
 from qdsft.run import MANIFEST, Manifest, text_sha256
-from qdsft.scoring.partial import Decoded, Identity, append_to, partial_files, partial_path, read_all
+from qdsft.scoring.partial import Decoded, append_to, partial_files, partial_path, read_all
 
 
 def decode_share(

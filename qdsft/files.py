@@ -60,8 +60,7 @@ def write_json(path: Path, value: Any) -> None:
 def exclusive(folder: Path, remedy: str = "choose another folder with training.output_dir=...") -> Iterator[None]:
     """Keep other processes of this machine out of a folder that is about to be written, by a lock beside it.
 
-    The lock ends with the process, however that ends. Raises UserError if another process holds it. Without
-    fcntl (Windows) there is no lock.
+    The lock ends with the process, however that ends. Raises UserError as `lock` does.
     """
     if fcntl is None:
         yield
@@ -71,14 +70,24 @@ def exclusive(folder: Path, remedy: str = "choose another folder with training.o
         folder.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: another process is writing there; wait for it, or {remedy}") from error
+        lock(file, folder, "writing there", remedy)
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def lock(file: IO[Any], path: Path, doing: str, remedy: str) -> None:
+    """Hold an open file until it is closed or the process ends; raises UserError, naming `path`, if another does.
+
+    Without fcntl (Windows) there is no lock.
+    """
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"{path}: another process is {doing}; wait for it, or {remedy}") from error
 
 
 @contextmanager

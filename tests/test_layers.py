@@ -52,6 +52,7 @@ LIGHT = {
         "formats",
         "gate",
         "json_rows",
+        "kept_lines",
         "lengths",
         "lint",
         "problem",

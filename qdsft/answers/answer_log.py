@@ -9,14 +9,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from qdsft.console import say
-from qdsft.errors import UserError
-from qdsft.files import disk_errors
-
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
-
+from qdsft.files import disk_errors, lock
+from qdsft.kept_lines import read_kept, to_line
 
 _REMEDY = "choose another output"
 
@@ -34,7 +28,7 @@ class AnswerLog:
         """Keep an answer; once this returns, the end of the process does not lose it. Raises UserError if it cannot."""
         self.answers[index] = answer
         with disk_errors(self._output, _REMEDY):
-            self._file.write(_line({"index": index, **answer}))
+            self._file.write(to_line({"index": index, **answer}))
 
 
 def log_path(output: Path) -> Path:
@@ -55,7 +49,7 @@ def answer_log(output: Path, identity: dict[str, Any]) -> Iterator[AnswerLog]:
         output.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)
     with file:
-        _lock(file, output)
+        lock(file, output, "writing it", _REMEDY)
         with disk_errors(output, _REMEDY):
             log = AnswerLog(output, file, _resume(file, path, identity))
         complete = False
@@ -70,25 +64,18 @@ def answer_log(output: Path, identity: dict[str, Any]) -> Iterator[AnswerLog]:
 def _resume(file: IO[bytes], path: Path, identity: dict[str, Any]) -> dict[int, dict[str, Any]]:
     """The answers in `file`, which is left as long as what of it is usable."""
     file.seek(0)
-    first, *rest = file.read().splitlines(keepends=True) or [b""]
-    answers: dict[int, dict[str, Any]] = {}
-    if first == _line(identity):
-        usable = len(first)
-        for line in rest:
-            try:
-                answer = json.loads(line if line.endswith(b"\n") else b"")
-                answers[answer.pop("index")] = answer
-            except (ValueError, KeyError, AttributeError, TypeError):
-                break  # a line that a kill has torn is the last one
-            usable += len(line)
+    content = file.read()
+    kept = read_kept(content, identity, lambda value: (value.pop("index"), value))
+    if kept is not None:
+        answers, usable = dict(kept[0]), kept[1]
         file.truncate(usable)
         say(f"{path}: going on behind {len(answers)} answers")
         return answers
-    if first:
-        say(f"{path}: {_difference(first, identity)}; it is discarded")
+    if content:
+        say(f"{path}: {_difference(content.splitlines()[0], identity)}; it is discarded")
     file.truncate(0)
-    file.write(_line(identity))
-    return answers
+    file.write(to_line(identity))
+    return {}
 
 
 def _difference(first: bytes, identity: dict[str, Any]) -> str:
@@ -98,16 +85,3 @@ def _difference(first: bytes, identity: dict[str, Any]) -> str:
     except (ValueError, AttributeError):
         return "holds no answers of this command"
     return f"holds answers that were made with another {' and '.join(changed) or 'version'}"
-
-
-def _line(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
-
-
-def _lock(file: IO[bytes], output: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(f"{output}: another process is writing it; wait for it, or choose another output") from error

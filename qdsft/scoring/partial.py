@@ -1,22 +1,19 @@
 """Answers kept as they come, so that a decoding that was killed goes on where it ended.
 
-A file is JSON Lines: the first line says what was decoded, with what; each other one is the answer to one row.
+A file is as `kept_lines` has it; each line behind the first is the answer to one row.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from qdsft.console import say
 from qdsft.files import disk_errors
-
-Identity = dict[str, Any]
-"""What must be the same for answers to be used again, as JSON."""
+from qdsft.kept_lines import Identity, read_kept, to_line
 
 
 @dataclass(frozen=True)
@@ -48,27 +45,13 @@ def partial_files(folder: Path, model: str) -> list[Path]:
 
 
 def read_partial(path: Path, identity: Identity) -> tuple[dict[int, Decoded], int] | None:
-    """(index -> answer, length in bytes of what is whole), or None for a file that is not of `identity`.
-
-    A process that is killed leaves a torn last line: it is not used, nor is anything behind a damaged one.
-    """
+    """(index -> answer, length in bytes of what is whole), or None for a file that is not of `identity`."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
-    lines = content.splitlines(keepends=True)
-    if not lines or _json(lines[0]) != identity:
-        return None
-    found: dict[int, Decoded] = {}
-    size = len(lines[0])
-    for line in lines[1:]:
-        try:
-            decoded = Decoded(**_json(line))
-        except TypeError:
-            break
-        found[decoded.index] = decoded
-        size += len(line)
-    return found, size
+    kept = read_kept(content, identity, lambda value: Decoded(**value))
+    return kept and ({decoded.index: decoded for decoded in kept[0]}, kept[1])
 
 
 def read_all(folder: Path, model: str, identity: Identity) -> dict[int, Decoded]:
@@ -88,7 +71,7 @@ def append_to(path: Path, identity: Identity) -> Iterator[PartialFile]:
             say(f"{path}: of another run, other rows or other settings; discarded")
         with path.open("r+b" if kept else "wb") as file:
             if kept is None:
-                file.write(_line(identity))
+                file.write(to_line(identity))
             else:
                 file.truncate(kept[1])
                 file.seek(0, 2)
@@ -104,16 +87,5 @@ class PartialFile:
 
     def add(self, decoded: Decoded) -> None:
         """Write an answer, so that it is kept however this process ends."""
-        self._file.write(_line(asdict(decoded)))
+        self._file.write(to_line(asdict(decoded)))
         self._file.flush()
-
-
-def _line(value: Any) -> bytes:
-    return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8")
-
-
-def _json(line: bytes) -> Any:
-    try:
-        return json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
