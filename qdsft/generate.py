@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
+from qdsft.console import say
 from qdsft.constrained import Constraint, Grammar
 from qdsft.encoder import Row
 from qdsft.errors import UserError
@@ -49,12 +50,15 @@ def generate(
     batch_size: int,
     progress: bool = False,
     grammar: Grammar | None = None,
+    halve: bool = True,
 ) -> Iterator[tuple[int, Answer]]:
     """(index into `prompts`, greedy answer) as each batch ends; `prompts` are token ids, as encode_prompts gives them.
 
     Prompts are sorted by length, so that a batch holds little padding, and padded on the left. The longest come
-    first: what does not fit into memory fails at once. A batch that does not fit is halved; raises PromptTooLarge
-    for a single prompt. With a grammar every answer is one of its completions.
+    first: what does not fit into memory fails at once. A batch that does not fit is halved, which is said; raises
+    PromptTooLarge for a single prompt. Where processes have to decode as many batches as one another, give
+    halve=False: torch.OutOfMemoryError is then raised as it came. With a grammar every answer is one of its
+    completions.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     waiting = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
@@ -65,8 +69,11 @@ def generate(
                 decoding = Batch(model, [prompts[i] for i in batch], tokenizer.pad_token_id, grammar, max_new_tokens)
                 new = decoding.run(stop_ids)
             except torch.OutOfMemoryError:
+                if not halve:
+                    raise
                 if len(batch) > 1:
                     half = -(-len(batch) // 2)
+                    say(f"out of memory while decoding; going on with {half} at a time")
                     waiting[:0] = [batch[:half], batch[half:]]
                     continue
                 raise PromptTooLarge(batch[0], len(prompts[batch[0]]), max_new_tokens) from None

@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-import torch
 from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase
 
@@ -49,24 +48,22 @@ class TrainingEvaluation:
         self.stop_ids = stop_ids
         self.settings = settings
         self.is_decomposition = is_decomposition
-        self.batch_size = settings.batch_size
         self._prompts = encode_prompts(tokenizer, [example.messages for example in self.examples])
 
     def decode_longest(self, trainer: RecipeTrainer) -> None:
         """Decode one batch of the longest prompts, for what memory that takes; raises as the device does."""
-        longest = sorted(self._prompts, key=len, reverse=True)[: self.batch_size]
+        longest = sorted(self._prompts, key=len, reverse=True)[: self.settings.batch_size]
         list(self._generate(trainer, longest))
 
     def __call__(self, trainer: RecipeTrainer) -> dict[str, float]:
         """Mean of each metric, named eval_*; empty, with a line that says so, where decoding failed.
 
-        Out of memory, the batch is halved down to single rows. With weights that are sharded over processes a
-        failure is not caught: the others would wait for ever.
+        With weights that are sharded over processes a failure is not caught: the others would wait for ever.
         """
         try:
             answers = self._decode(trainer)
         except (RuntimeError, ValueError, IndexError) as error:
-            if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+            if _is_sharded(trainer):
                 raise
             answers = None
             first = str(error).strip().splitlines()[:1] or [type(error).__name__]
@@ -84,16 +81,8 @@ class TrainingEvaluation:
         world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
         # Sharded weights are gathered by all processes together, so all take the same number of batches.
         share = [i % len(self.examples) for i in range(rank, math.ceil(len(self.examples) / world) * world, world)]
-        while True:
-            try:
-                found = self._generate(trainer, [self._prompts[i] for i in share])
-                return {share[i]: answer for i, answer in found}
-            except torch.OutOfMemoryError:
-                if self.batch_size == 1:
-                    raise
-                self.batch_size //= 2
-                torch.cuda.empty_cache()
-                say(f"out of memory while decoding held-out rows; going on with {self.batch_size} at a time")
+        found = self._generate(trainer, [self._prompts[i] for i in share])
+        return {share[i]: answer for i, answer in found}
 
     def _generate(self, trainer: RecipeTrainer, prompts: Sequence[list[int]]) -> Iterator[tuple[int, Answer]]:
         model = trainer.accelerator.unwrap_model(trainer.model)
@@ -104,7 +93,8 @@ class TrainingEvaluation:
                 prompts,
                 self.stop_ids,
                 max_new_tokens=self.settings.max_new_tokens,
-                batch_size=self.batch_size,
+                batch_size=self.settings.batch_size,
+                halve=not _is_sharded(trainer),
             )
 
     def _score(self, example: Example, answer: Answer) -> dict[str, Any]:
@@ -113,6 +103,10 @@ class TrainingEvaluation:
         row: dict[str, Any] = example.record.row
         decomposition = Decomposition.parse(answer.text)
         return dict(score(Prediction(row["question"], tuple(row["sub_questions"]), decomposition, answer.stopped)))
+
+
+def _is_sharded(trainer: RecipeTrainer) -> bool:
+    return bool(trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
 
 
 def training_evaluation(

@@ -129,6 +129,10 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(loaded: tuple[Any, Any]
     with pytest.raises(PromptTooLarge, match=r"a prompt of 30 tokens and evaluation\.max_new_tokens 4 do") as got:
         list(done)
     assert got.value.index == 4
+    whole = OutOfMemory(model, 40)  # as where other processes would wait for batches of their own
+    with pytest.raises(torch.OutOfMemoryError):
+        list(generate(whole, tokenizer, PROMPTS, [10**6], **options, halve=False))
+    assert whole.sizes == [5]
 
 
 def test_an_answer_is_read_as_it_was_written(loaded: tuple[Any, Any]) -> None:

@@ -98,18 +98,20 @@ def test_a_decode_that_fails_does_not_end_the_run(
     make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sizes: list[int] = []
-    real = generate.generate
+    real = generate.Batch.run
 
-    def too_big(*arguments: Any, batch_size: int, **options: Any) -> Any:
-        sizes.append(batch_size)
-        if batch_size > 1 or len(sizes) > 4:
-            raise torch.OutOfMemoryError("planted")
-        return real(*arguments, batch_size=batch_size, **options)
+    def too_big(self: generate.Batch, stop_ids: Any) -> Any:
+        sizes.append(len(self._ids))
+        if len(sizes) > 9:
+            raise RuntimeError("planted")
+        if sizes[-1] > 1:
+            raise torch.OutOfMemoryError("too many rows")
+        return real(self, stop_ids)
 
-    monkeypatch.setattr(training_evaluation, "generate", too_big)
+    monkeypatch.setattr(generate.Batch, "run", too_big)
     best = ("training.load_best_model_at_end=true", "training.metric_for_best_model=eval_sari")
     saves = ("training.save_strategy=steps", "training.save_steps=2")
-    watched = [value.replace("batch_size=2", "batch_size=4") for value in WATCHED]
+    watched = [value.replace("batch_size=2", "batch_size=4").replace("samples=3", "samples=4") for value in WATCHED]
     run_dir = train(make_recipe("failing", *watched, *best, *saves))
     said = capsys.readouterr().err
     assert sizes[:3] == [4, 2, 1]
