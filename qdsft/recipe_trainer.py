@@ -90,6 +90,14 @@ class RecipeTrainer(SFTTrainer):
         for folder in old[: max(len(complete) - max(limit, len(kept)), 0)]:
             remove_checkpoint(folder)
 
+    def _run_epoch(self, *arguments: Any, **options: Any) -> None:
+        # transformers asks whether the last step is taken only behind one more: a run that is resumed from its
+        # last checkpoint would train on.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*arguments, **options)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # PEFT reloads the adapters of a quantized base in float32 though they were trained in bfloat16,
         # so a resumed run would leave the path of an uninterrupted one.

@@ -136,6 +136,22 @@ def _lines(log: Path) -> int:
     return log.read_bytes().count(b"\n") if log.is_file() else 0
 
 
+def test_a_run_killed_behind_its_last_step_takes_no_further_one(
+    arguments: Callable[..., tuple[str, list[str]]],
+) -> None:
+    # The rate stays up, so that a step too many would show.
+    recipe = load_recipe(*arguments("last", "training.max_steps=2", "training.lr_scheduler_type=constant"))
+    run_dir = train(recipe)
+    whole = weights(run_dir)
+    manifest = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+    for _ in range(2):
+        (run_dir / "run.json").write_text(json.dumps({**manifest, "state": "running"}), encoding="utf-8")
+        shutil.rmtree(run_dir / "adapter")
+        train(recipe, resume=True)
+        assert all(torch.equal(weights(run_dir)[name], whole[name]) for name in whole)
+        assert complete_checkpoints(run_dir)[0][-1].name == "checkpoint-2"
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_says_how_to_go_on(
     arguments: Callable[..., tuple[str, list[str]]], number: int, status: int
