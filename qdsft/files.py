@@ -18,8 +18,11 @@ except ImportError:
     fcntl = None  # type: ignore[assignment]
 
 
+RUN_REMEDY = "choose another folder with training.output_dir"
+
+
 @contextmanager
-def disk_errors(path: Path, remedy: str = "choose another folder with training.output_dir") -> Iterator[None]:
+def disk_errors(path: Path, remedy: str = RUN_REMEDY) -> Iterator[None]:
     """Turn an OSError (read-only, full, not a folder) into a UserError that names `path`."""
     try:
         yield
@@ -91,11 +94,11 @@ def lock(file: IO[Any], path: Path, doing: str, remedy: str) -> None:
 
 
 @contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path, remedy: str = RUN_REMEDY) -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends well, replacing what was there."""
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    with disk_errors(path):
+    with disk_errors(path, remedy):
         temporary.mkdir(parents=True)
         try:
             yield temporary

@@ -57,6 +57,7 @@ def test_files_are_written_and_the_table_is_printed(capsys: pytest.CaptureFixtur
         "predictions.jsonl",
         "report.html",
     ]
+    assert "<h1>scores</h1>" in Path("new/scores/report.html").read_text(encoding="utf-8")
     metrics = json.loads(Path("new/scores/metrics.json").read_text(encoding="utf-8"))
     assert metrics["tuned"]["exact_match"] == 1.0 and metrics["tuned"]["groups"]["language"]["ko"]["samples"] == 20
     rows = [json.loads(line) for line in Path("new/scores/predictions.jsonl").read_text("utf-8").splitlines()]

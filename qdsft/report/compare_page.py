@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from typing import Any
 
 from qdsft.metrics.meanings import MEANINGS
+from qdsft.report.page import page, table
+from qdsft.report.svg import escape
 
 LISTED = 10
 """Changed rows that the terminal shows of each kind; the page has all."""
 HEADS = ("metric", "first", "second", "difference", "95 % interval", "p", "won/tied/lost")
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse } td, th { padding: .2rem .8rem; border-bottom: 1px solid #ccc; text-align: right }
-td:first-child, th:first-child { text-align: left } .sure { font-weight: bold }
-"""
 
 
 def comparison_lines(found: dict[str, Any]) -> Iterator[str]:
@@ -40,22 +35,18 @@ def comparison_lines(found: dict[str, Any]) -> Iterator[str]:
 
 def comparison_page(found: dict[str, Any]) -> str:
     """The same as HTML, with all rows that changed."""
-    body = [f"<h1>Comparison with {html.escape(found['first'])}</h1><p>{found['rows']} rows. {_explanation(found)}</p>"]
+    lead = f'<p class="lead">{found["rows"]} rows. {escape(_explanation(found))}</p>'
+    parts = [f"<h1>Comparison with {escape(found['first'])}</h1>{lead}"]
     for comparison in found["comparisons"]:
-        lines = "".join(
-            f"<tr{' class=sure' if sure else ''}>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
-            for cells, sure in _cells(comparison)
-        )
-        heads = "".join(f"<th>{head}</th>" for head in HEADS)
-        body.append(f"<h2>{html.escape(comparison['name'])}</h2><table><tr>{heads}</tr>{lines}</table>")
+        name = comparison["name"]
+        rows = [
+            [f"<b>{escape(cell)}</b>" if sure else escape(cell) for cell in cells] for cells, sure in _cells(comparison)
+        ]
+        parts.append(f"<h2>{escape(name)}</h2>{table(name, HEADS, rows)}")
         for kind in ("gained", "lost"):
-            rows = "".join(f"<li value={row['row']}>{html.escape(row['question'])}</li>" for row in comparison[kind])
-            body.append(f"<h3>Exact match {kind}: {len(comparison[kind])} rows</h3><ol>{rows}</ol>")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>qdsft compare</title><style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
-    )
+            changed = "".join(f"<li value={row['row']}>{escape(row['question'])}</li>" for row in comparison[kind])
+            parts.append(f"<h3>Exact match {kind}: {len(comparison[kind])} rows</h3><ol>{changed}</ol>")
+    return page("qdsft compare", "".join(parts))
 
 
 def _cells(comparison: dict[str, Any]) -> Iterator[tuple[list[str], bool]]:

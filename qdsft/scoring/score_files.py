@@ -12,12 +12,13 @@ from qdsft.errors import UserError
 from qdsft.files import disk_errors, new_directory, write_json, write_text
 from qdsft.metrics.official import official_scores, require_official
 from qdsft.metrics.summary import Row, summarise
-from qdsft.report import write_report
+from qdsft.report import REPORT, render_report
 from qdsft.run import versions
 from qdsft.scoring.prediction_rows import decomposition_row
 from qdsft.scoring.read_predictions import read_matched
 
 METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "predictions.jsonl"
+_OTHER = "choose another --output"
 
 
 def score_files(
@@ -28,15 +29,26 @@ def score_files(
     With `output`, a folder that does not exist yet or is empty, metrics.json, predictions.jsonl and report.html are
     written there. Raises UserError as `read_predictions.read_matched` does, and if `output` holds anything.
     """
-    from tqdm import tqdm
-
     if break_metrics:
         require_official()
-    if output is not None:
-        with disk_errors(output, "choose another --output"):
-            if output.exists() and (not output.is_dir() or any(output.iterdir())):
-                raise UserError(f"{output} exists and is not an empty folder; delete it or choose another one")
-            output.mkdir(parents=True, exist_ok=True)
+    if output is None:
+        return _score(predictions, gold, break_metrics)[0]
+    with disk_errors(output, _OTHER):
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise UserError(f"{output} exists and is not an empty folder; delete it or choose another one")
+    with new_directory(output, _OTHER) as folder:
+        results, rows = _score(predictions, gold, break_metrics)
+        files = {"predictions": str(predictions), "gold": str(gold)}
+        write_text(folder / PREDICTIONS_FILE, json_lines(rows))
+        content = {**results, "versions": versions(), "device": "not decoded here", "files": files}
+        write_json(folder / METRICS_FILE, content)
+        write_text(folder / REPORT, render_report(output, None, results, rows))  # which bears the final name
+    return results
+
+
+def _score(predictions: Path, gold: Path, break_metrics: bool) -> tuple[dict[str, dict[str, Any]], list[Row]]:
+    from tqdm import tqdm
+
     matched, how = read_matched(predictions, gold)
     say(f"{len(matched)} rows, predictions matched {how}")
     rows = [
@@ -44,21 +56,7 @@ def score_files(
         for row in tqdm(matched, desc="scoring", unit="row", disable=None)
     ]
     add_official(rows, lexical=break_metrics)
-    results = {"tuned": summarise(rows)}
-    if output is not None:
-        with new_directory(output) as folder:
-            write_text(folder / PREDICTIONS_FILE, json_lines(rows))
-            write_json(
-                folder / METRICS_FILE,
-                {
-                    **results,
-                    "versions": versions(),
-                    "device": "not decoded here",
-                    "files": {"predictions": str(predictions), "gold": str(gold)},
-                },
-            )
-            write_report(folder, None, results, rows)
-    return results
+    return {"tuned": summarise(rows)}, rows
 
 
 def add_official(rows: Sequence[Row], *, lexical: bool) -> None:
