@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 SAVING = ".saving"
 """Folder in the run directory where a checkpoint is written until it is complete."""
@@ -36,13 +34,8 @@ def _is_complete(checkpoint: Path) -> bool:
     return all((checkpoint / name).is_file() for name in FILES) and any(checkpoint.glob("*.safetensors"))
 
 
-def run_digest(fingerprint: dict[str, Any]) -> str:
-    """SHA-256 of `run.fingerprint`, as a checkpoint keeps it."""
-    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode("utf-8")).hexdigest()
-
-
 def is_of_run(checkpoint: Path, digest: str) -> bool:
-    """Whether a checkpoint was written by a run of this fingerprint."""
+    """Whether a checkpoint was written by the run whose fingerprint has this SHA-256 (`run.json_sha256`)."""
     try:
         return (checkpoint / RUN_DIGEST).read_text(encoding="utf-8") == digest
     except (OSError, UnicodeDecodeError):

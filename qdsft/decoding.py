@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,11 +63,6 @@ def identify(run_dir: Path, manifest: Manifest, examples: Sequence[Example], mod
         "rows": fingerprint(examples),
         "max_new_tokens": manifest.load_recipe().evaluation.max_new_tokens,
     }
-
-
-def digest(identity: Identity) -> str:
-    """SHA-256 of an identity, as metrics.json keeps it."""
-    return text_sha256(json.dumps(identity, sort_keys=True))
 
 
 def merge(shares: Sequence[dict[int, Decoded]], rows: int) -> list[Decoded]:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from qdsft.card import write_card
 from qdsft.console import say
-from qdsft.decoding import decode_share, digest, forget, identify, merge
+from qdsft.decoding import decode_share, forget, identify, merge
 from qdsft.errors import UserError
 from qdsft.examples import Example
 from qdsft.files import exclusive, write_json, write_text
@@ -22,7 +22,7 @@ from qdsft.metrics.official import require_official
 from qdsft.metrics.summary import Row, summarise
 from qdsft.processes import Processes, launched
 from qdsft.report import write_report
-from qdsft.run import Manifest, read_eval_rows, read_finished, versions
+from qdsft.run import Manifest, json_sha256, read_eval_rows, read_finished, versions
 from qdsft.scoring.partial import Decoded
 from qdsft.scoring.prediction_rows import decomposition_row, text_row
 from qdsft.scoring.score_files import METRICS_FILE, PREDICTIONS_FILE, add_official, json_lines
@@ -85,8 +85,9 @@ def evaluate(
             if is_decomposition:
                 add_official(rows[model], lexical=break_metrics)
             results[model] = {**summarise(rows[model]), **_decoding_metrics(answers)}
-        results |= _earlier(run_dir, manifest, examples, results)
-        _write(run_dir, manifest, device, examples, results, rows)
+        identities = {model: json_sha256(identify(run_dir, manifest, examples, model)) for model in MODELS}
+        results |= _earlier(run_dir, identities, results)
+        _write(run_dir, manifest, device, identities, results, rows)
     return results
 
 
@@ -94,16 +95,15 @@ def _write(
     run_dir: Path,
     manifest: Manifest,
     device: str,
-    examples: Sequence[Example],
+    identities: dict[str, str],
     results: dict[str, dict[str, Any]],
     rows: dict[str, list[Row]],
 ) -> None:
     for model, found in rows.items():
         file = PREDICTIONS_FILE if model == "tuned" else f"predictions_{model}.jsonl"
         write_text(run_dir / file, json_lines(found))
-    identities = {model: digest(identify(run_dir, manifest, examples, model)) for model in results}
-    content = {**results, "versions": versions(), "device": device, "identities": identities}
-    write_json(run_dir / METRICS_FILE, content)
+    own = {model: identities[model] for model in results}
+    write_json(run_dir / METRICS_FILE, {**results, "versions": versions(), "device": device, "identities": own})
     write_report(run_dir, manifest, results, rows["tuned"])
     write_card(run_dir, manifest)
     for model in rows:
@@ -111,19 +111,18 @@ def _write(
 
 
 def _earlier(
-    run_dir: Path, manifest: Manifest, examples: Sequence[Example], results: dict[str, dict[str, Any]]
+    run_dir: Path, identities: dict[str, str], results: dict[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Results of an earlier evaluation of other models on the same rows and weights; what is lost is said."""
     try:
         before = json.loads((run_dir / METRICS_FILE).read_text(encoding="utf-8"))
-        identities = before.get("identities", {})
+        earlier = before.get("identities", {})
         named = [model for model in MODELS if isinstance(before.get(model), dict)]
     except (OSError, ValueError, AttributeError):
         return {}
     kept = {}
     for model in named:
-        same = identities.get(model) == digest(identify(run_dir, manifest, examples, model))
-        if model not in results and same:
+        if model not in results and earlier.get(model) == identities[model]:
             kept[model] = before[model]
         elif model not in results:
             say(f"the results of {model} are of other rows or weights and are discarded; add --{model} for new ones")

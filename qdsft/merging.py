@@ -33,7 +33,7 @@ def load_merged(prompts: RunPrompts) -> LoadedRun:
     before = _logits(run.model, sequences)
     try:
         merged = run.model.merge_and_unload(safe_merge=True)
-    except (ValueError, RuntimeError, NotImplementedError, TypeError) as error:
+    except (ValueError, RuntimeError, TypeError) as error:
         reason = str(error).strip().splitlines()[0][:200]
     else:
         reason = difference(before, _logits(merged, sequences), TOLERANCE[run.model.dtype])

@@ -17,6 +17,11 @@ from qdsft.errors import UserError
 from qdsft.recipe import Recipe
 from qdsft.recipe_trainer import RecipeTrainer
 
+LESS_MEMORY = (
+    "lower training.per_device_train_batch_size or training.max_length (training.global_batch_size keeps the result "
+    "the same)"
+)
+"""What helps against a device that runs out of memory in training."""
 STEPS = 2
 """Optimizer states come into being in the first; the second shows the peak beside them."""
 
@@ -37,9 +42,7 @@ def probe_memory(trainer: RecipeTrainer, recipe: Recipe) -> float | None:
             _steps(trainer)
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"{recipe.path}: the longest rows do not fit into the device's memory; lower "
-                "training.per_device_train_batch_size or training.max_length (training.global_batch_size keeps the "
-                "result the same)"
+                f"{recipe.path}: the longest rows do not fit into the device's memory; {LESS_MEMORY}"
             ) from error
     return round(torch.cuda.max_memory_allocated() / 2**30, 3) if torch.cuda.is_available() else None
 
@@ -56,8 +59,9 @@ def _steps(trainer: RecipeTrainer) -> None:
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     trainer.model.train()
+    rows = longest_rows(trainer.train_dataset, config.per_device_train_batch_size)
     for _ in range(STEPS):
-        loss: Any = _loss(trainer, longest_rows(trainer.train_dataset, config.per_device_train_batch_size))
+        loss: Any = _loss(trainer, rows)
         loss.backward()  # not scaled for float16: infinite gradients times a rate of 0 would be NaN
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from qdsft import contracts
@@ -64,8 +66,12 @@ class Readiness:
         if thorough:
             yield self._sharded("memory") if sharded else _check("memory", self._memory)
 
-    def samples(self) -> Iterator[tuple[list[int], list[int]]]:
+    @cached_property
+    def samples(self) -> list[tuple[list[int], list[int]]]:
         """(ids, labels) of training samples as they lie on the disk, packed ones apart."""
+        return list(self._read_samples())
+
+    def _read_samples(self) -> Iterator[tuple[list[int], list[int]]]:
         for row in self.prepared.train.select(range(min(ROWS_READ, len(self.prepared.train)))):
             start = 0
             for length in row.get("seq_lengths") or [len(row["input_ids"])]:
@@ -74,9 +80,7 @@ class Readiness:
 
     def _stop(self) -> str:
         tokenizer = self.trainer.processing_class
-        count = 0
-        for _, labels in self.samples():
-            count += 1
+        for _, labels in self.samples:
             answer = [label for label in labels if label != IGNORED]
             if not answer or labels[-1] == IGNORED or last_token(tokenizer, answer, self.stop_ids) not in self.stop_ids:
                 raise UserError(
@@ -84,11 +88,11 @@ class Readiness:
                     "chat template with the tokenizer's end token"
                 )
         names = tokenizer.convert_ids_to_tokens(list(self.stop_ids))
-        return f"{count} samples end, inside the loss, in one of {', '.join(map(str, names))}"
+        return f"{len(self.samples)} samples end, inside the loss, in one of {', '.join(map(str, names))}"
 
     def _mask(self) -> str:
         total = supervised = 0
-        for _, labels in self.samples():
+        for _, labels in self.samples:
             answer = sum(label != IGNORED for label in labels)
             if answer in {0, len(labels)}:
                 raise UserError("a sample has no prompt or no answer; look at it with qdsft inspect")
@@ -97,7 +101,7 @@ class Readiness:
 
     def _bos(self) -> str:
         bos = self.trainer.processing_class.bos_token_id
-        counts = sorted({ids.count(bos) for ids, _ in self.samples()}) if bos is not None else [0]
+        counts = sorted({ids.count(bos) for ids, _ in self.samples}) if bos is not None else [0]
         if len(counts) > 1 or counts[0] > 1:
             raise UserError(f"samples carry {counts} BOS tokens; write it once in the chat template, or never")
         return f"{counts[0]} in each sample, as the chat template writes it"
@@ -153,7 +157,7 @@ class Readiness:
         return Check(name, True, "not checked: the weights are sharded over processes")
 
 
-def save_weights(trainer: RecipeTrainer, folder: Any, *, trained: bool) -> int:
+def save_weights(trainer: RecipeTrainer, folder: Path, *, trained: bool) -> int:
     """Save the adapter or model with its tokenizer and template, reopen it, and only then give it its name.
 
     Returns the number of tensors; 0 in the processes that only take part in gathering them. Raises UserError as

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 from collections.abc import Sequence
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from qdsft.data import read_records
+from qdsft.data import stream_records
 from qdsft.errors import UserError
 from qdsft.examples import Example
 from qdsft.files import disk_errors, write_json, write_text
@@ -106,10 +108,10 @@ def write_eval_rows(run_dir: Path, examples: Sequence[Example]) -> None:
     write_text(run_dir / EVAL_ROWS, "".join(example.to_json() + "\n" for example in examples))
 
 
-def read_eval_rows(run_dir: Path) -> list[Example]:
-    """The held-out examples of a run; raises UserError if the file is missing or damaged."""
+def read_eval_rows(run_dir: Path, limit: int | None = None) -> list[Example]:
+    """The held-out examples of a run, or the first of them; raises UserError if the file is missing or damaged."""
     examples = []
-    for record in read_records(run_dir / EVAL_ROWS):
+    for record in islice(stream_records(run_dir / EVAL_ROWS), limit):
         try:
             kept = EvalRow.model_validate(record.row)
         except ValidationError as error:
@@ -231,3 +233,8 @@ def git_commit() -> str | None:
 def text_sha256(text: str) -> str:
     """SHA-256 of a text, in hex."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def json_sha256(value: dict[str, Any]) -> str:
+    """SHA-256 of a value as JSON, whatever the order of its keys, in hex."""
+    return text_sha256(json.dumps(value, sort_keys=True))

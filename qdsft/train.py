@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from qdsft import run
 from qdsft.card import write_card
-from qdsft.checkpoints import complete_checkpoints, is_of_run, remove_leftovers, run_digest
+from qdsft.checkpoints import complete_checkpoints, is_of_run, remove_leftovers
 from qdsft.console import is_main_process, say
 from qdsft.dataset import Prepared, describe, prepare
 from qdsft.errors import Interrupted, UserError
@@ -32,6 +32,7 @@ from qdsft.model import (
     stop_token_ids,
 )
 from qdsft.plot import plot_loss
+from qdsft.probe import LESS_MEMORY
 from qdsft.readiness import Readiness, save_weights
 from qdsft.recipe import Recipe, world_size
 from qdsft.recipe_trainer import RecipeTrainer
@@ -91,7 +92,7 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     if state.is_main_process:
         copy_file(prepared.eval_rows, recipe.run_dir / run.EVAL_ROWS)
         run.write_manifest(recipe.run_dir, manifest)
-    trainer.run_digest = run_digest(manifest.fingerprint)
+    trainer.run_digest = run.json_sha256(manifest.fingerprint)
     stop = StopRequest()
     trainer.add_callback(stop)
     ready = time.monotonic()
@@ -143,7 +144,7 @@ def _open(recipe: Recipe, manifest: run.Manifest, state: PartialState, *, resume
     if run.read_manifest(run_dir).state == "finished":
         say(f"{run_dir}: this run has finished; nothing is left to do")
         return run_dir
-    return _newest_checkpoint(run_dir, run_digest(manifest.fingerprint), state)
+    return _newest_checkpoint(run_dir, run.json_sha256(manifest.fingerprint), state)
 
 
 def _newest_checkpoint(run_dir: Path, digest: str, state: PartialState) -> Path | None:
@@ -186,10 +187,7 @@ def _run_trainer(trainer: RecipeTrainer, recipe: Recipe, checkpoint: Path | None
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"{recipe.path}: the device ran out of memory; lower training.per_device_train_batch_size or "
-            "training.max_length (training.global_batch_size keeps the result the same)"
-        ) from error
+        raise UserError(f"{recipe.path}: the device ran out of memory; {LESS_MEMORY}") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         if shutil.disk_usage(recipe.run_dir).free > FREE_BYTES_WHEN_FULL:
             raise

@@ -43,7 +43,7 @@ class TrainingEvaluation:
         *,
         is_decomposition: bool,
     ) -> None:
-        self.examples = examples[: settings.samples]
+        self.examples = examples
         self.tokenizer = tokenizer
         self.stop_ids = stop_ids
         self.settings = settings
@@ -115,9 +115,7 @@ def training_evaluation(
     """What evaluation.every_steps asks for, with the held-out rows of a folder of prepared data; None without it."""
     if recipe.evaluation.every_steps is None:
         return None
-    examples = read_eval_rows(folder)
-    if not examples:
-        return None
+    examples = read_eval_rows(folder, recipe.evaluation.samples)
     decomposition = make_writer(recipe).is_decomposition
     found = TrainingEvaluation(examples, tokenizer, stop_ids, recipe.evaluation, is_decomposition=decomposition)
     say(f"decoding {len(found.examples)} held-out rows every {recipe.evaluation.every_steps} steps")

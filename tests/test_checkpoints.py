@@ -13,8 +13,8 @@ from qdsft.checkpoints import (
     is_of_run,
     remove_checkpoint,
     remove_leftovers,
-    run_digest,
 )
+from qdsft.run import json_sha256
 
 
 @pytest.fixture(autouse=True)
@@ -73,11 +73,11 @@ def test_a_file_named_like_a_checkpoint_is_incomplete() -> None:
 
 def test_a_checkpoint_says_which_run_it_is_of() -> None:
     folder = checkpoint("5", WHOLE)
-    assert not is_of_run(folder, run_digest({"seed": 1}))
-    (folder / RUN_DIGEST).write_text(run_digest({"seed": 1}), encoding="utf-8")
-    assert is_of_run(folder, run_digest({"seed": 1})) and not is_of_run(folder, run_digest({"seed": 2}))
+    assert not is_of_run(folder, json_sha256({"seed": 1}))
+    (folder / RUN_DIGEST).write_text(json_sha256({"seed": 1}), encoding="utf-8")
+    assert is_of_run(folder, json_sha256({"seed": 1})) and not is_of_run(folder, json_sha256({"seed": 2}))
     (folder / RUN_DIGEST).write_bytes(b"\xff")
-    assert not is_of_run(folder, run_digest({"seed": 1}))
+    assert not is_of_run(folder, json_sha256({"seed": 1}))
 
 
 def test_what_was_cut_short_is_removed_and_named() -> None:
