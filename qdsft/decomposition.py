@@ -42,7 +42,7 @@ class Decomposition:
             match = _NUMBERED.fullmatch(line)
             if match is None:
                 problems.append(f"line {line.strip()[:40]!r} is not numbered")
-            elif _number(match[1]) != len(steps) + 1:
+            elif reference_number(match[1]) != len(steps) + 1:
                 problems.append(f"step {match[1][:10]} stands where step {len(steps) + 1} belongs")
             steps.append((match[2] or "") if match else line.strip())
         return cls(tuple(step.strip() for step in steps), tuple(problems))
@@ -51,7 +51,7 @@ class Decomposition:
     def edges(self) -> tuple[tuple[int, int], ...]:
         """The reference graph: (i, j) where step j refers to the answer of step i, sorted, each once."""
         found = {
-            (_number(reference), number)
+            (reference_number(reference), number)
             for number, step in enumerate(self.steps, start=1)
             if "#" in step
             for reference in REFERENCE.findall(step)
@@ -86,6 +86,6 @@ class Decomposition:
         return not self.problems()
 
 
-def _number(digits: str) -> int:
+def reference_number(digits: str) -> int:
     """The number, or 10**9 for a longer one: models write thousands of digits, which `int` refuses."""
     return int(digits) if len(digits) < 10 else 10**9

@@ -7,6 +7,7 @@ parse of BREAK's own decomposition strings is `formats.break_steps`. All values 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,8 @@ from qdsft.metrics.alignment import align, edge_f1, step_f1
 from qdsft.metrics.gold_free import gold_free
 
 SEPARATOR = " @@SEP@@ "
+MARKED_REFERENCE = re.compile(r"@@(\d+)@@")
+"""A reference as BREAK's evaluator writes it; see `mark_references`."""
 LONGEST_NGRAM = 4
 
 Ngram = tuple[str, ...]
@@ -33,13 +36,18 @@ class Prediction:
     """Whether the model ended its answer itself, not cut off at the length limit; None where nobody knows."""
 
 
+def mark_references(step: str) -> str:
+    """A step whose `#n` are written `@@n@@`."""
+    return REFERENCE.sub(r"@@\1@@", step)
+
+
 def string_form(steps: Sequence[str]) -> str:
     """BREAK's string form, the text that exact match and SARI compare.
 
     In each step `#n` becomes `@@n@@`, every double space one space (in one pass: three spaces leave
     two), and outer white space goes; the steps are then joined by ` @@SEP@@ `.
     """
-    return SEPARATOR.join(REFERENCE.sub(r"@@\1@@", step).replace("  ", " ").strip() for step in steps)
+    return SEPARATOR.join(mark_references(step).replace("  ", " ").strip() for step in steps)
 
 
 def exact_match(predicted: Sequence[str], gold: Sequence[str]) -> float:

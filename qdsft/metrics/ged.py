@@ -8,19 +8,16 @@ divided by the larger graph's number of nodes and edges. 0 is best; where everyt
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from qdsft.decomposition import REFERENCE
+from qdsft.metrics import MARKED_REFERENCE, mark_references
 from qdsft.metrics.ged_loops import LoopSearch
 from qdsft.metrics.ged_search import EPSILON, Problem, Search
 
 SECONDS = 10.0
 """Time for one pair, unless another is given; see `Distance`."""
-
-_MARKED = re.compile(r"@@(\d+)@@")
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,10 @@ class Graph:
         Texts are taken as they are: for official values they must come from `formats.break_steps`, which leaves
         a leading space where a step had its "return".
         """
-        labels = [REFERENCE.sub(r"@@\1@@", step) for step in steps]
-        pairs = [(i, _number(digits)) for i, label in enumerate(labels, 1) for digits in _MARKED.findall(label)]
+        labels = [mark_references(step) for step in steps]
+        pairs = [
+            (i, _number(digits)) for i, label in enumerate(labels, 1) for digits in MARKED_REFERENCE.findall(label)
+        ]
         numbers = list(dict.fromkeys([*(number for pair in pairs for number in pair), *range(1, len(labels) + 1)]))
         position = {number: at for at, number in enumerate(numbers)}
         known = dict(enumerate(labels, 1))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 LOG_SPAN = 20.0
 """Positive values that span this factor are drawn on a logarithmic scale."""
-SMALLEST, LARGEST = 1e-290, 1e290
-"""Spans and values beyond cannot be calculated with."""
+SMALLEST = 1e-290
+"""Spans below it cannot be calculated with, nor values beyond LARGEST."""
 
 
 @dataclass(frozen=True)

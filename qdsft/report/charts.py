@@ -11,7 +11,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qdsft.report.axes import LARGEST, Scale, round_step, short, value_scale
+from qdsft.metrics.meanings import LARGEST
+from qdsft.report.axes import Scale, round_step, short, value_scale
 from qdsft.report.svg import element, escape, label, number, picture, text_width
 
 WIDTH, HEIGHT = 360.0, 220.0

@@ -10,8 +10,7 @@ from typing import Any
 
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
-from qdsft.metrics.meanings import FAULTS, METRICS, RANKING, Meaning, number_in
-from qdsft.report.axes import LARGEST
+from qdsft.metrics.meanings import FAULTS, LARGEST, METRICS, RANKING, Meaning, number_in
 from qdsft.report.charts import Series, column_chart, histogram, line_chart, round_bounds
 from qdsft.report.page import figure, section
 

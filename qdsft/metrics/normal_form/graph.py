@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from qdsft.decomposition import REFERENCE
+from qdsft.decomposition import reference_number
+from qdsft.metrics import MARKED_REFERENCE, mark_references
 from qdsft.metrics.normal_form.tokens import Ref, Token
-
-MARKED_REFERENCE = re.compile(r"@@(\d+)@@")
 
 
 class RewriteError(ValueError):
@@ -61,9 +59,9 @@ Graph = dict[int, Node]
 
 def step_graph(steps: Sequence[str]) -> Graph:
     """The graph of steps numbered from 1; a number referred to that is no step gets an empty node."""
-    texts = [REFERENCE.sub(r"@@\1@@", step) for step in steps]
+    texts = [mark_references(step) for step in steps]
     # dict.fromkeys: the numbers that a step refers to, each once, in order.
-    references = [list(dict.fromkeys(map(_number, MARKED_REFERENCE.findall(text)))) for text in texts]
+    references = [list(dict.fromkeys(map(reference_number, MARKED_REFERENCE.findall(text)))) for text in texts]
     graph: Graph = {}
     for number, referred in enumerate(references, start=1):
         for other in referred:
@@ -79,8 +77,3 @@ def is_numbered_through(numbers: Iterable[int]) -> bool:
     """Whether the numbers are 1, 2, ..., n, in any order; a dangling reference leaves a gap."""
     found = sorted(numbers)
     return found == list(range(1, len(found) + 1))
-
-
-def _number(digits: str) -> int:
-    """The number, or 10**9 for a longer one: `int` refuses thousands of digits, which models do write."""
-    return int(digits) if len(digits) < 10 else 10**9

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
-from qdsft.metrics.normal_form.graph import MARKED_REFERENCE, Graph, Operation, RewriteError
+from qdsft.metrics import MARKED_REFERENCE
+from qdsft.metrics.normal_form.graph import Graph, Operation, RewriteError
 
 LONGEST_TEXT = 10_000
 """Characters of a text with its references replaced; "#1 and #1", "#2 and #2", ... doubles it with every step."""
