@@ -12,8 +12,8 @@ SAVING = ".saving"
 """Folder in the run directory where a checkpoint is written until it is complete."""
 RUN_DIGEST = "run.sha256"
 """File in a checkpoint that says which run it belongs to."""
-FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
-"""What the trainer needs to go on beside the weights; it writes trainer_state.json last."""
+OPTIMIZERS = ("optimizer.pt", "optimizer.bin")
+"""The second is FSDP's. Beside the weights, scheduler.pt and trainer_state.json the trainer needs one to go on."""
 
 
 def complete_checkpoints(run_dir: Path) -> tuple[list[Path], list[Path]]:
@@ -31,7 +31,11 @@ def _is_complete(checkpoint: Path) -> bool:
         return False
     if any(checkpoint.glob("global_step*")):  # DeepSpeed keeps weights, optimizer and scheduler in there
         return True
-    return all((checkpoint / name).is_file() for name in FILES) and any(checkpoint.glob("*.safetensors"))
+    return (
+        (checkpoint / "scheduler.pt").is_file()
+        and any((checkpoint / name).is_file() for name in OPTIMIZERS)
+        and any(checkpoint.glob("*.safetensors"))
+    )
 
 
 def is_of_run(checkpoint: Path, digest: str) -> bool:

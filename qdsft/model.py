@@ -25,6 +25,7 @@ from transformers import (
 
 from qdsft.console import say
 from qdsft.errors import UserError
+from qdsft.launch import uses_deepspeed
 from qdsft.recipe import Recipe
 
 
@@ -46,7 +47,8 @@ class Machine:
 def find_machine() -> Machine:
     """Look for a CUDA card, then Apple's, else take the CPU.
 
-    Raises UserError if several cards are visible to a single process, where TRL would refuse to train.
+    Raises UserError if several cards are visible to a single process, where TRL would refuse to train, or if there
+    are more processes than cards.
     """
     if torch.cuda.is_available():
         if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
@@ -55,6 +57,10 @@ def find_machine() -> Machine:
                 "--config_file accelerate_configs/ddp.yaml, or set CUDA_VISIBLE_DEVICES=0"
             )
         index = int(os.environ.get("LOCAL_RANK", "0"))
+        if index >= torch.cuda.device_count():
+            raise UserError(
+                f"process {index} has no card: this machine shows {torch.cuda.device_count()}; lower --num_processes"
+            )
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return Machine("cuda", torch.cuda.get_device_name(index), torch.bfloat16 if bf16 else torch.float16)
     if torch.backends.mps.is_available():
@@ -115,7 +121,7 @@ def load_model(recipe: Recipe, machine: Machine, *, trainable: bool) -> PreTrain
     rates are lost in the 8 bits of bfloat16's mantissa.
     """
     dtype = machine.choose_dtype(recipe.model.dtype)
-    if trainable and recipe.lora is None and not _uses_deepspeed() and dtype != torch.float32:
+    if trainable and recipe.lora is None and not uses_deepspeed() and dtype != torch.float32:
         say(f"full fine-tuning: float32 weights, {_name(dtype)} arithmetic")
         dtype = torch.float32
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": recipe.model.attn_implementation}
@@ -200,10 +206,6 @@ def _mend_generation_config(model: PreTrainedModel) -> None:
     generation = model.generation_config
     if generation is not None and not generation.do_sample and (generation.temperature or generation.top_p):
         generation.do_sample = True
-
-
-def _uses_deepspeed() -> bool:
-    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() in {"true", "1"}
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from qdsft import strict_yaml
 from qdsft.errors import UserError
+from qdsft.launch import world_size
 from qdsft.schema import find_problem, recipe_schema, section_schema, upstream_default
 from qdsft.sections import Data, Evaluation, Model, Prompt, Publish, Section
 
@@ -107,13 +107,14 @@ class Recipe(Section):
         return int(total // micro)
 
     def resume_command(self) -> str:
-        """What goes on with a run of this recipe, its overrides included."""
+        """What goes on with a run of this recipe, its overrides included; `...` stands for what chose the processes."""
         overrides = [
             f"{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
             for key, value, origin in self.rows()
             if origin == COMMAND_LINE
         ]
-        return shlex.join(["qdsft", "train", str(self.path), *overrides, "--resume"])
+        words = ["qdsft", "train"] if world_size() == 1 else ["accelerate", "launch", "...", "scripts/run_sft.py"]
+        return shlex.join([*words, str(self.path), *overrides, "--resume"])
 
     def where(self, key: str) -> str:
         """`file:line` of a key, for error messages; the file alone where the key is not in it."""
@@ -171,11 +172,6 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: {error.strerror or error}; give the path of a readable file") from error
     except ValueError as error:  # a NUL character in the path
         raise UserError(f"{path!r}: {error}; give the path of a readable file") from error
-
-
-def world_size() -> int:
-    """The number of processes that the launcher started, 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _override(data: dict[str, Any], origins: dict[str, str], override: str) -> None:

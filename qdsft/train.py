@@ -22,6 +22,7 @@ from qdsft.dataset import Prepared, describe, prepare
 from qdsft.errors import Interrupted, UserError
 from qdsft.files import copy_file, exclusive
 from qdsft.interrupt import StopRequest
+from qdsft.launch import check_launch, check_running, world_size
 from qdsft.model import (
     Machine,
     base_model_facts,
@@ -34,7 +35,7 @@ from qdsft.model import (
 from qdsft.plot import plot_loss
 from qdsft.probe import LESS_MEMORY
 from qdsft.readiness import Readiness, save_weights
-from qdsft.recipe import Recipe, world_size
+from qdsft.recipe import Recipe
 from qdsft.recipe_trainer import RecipeTrainer
 from qdsft.trainer import build_config, build_trainer
 from qdsft.training_evaluation import training_evaluation
@@ -53,6 +54,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
 
 def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     started = time.monotonic()
+    check_launch(quantized=recipe.quantization is not None)
     machine = find_machine()
     state = PartialState(cpu=machine.device == "cpu")
     # Kept from here on: it is what tells transformers to shard the weights while it loads them (ZeRO-3).
@@ -87,6 +89,12 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     arguments.eval_on_start = arguments.eval_on_start and checkpoint is None
     model = load_model(recipe, machine, trainable=True)
     trainer = build_trainer(recipe, arguments, model, tokenizer, prepared.train, prepared.eval)
+    check_running(
+        processes=trainer.accelerator.num_processes,
+        device=machine.device,
+        deepspeed=trainer.is_deepspeed_enabled,
+        fsdp=trainer.is_fsdp_enabled,
+    )
     trainer.held_out = training_evaluation(recipe, prepared.folder, tokenizer, stop_ids)
     manifest.results["preflight"] = _check_readiness(Readiness(recipe, trainer, prepared, stop_ids), machine)
     if state.is_main_process:

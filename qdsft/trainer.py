@@ -12,8 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig
 
 from qdsft.errors import UserError
+from qdsft.launch import world_size
 from qdsft.model import Machine, lora_config
-from qdsft.recipe import Recipe, world_size
+from qdsft.recipe import Recipe
 from qdsft.recipe_trainer import JsonLog, RecipeTrainer
 from qdsft.run import LOG
 
@@ -39,7 +40,8 @@ def build_config(recipe: Recipe, machine: Machine, run_dir: Path, processes: int
             seed=recipe.seed,
             **({"dataloader_pin_memory": False} if machine.device == "cpu" else {}),
             dataset_kwargs={"skip_prepare_dataset": True},
-            **{"completion_only_loss": True, **values},
+            # No weight goes unused, and to look for one costs a walk through the graph at every step.
+            **{"completion_only_loss": True, "ddp_find_unused_parameters": False, **values},
         )
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]

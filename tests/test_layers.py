@@ -53,6 +53,7 @@ LIGHT = {
         "gate",
         "json_rows",
         "kept_lines",
+        "launch",
         "lengths",
         "lint",
         "problem",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qdsft.errors import UserError
-from qdsft.recipe import Recipe, load_recipe, read_text, world_size
+from qdsft.recipe import Recipe, load_recipe, read_text
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = "model:\n  name_or_path: m\ndata:\n  train: t.jsonl\n"
@@ -279,13 +279,6 @@ def test_without_a_global_batch_size_there_is_no_accumulation() -> None:
     assert recipe_of(FULL, "training.global_batch_size=null").accumulation_steps(2) == 1
 
 
-def test_the_world_size_is_the_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert world_size() == 1
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert world_size() == 4
-
-
 def test_the_run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "llama2"
     folder.mkdir()
@@ -363,3 +356,8 @@ def test_the_command_that_goes_on_repeats_the_overrides() -> None:
     assert words[:3] == ["qdsft", "train", "r.yaml"] and words[-1] == "--resume"
     again = load_recipe(words[2], words[3:-1])
     assert again.resolved() == recipe.resolved()
+
+
+def test_of_several_processes_the_command_names_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert recipe_of(FULL).resume_command() == "accelerate launch ... scripts/run_sft.py r.yaml --resume"

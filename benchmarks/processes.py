@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""One against two processes on a CPU: updates a second and peak memory a process, at the same global batch.
+
+Each launch is what a user types, with one thread a process, on a tiny model of random weights, full fine-tuning. The
+launches take turns; the ratios are medians over the turns, to one process.
+
+    python benchmarks/processes.py --steps 40 --repeats 3 --json processes.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LAUNCHES = {"one process": ("cpu", 1), "ddp": ("ddp", 2), "zero2": ("zero2", 2), "zero3": ("zero3", 2)}
+BASE = "one process"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="one process against two, on a CPU")
+    parser.add_argument("--steps", type=int, default=40, help="updates a run (40)")
+    parser.add_argument("--repeats", type=int, default=3, help="turns (3)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data, model = Path(folder, "rows.jsonl"), Path(folder, "model")
+        run(
+            [
+                sys.executable,
+                "-m",
+                "qdsft",
+                "data",
+                "synth",
+                "--language",
+                "en,ko",
+                "--rows",
+                "2000",
+                "--seed",
+                "0",
+                "--output",
+                str(data),
+            ]
+        )
+        run(
+            [
+                sys.executable,
+                "scripts/make_tiny_model.py",
+                "--architecture",
+                "llama",
+                "--hidden-size",
+                "128",
+                "--layers",
+                "3",
+                str(model),
+            ]
+        )
+        turns = [
+            {
+                name: measure(Path(folder, name), data, model, config, count, options.steps)
+                for name, (config, count) in LAUNCHES.items()
+            }
+            for _ in range(options.repeats)
+        ]
+    table = {name: summary(turns, name) for name in LAUNCHES}
+    print("| launch | updates/s | ratio | GiB a process | ratio |\n|---|---|---|---|---|")
+    for name, row in table.items():
+        print(
+            f"| {name} | {row['updates_per_second']:.2f} | {row['speed_ratio']:.2f} | {row['peak_gib']:.2f} "
+            f"| {row['memory_ratio']:.2f} |"
+        )
+    if options.json:
+        options.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(run_dir: Path, data: Path, model: Path, config: str, processes: int, steps: int) -> dict[str, float]:
+    """Updates a second of the training loop, and GiB that the first process held at most."""
+    run(
+        [
+            *(sys.executable, "-m", "accelerate.commands.launch", "--quiet"),
+            *("--config_file", f"accelerate_configs/{config}.yaml", "--num_processes", str(processes)),
+            *("--main_process_port", free_port(), "scripts/run_sft.py", "recipes/tiny/full.yaml", "--overwrite"),
+            *(f"model.name_or_path={model}", f"data.train={data}", f"training.output_dir={run_dir}"),
+            *(f"training.max_steps={steps}", "training.report_to=none", "training.save_strategy=no"),
+            "training.eval_strategy=no",
+            *("training.per_device_train_batch_size=4", "training.global_batch_size=16"),
+        ]
+    )
+    results = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["results"]
+    log = [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    seconds = next(line["train_runtime"] for line in log if "train_runtime" in line)
+    return {"updates_per_second": steps / seconds, "peak_gib": results["peak_memory_gib"]}
+
+
+def summary(turns: list[dict[str, dict[str, float]]], name: str) -> dict[str, float]:
+    """Medians over the turns; the ratios are within a turn."""
+
+    def median(key: str, *, ratio: bool) -> float:
+        return statistics.median(turn[name][key] / (turn[BASE][key] if ratio else 1) for turn in turns)
+
+    return {
+        "updates_per_second": median("updates_per_second", ratio=False),
+        "speed_ratio": median("updates_per_second", ratio=True),
+        "peak_gib": median("peak_gib", ratio=False),
+        "memory_ratio": median("peak_gib", ratio=True),
+    }
+
+
+def run(command: list[str]) -> None:
+    environment: dict[str, Any] = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+
+
+def free_port() -> str:
+    """One on which nothing listens now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()

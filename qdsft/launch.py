@@ -1,0 +1,84 @@
+"""What accelerate launch or torchrun asked for, read from the environment before anything loads."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from qdsft.errors import UserError
+
+
+def world_size() -> int:
+    """The number of processes that the launcher started, on all machines together; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def uses_fsdp() -> bool:
+    """Whether PyTorch's fully sharded data parallelism was asked for."""
+    return _is_set("ACCELERATE_USE_FSDP")
+
+
+def uses_deepspeed() -> bool:
+    """Whether DeepSpeed was asked for."""
+    return _is_set("ACCELERATE_USE_DEEPSPEED")
+
+
+def zero_stage() -> int:
+    """The stage of DeepSpeed's ZeRO, 0 to 3; 0 also without DeepSpeed.
+
+    Raises UserError if DeepSpeed's own configuration file is no JSON.
+    """
+    if not uses_deepspeed():
+        return 0
+    path = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
+    if path == "none":
+        return int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))  # 2 is accelerate's default
+    try:
+        stage = json.loads(Path(path).read_text(encoding="utf-8"))["zero_optimization"]["stage"]
+        return int(stage)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: no DeepSpeed configuration with zero_optimization.stage ({error}); accelerate_configs/zero2.yaml "
+            "needs no such file"
+        ) from error
+
+
+def check_launch(*, quantized: bool) -> None:
+    """Raises UserError for a launch that would run something else than was asked for, or is known not to work."""
+    # accelerate sets the address where processes meet if it was asked for several, and their ranks only if it
+    # starts them.
+    if "MASTER_ADDR" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ and "WORLD_SIZE" not in os.environ:
+        raise UserError(
+            "accelerate launch was asked for several processes and started one; give it --config_file "
+            "accelerate_configs/ddp.yaml (which runs on a CPU, too) without --cpu, or --num_processes 1"
+        )
+    if quantized and zero_stage() == 3:
+        raise UserError(
+            "a quantized model cannot be sharded by DeepSpeed ZeRO-3, which would save its 4-bit blocks in pieces; "
+            "launch with accelerate_configs/ddp.yaml or zero2.yaml"
+        )
+    if quantized and uses_fsdp():
+        raise UserError(
+            "a quantized model is not sharded by FSDP here: its 4-bit weights are small already; launch with "
+            "accelerate_configs/ddp.yaml or zero2.yaml"
+        )
+
+
+def check_running(*, processes: int, device: str, deepspeed: bool, fsdp: bool) -> None:
+    """Raises UserError unless what runs is what was asked for: so many processes, sharded or not."""
+    if processes != world_size():
+        raise UserError(
+            f"the launcher asked for {world_size()} processes and {processes} found one another; start them with "
+            "accelerate launch --config_file accelerate_configs/ddp.yaml"
+        )
+    if fsdp != uses_fsdp() or deepspeed != uses_deepspeed():
+        asked = "FSDP" if uses_fsdp() else "DeepSpeed" if uses_deepspeed() else "neither DeepSpeed nor FSDP"
+        raise UserError(
+            f"the launcher asked for {asked}, which does not run on this machine's device ({device}); launch with "
+            "accelerate_configs/ddp.yaml"
+        )
+
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in {"true", "1"}
