@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from qdsft.attention import choose_attention
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.launch import uses_deepspeed
@@ -124,7 +125,12 @@ def load_model(recipe: Recipe, machine: Machine, *, trainable: bool) -> PreTrain
     if trainable and recipe.lora is None and not uses_deepspeed() and dtype != torch.float32:
         say(f"full fine-tuning: float32 weights, {_name(dtype)} arithmetic")
         dtype = torch.float32
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": recipe.model.attn_implementation}
+    # Decoding gains nothing from it, and pads on the left.
+    wanted = recipe.model.attn_implementation if trainable or recipe.model.attn_implementation != "auto" else "sdpa"
+    attention = choose_attention(wanted, load_config(recipe), machine, dtype)
+    if trainable:
+        say(f"attention: {attention.name} ({attention.reason})")
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention.name}
     if recipe.quantization:
         index = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if machine.device == "cuda" else machine.device
         options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": index}}

@@ -24,8 +24,9 @@ class Model(Section):
     """Branch, tag or commit of the Hub model; the commit that was used is written into run.json."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Number format of the weights. auto takes bfloat16 where the device has it, else float16, and float32 on a CPU."""
-    attn_implementation: str = "sdpa"
-    """Attention kernel, as in transformers: sdpa, eager, flash_attention_2, ..."""
+    attn_implementation: str = "auto"
+    """Attention kernel, as in transformers: sdpa, eager, flash_attention_2, ... auto takes FlashAttention-2 to train
+    with where it is installed and runs, else sdpa, and says which."""
     chat_template: str | None = None
     """Jinja file, looked for beside the recipe first; null takes the tokenizer's own."""
     trust_remote_code: bool = False

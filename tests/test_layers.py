@@ -92,7 +92,7 @@ BLOCKS = {
     "seams",
     "encoder",
     "dataset",
-    *("constrained", "engine_vllm", "merging"),
+    *("attention", "constrained", "engine_vllm", "merging"),
     *("decoding", "processes"),
 }
 STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file"}

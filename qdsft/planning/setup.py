@@ -145,7 +145,8 @@ def read_setup(recipe: Recipe, *, length: int, gpus: int = 1, zero: int = 0, bfl
         micro_batch=recipe.training_value("per_device_train_batch_size"),
         length=length,
         packed=packed,
-        attention=recipe.model.attn_implementation,
+        # What "auto" takes depends on the machine; SDPA is the one that needs more.
+        attention="sdpa" if recipe.model.attn_implementation == "auto" else recipe.model.attn_implementation,
         gpus=gpus,
         zero=zero,
         evaluated=recipe.training_value("per_device_eval_batch_size") if evaluates else 0,
