@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qdsft
-from qdsft import cli_compare, cli_data, cli_decompose, cli_evaluate, cli_plan, cli_preflight
+from qdsft import cli_compare, cli_data, cli_decompose, cli_doctor, cli_evaluate, cli_plan, cli_preflight
 from qdsft.arguments import positive
 from qdsft.console import is_main_process, quiet_libraries, say, standard_output
 from qdsft.errors import Interrupted, UserError
@@ -84,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("-n", dest="rows", type=positive, default=3, metavar="N", help="rows to show (3)")
 
     cli_plan.add_commands(commands)
+    cli_doctor.add_commands(commands)
     cli_evaluate.add_commands(commands)
     cli_compare.add_commands(commands)
     cli_decompose.add_commands(commands)
@@ -113,9 +114,10 @@ def _recipe(options: argparse.Namespace) -> int:
     if options.json:
         from qdsft.run import run_state
 
-        facts = {"name": recipe.name, "method": recipe.method, "run_dir": str(recipe.run_dir)}
-        facts |= {"run_state": run_state(recipe.run_dir), "values": recipe.resolved(), "origins": recipe.origins}
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        facts = {"name": recipe.name, "method": recipe.method}
+        run = {"run_dir": str(recipe.run_dir), "run_state": run_state(recipe.run_dir)}
+        values = {"values": recipe.resolved(), "origins": recipe.origins}
+        print(json.dumps(facts | run | values, indent=2, ensure_ascii=False))
         return 0
     rows = recipe.rows()
     width = max(len(key) for key, _, _ in rows)

@@ -155,7 +155,7 @@ def open_run(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def run_state(run_dir: Path) -> Literal["none", "begun", "finished"]:
-    """Where a run stands: only one that has begun is gone on with by --resume; "none" can start, as `open_run` has it."""
+    """Where a run stands: --resume is for one that has begun; "none" is one that `open_run` lets start."""
     if not (run_dir / MANIFEST).is_file() or not _has_begun(run_dir):
         return "none"
     return "finished" if _state(run_dir) == "finished" else "begun"
