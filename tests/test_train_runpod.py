@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from stand_ins import Pod
+from stand_ins import ROOT, Pod
 
 QLORA = "recipes/mistral/qlora_8gb.yaml"
 STOPPING = {"STOP_POD": "1", "RUNPOD_POD_ID": "pod7"}
@@ -198,6 +199,14 @@ def test_usage(pod: Pod, arguments: tuple[str, ...], status: int) -> None:
     found, out = pod.run(*arguments, **STOPPING)
     assert found == status and out.startswith("usage: [VARIABLE=value ...] scripts/train_runpod.sh RECIPE")
     assert pod.calls() == []
+
+
+def test_the_guide_sets_only_variables_that_there_are(pod: Pod) -> None:
+    _, known = pod.run("--help")
+    guide = (ROOT / "docs" / "RUNPOD_GUIDE.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b([A-Z][A-Z_]+)=", guide)) - {"RECIPE", "OVERRIDES"}
+    assert named >= {"STOP_POD", "MAX_HOURS", "MAX_COST", "PRICE_PER_HOUR", "MERGE", "PUSH_TO", "NODES"}
+    assert {name for name in named if name not in known} == set()
 
 
 # The end of the pod
