@@ -14,7 +14,7 @@ here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/lib/train.sh
 source scripts/lib/train.sh
-recipe=$(cd "$here" && absolute_if_here "$1")
+recipe=$(find_recipe "$1" "$here")
 shift
 bin=${QDSFT_BIN:-.venv/bin} # a virtual environment elsewhere
 [[ -x $bin/qdsft ]] || make --no-print-directory setup

@@ -46,7 +46,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/lib/train.sh
 # shellcheck source=scripts/lib/limits.sh
 source scripts/lib/limits.sh
-recipe=$(cd "$here" && absolute_if_here "$1")
+recipe=$(find_recipe "$1" "$here")
 overrides=("${@:2}")
 volume=${VOLUME:-/workspace}
 
@@ -143,8 +143,8 @@ main() {
   check_driver
   use_volume
   stage install scripts/install.sh "$volume/venv" deepspeed
-  stage check "$bin/qdsft" check "$recipe" ${overrides[@]+"${overrides[@]}"}
   place_run
+  stage check "$bin/qdsft" check "${arguments[@]}"
   stage doctor "$bin/qdsft" doctor "${arguments[@]}"
   local cards
   cards=$(count_cards)

@@ -158,11 +158,13 @@ class Pod:
             "VOLUME": str(self.volume),
         }
 
-    def start(self, *arguments: str, script: str = "train_runpod.sh", **variables: str) -> subprocess.Popen[str]:
-        """Start a script with variables set; standard error goes where standard output goes."""
+    def start(
+        self, *arguments: str, script: str = "train_runpod.sh", folder: Path = ROOT, **variables: str
+    ) -> subprocess.Popen[str]:
+        """Start a script from a folder with variables set; standard error goes where standard output goes."""
         return subprocess.Popen(
             [str(ROOT / "scripts" / script), *arguments],
-            cwd=ROOT,
+            cwd=folder,
             env=self.environment | variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -170,9 +172,11 @@ class Pod:
             text=True,
         )
 
-    def run(self, *arguments: str, script: str = "train_runpod.sh", **variables: str) -> tuple[int, str]:
+    def run(
+        self, *arguments: str, script: str = "train_runpod.sh", folder: Path = ROOT, **variables: str
+    ) -> tuple[int, str]:
         """(status, what was printed) of a whole run."""
-        process = self.start(*arguments, script=script, **variables)
+        process = self.start(*arguments, script=script, folder=folder, **variables)
         out, _ = process.communicate(timeout=60)
         return process.returncode, out
 

@@ -79,12 +79,20 @@ def test_local_training_takes_the_cards_that_there_are(machine: Pod, cards: str,
     assert machine.words() == ["qdsft check", "accelerate", "qdsft evaluate"]
     call = machine.calls("accelerate")[0]
     assert call[4] == f"accelerate_configs/{config}.yaml" and (ROOT / call[4]).is_file()
-    assert call[-3:] == [str(ROOT / QLORA), output, "seed=3"]
+    assert call[-3:] == [QLORA, output, "seed=3"]
     machine.forget()
     (machine.run_dir / "run.json").write_text("{}", encoding="utf-8")  # as one that was interrupted
     assert machine.run(QLORA, output, script="train_local.sh", EVALUATE="0")[0] == 0
     assert machine.words() == ["qdsft check", "accelerate"]
     assert machine.calls("accelerate")[0][-1] == "--resume"
+
+
+def test_a_recipe_is_found_from_where_one_stands(machine: Pod, tmp_path: Path) -> None:
+    shutil.copy(ROOT / QLORA, tmp_path / "mine.yaml")
+    output = f"training.output_dir={machine.run_dir}"
+    script = "train_local.sh"
+    assert machine.run("mine.yaml", output, script=script, folder=tmp_path, EVALUATE="0")[0] == 0
+    assert machine.calls("accelerate")[0][-2:] == [f"{tmp_path}/mine.yaml", output]
 
 
 def test_local_training_ends_with_its_first_error(machine: Pod) -> None:

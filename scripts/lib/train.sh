@@ -84,7 +84,8 @@ first_card() {
   on_one_card=(env CUDA_VISIBLE_DEVICES="${cards%%,*}")
 }
 
-# The recipe as it can be found from the root of the checkout, where data files are looked for.
-absolute_if_here() {
-  if [[ -f $1 ]]; then echo "$(cd "$(dirname "$1")" && pwd)/$(basename "$1")"; else echo "$1"; fi
+# find_recipe PATH FOLDER: the recipe, named from FOLDER, as it is found from the root of the checkout, which is where
+# data files are looked for.
+find_recipe() {
+  if [[ $1 != /* && $2 != "$PWD" && -f $2/$1 ]]; then echo "$2/$1"; else echo "$1"; fi
 }
