@@ -51,7 +51,9 @@ case "$1 $2" in
   mkdir -p "$folder/bin"
   touch "$folder/pyvenv.cfg"
   cp "$STAND_INS/python3" "$folder/bin/python"
-  cp "$STAND_INS/qdsft" "$STAND_INS/accelerate" "$folder/bin/" ;;
+  cp "$STAND_INS/qdsft" "$STAND_INS/accelerate" "$folder/bin/"
+  [[ -z ${REAL_TRAINING:-} ]] ||
+    echo 'exec "$REAL_PYTHON" -m accelerate.commands.accelerate_cli "$@"' >"$folder/bin/accelerate" ;;
 "-m pip")
   [[ $3 == --version ]] && exit 0
   log pip "${@:3}"
@@ -95,7 +97,7 @@ case ${FAKE_TRAINING:-} in
 fails) echo "error: the device ran out of memory" >&2; exit 1 ;;
 waits | deaf)
   bash -c '
-    save() { log training SIGTERM; /bin/sleep 0.2; mkdir "$1/checkpoint-7"; exit 143; }
+    save() { log training SIGTERM; touch "$CALLS.saving"; /bin/sleep 0.3; mkdir "$1/checkpoint-7"; exit 143; }
     trap "save $1" TERM
     [[ $FAKE_TRAINING == waits ]] || trap "" TERM
     touch "$CALLS.started"
@@ -134,6 +136,8 @@ class Pod:
     def __init__(self, folder: Path, run_name: str = "mistral-qlora_8gb") -> None:
         self.volume = folder / "volume"
         self.volume.mkdir()
+        self.folder = ROOT
+        """Where scripts are started from."""
         self.run_dir = self.volume / "outputs" / run_name
         self.programs = folder / "programs"
         self.programs.mkdir()
@@ -158,13 +162,11 @@ class Pod:
             "VOLUME": str(self.volume),
         }
 
-    def start(
-        self, *arguments: str, script: str = "train_runpod.sh", folder: Path = ROOT, **variables: str
-    ) -> subprocess.Popen[str]:
-        """Start a script from a folder with variables set; standard error goes where standard output goes."""
+    def start(self, *arguments: str, script: str = "train_runpod.sh", **variables: str) -> subprocess.Popen[str]:
+        """Start a script with variables set; standard error goes where standard output goes."""
         return subprocess.Popen(
             [str(ROOT / "scripts" / script), *arguments],
-            cwd=folder,
+            cwd=self.folder,
             env=self.environment | variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -172,12 +174,10 @@ class Pod:
             text=True,
         )
 
-    def run(
-        self, *arguments: str, script: str = "train_runpod.sh", folder: Path = ROOT, **variables: str
-    ) -> tuple[int, str]:
+    def run(self, *arguments: str, script: str = "train_runpod.sh", **variables: str) -> tuple[int, str]:
         """(status, what was printed) of a whole run."""
-        process = self.start(*arguments, script=script, folder=folder, **variables)
-        out, _ = process.communicate(timeout=60)
+        process = self.start(*arguments, script=script, **variables)
+        out, _ = process.communicate(timeout=240)
         return process.returncode, out
 
     def calls(self, *programs: str) -> list[list[str]]:

@@ -138,13 +138,13 @@ def test_the_installation_steps_end_in_a_working_environment(tmp_path: Path) -> 
                     (context / path).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(ROOT / path, context / path)
         elif name == "RUN" and "install.sh" in rest:
-            command = re.sub(r"--mount=\S+", "", rest).replace("/opt/venv", str(venv))
-            subprocess.run(["bash", "-euc", command], cwd=context, env=environment, check=True)
+            line = re.sub(r"--mount=\S+", "", rest).replace("/opt/venv", str(venv))
+            subprocess.run(["bash", "-euc", line], cwd=context, env=environment, check=True)
     print(f"{time.monotonic() - started:.0f} s")
     for command in (["qdsft", "--version"], ["qdsft", "recipe", "recipes/tiny/full.yaml"], ["accelerate", "--help"]):
         program = venv / "bin" / command[0]
         done = subprocess.run([program, *command[1:]], cwd=context, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    where = [venv / "bin" / "python", "-c", "import qdsft; print(qdsft.__file__)"]
+    where = [str(venv / "bin" / "python"), "-c", "import qdsft; print(qdsft.__file__)"]
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout.strip()
     assert found == str(context / "qdsft" / "__init__.py")

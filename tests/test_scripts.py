@@ -90,8 +90,8 @@ def test_local_training_takes_the_cards_that_there_are(machine: Pod, cards: str,
 def test_a_recipe_is_found_from_where_one_stands(machine: Pod, tmp_path: Path) -> None:
     shutil.copy(ROOT / QLORA, tmp_path / "mine.yaml")
     output = f"training.output_dir={machine.run_dir}"
-    script = "train_local.sh"
-    assert machine.run("mine.yaml", output, script=script, folder=tmp_path, EVALUATE="0")[0] == 0
+    machine.folder = tmp_path
+    assert machine.run("mine.yaml", output, script="train_local.sh", EVALUATE="0")[0] == 0
     assert machine.calls("accelerate")[0][-2:] == [f"{tmp_path}/mine.yaml", output]
 
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -284,9 +285,41 @@ def test_a_signal_is_handed_on(pod: Pod, number: signal.Signals, status: int, re
     wait_for(Path(f"{pod.calls_file}.started"))
     process.send_signal(signal.SIGHUP)  # the terminal was closed
     process.send_signal(number)
+    wait_for(Path(f"{pod.calls_file}.saving"))
+    process.send_signal(signal.SIGTERM)  # whoever is in haste: the save goes on
     out, _ = process.communicate(timeout=30)
     assert process.returncode == status
     assert f"== ended by {reason}; " in out
     assert (pod.run_dir / "checkpoint-7").is_dir()
     assert bool(pod.calls("runpodctl")) == stops
     assert ("== the pod is left running" in out) != stops
+
+
+def test_a_second_ctrl_c_kills(pod: Pod) -> None:
+    process = pod.start(QLORA, FAKE_TRAINING="deaf")
+    wait_for(Path(f"{pod.calls_file}.started"))
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130 and "== Ctrl-C again: killed\n" in out
+    assert processes(pod) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_real_training_saves_at_a_signal_and_is_gone_on_with(pod: Pod, tiny_model: Callable[[str], Path]) -> None:
+    overrides = [f"model.name_or_path={tiny_model('mistral')}", "training.max_steps=6", "training.report_to=none"]
+    options = {"FAKE_CARDS": "0", "ALLOW_CPU": "1", "REAL_TRAINING": "1", "EVALUATE": "0", "REAL_RECIPE": "1"}
+    options["OMP_NUM_THREADS"] = "1"
+    process = pod.start(QLORA, *overrides, "training.max_length=256", **options)
+    while process.poll() is None and not (pod.run_dir / "log.jsonl").exists():
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=240)
+    assert process.returncode == 143, out
+    assert "stopped and saved at step " in out  # accelerate's launcher has passed on nothing, and was not ended
+    [checkpoint] = pod.run_dir.glob("checkpoint-*")
+    status, out = pod.run(QLORA, *overrides, "training.max_length=256", **options)
+    assert status == 0, out
+    assert f"resuming from {checkpoint}" in out and (pod.run_dir / "adapter").is_dir()

@@ -40,10 +40,10 @@ start_limits() {
   say "limit: $hours h from now"
 }
 
-# stop_stage REASON STATUS: ask what runs to save and leave; a second request kills it.
+# stop_stage REASON STATUS: ask what runs to save and leave. Of all that may come while it saves, only Ctrl-C kills it.
 stop_stage() {
   if [[ -n $stopped ]]; then
-    kill_stage "asked twice"
+    [[ $2 != 130 ]] || kill_stage "Ctrl-C again"
     return 0
   fi
   stopped=$1 stopped_status=$2
