@@ -15,13 +15,8 @@ quickstart test check: export TOKENIZERS_PARALLELISM = false
 
 setup: $(READY)
 
-$(READY): pyproject.toml requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name one with make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) (some minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[deepspeed,dev]' -c requirements.txt
-	@touch $@
+$(READY): pyproject.toml requirements.txt scripts/install.sh
+	@PYTHON='$(PYTHON)' scripts/install.sh $(VENV) deepspeed,dev
 
 $(CORPUS): $(READY)
 	@rm -f $@

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qdsft
-from qdsft import cli_compare, cli_data, cli_decompose, cli_evaluate, cli_plan, cli_preflight
+from qdsft import cli_compare, cli_data, cli_decompose, cli_doctor, cli_evaluate, cli_plan, cli_preflight
 from qdsft.arguments import positive
 from qdsft.console import is_main_process, quiet_libraries, say, standard_output
 from qdsft.errors import Interrupted, UserError
@@ -70,7 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="qdsft", description=qdsft.__doc__)
     parser.add_argument("--version", action="version", version=f"qdsft {qdsft.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _recipe_command(commands, "recipe", "show a recipe's resolved values and where each comes from", _recipe)
+    recipe = _recipe_command(commands, "recipe", "show a recipe's resolved values and where each comes from", _recipe)
+    recipe.add_argument("--json", action="store_true", help="as JSON, with the method, the run directory and its state")
     _recipe_command(
         commands, "preflight", "build the run, check all that must hold before its first step", cli_preflight.run
     )
@@ -83,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("-n", dest="rows", type=positive, default=3, metavar="N", help="rows to show (3)")
 
     cli_plan.add_commands(commands)
+    cli_doctor.add_commands(commands)
     cli_evaluate.add_commands(commands)
     cli_compare.add_commands(commands)
     cli_decompose.add_commands(commands)
@@ -108,7 +110,16 @@ def _recipe(options: argparse.Namespace) -> int:
 
     from qdsft.recipe import load_recipe
 
-    rows = load_recipe(options.recipe, options.overrides).rows()
+    recipe = load_recipe(options.recipe, options.overrides)
+    if options.json:
+        from qdsft.run import run_state
+
+        facts = {"name": recipe.name, "method": recipe.method}
+        run = {"run_dir": str(recipe.run_dir), "run_state": run_state(recipe.run_dir)}
+        values = {"values": recipe.resolved(), "origins": recipe.origins}
+        print(json.dumps(facts | run | values, indent=2, ensure_ascii=False))
+        return 0
+    rows = recipe.rows()
     width = max(len(key) for key, _, _ in rows)
     for key, value, origin in rows:
         print(f"{key:<{width}}  {json.dumps(value, ensure_ascii=False):<40}  {origin}")

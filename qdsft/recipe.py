@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -51,6 +51,13 @@ class Recipe(Section):
     def name(self) -> str:
         """`<folder>-<file>`, which is `<model>-<method>` for the shipped recipes."""
         return f"{self.path.resolve().parent.name}-{self.path.stem}"
+
+    @property
+    def method(self) -> Literal["full", "lora", "qlora"]:
+        """What is trained: all weights, adapters, or adapters on quantized weights."""
+        if self.lora is None:
+            return "full"
+        return "qlora" if self.quantization else "lora"
 
     @property
     def run_dir(self) -> Path:

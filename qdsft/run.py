@@ -154,6 +154,13 @@ def open_run(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
         probe.unlink()
 
 
+def run_state(run_dir: Path) -> Literal["none", "begun", "finished"]:
+    """Where a run stands: --resume is for one that has begun; "none" is one that `open_run` lets start."""
+    if not (run_dir / MANIFEST).is_file() or not _has_begun(run_dir):
+        return "none"
+    return "finished" if _state(run_dir) == "finished" else "begun"
+
+
 def _has_begun(run_dir: Path) -> bool:
     """Whether there is anything to lose: a run that failed before its first logged step has left nothing."""
     return (run_dir / LOG).exists() or any(run_dir.glob("checkpoint-*")) or _state(run_dir) != "running"

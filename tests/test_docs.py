@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -57,8 +58,20 @@ def test_a_command_names_what_exists(page: str, command: str) -> None:
         _check_qdsft(["train", *rest[script + 1 :]])
     elif program in {"python", "python3"}:
         assert rest[0] in {"-m", "-"} or (ROOT / rest[0]).is_file(), command
+    elif program.startswith("scripts/"):
+        _check_script(program, rest)
+    elif program == "sky":
+        assert all((ROOT / word).is_file() for word in rest if word.endswith(".yaml") and "=" not in word), command
     else:
-        assert program in {".", "pip", "export", "git", "cd", "cp", "set", "mkdir"}, f"{page}: {command}"
+        assert program in {".", "docker", "pip", "export", "git", "cd", "cp", "set", "mkdir"}, f"{page}: {command}"
+
+
+def _check_script(program: str, words: list[str]) -> None:
+    assert os.access(ROOT / program, os.X_OK), program
+    if program == "scripts/docker_run.sh":
+        test_a_command_names_what_exists("", shlex.join(words))
+    else:
+        _check_qdsft(["train", *words])
 
 
 def _check_qdsft(words: list[str]) -> None:

@@ -71,6 +71,7 @@ LIGHT = {
         "stats",
         "strict_yaml",
         "write_formats",
+        *("cli_doctor", "finding"),
     ],
     *(name for name in SOURCES if name.partition(".")[0] in SUBPACKAGES),
 }
@@ -94,8 +95,9 @@ BLOCKS = {
     "dataset",
     *("attention", "constrained", "engine_vllm", "merging"),
     *("decoding", "processes"),
+    "diagnosis",
 }
-STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file"}
+STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file", "doctor"}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
 LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}
@@ -125,6 +127,7 @@ DOORS = {
     "cli_preflight",
     "cli_compare",
     "cli_plan",
+    "cli_doctor",
 }
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300

@@ -1,0 +1,94 @@
+"""What one look at the machine found; it never carries a secret, and a look that fails ends no other."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from qdsft.errors import UserError
+
+SECRET_NAMES = re.compile(r"(TOKEN|SECRET|PASSWORD|KEY)$", re.IGNORECASE)
+HUB_TOKEN = re.compile(r"hf_\w{6,}")
+SHORTEST_SECRET = 6
+"""A shorter value could stand in any text: HF_TOKEN=1 would black out every 1."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, how it is, and what to do where it is not as it should be.
+
+    `note` is for what works, but less well or not on this machine; only `failed` is a reason not to train.
+    """
+
+    name: str
+    status: Literal["ok", "note", "failed"]
+    found: str
+    remedy: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """As `--json` gives it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.found}; {self.remedy}" if self.remedy else self.found
+
+
+Look = Callable[[], Finding]
+
+
+def look_safely(name: str, look: Look) -> Finding:
+    """The finding without secrets, and a failed one if the look itself throws, whatever it throws."""
+    try:
+        finding = look()
+    except UserError as error:
+        finding = Finding(name, "failed", str(error))
+    except (Exception, SystemExit) as error:  # a broken installation fails in ways of its own
+        finding = Finding(name, "failed", f"{type(error).__name__}: {first_line(error)}", "reinstall with make setup")
+    secrets = known_secrets()
+    return Finding(name, finding.status, *(_without(secrets, text) for text in (finding.found, finding.remedy)))
+
+
+def within(seconds: float, look: Look, late: Finding) -> Finding:
+    """What the look finds, or `late` if it takes longer; it is then left behind in a thread that ends with us."""
+    result: list[Finding | BaseException] = []
+
+    def work() -> None:
+        try:
+            result.append(look())
+        except BaseException as error:
+            result.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not result:
+        return late
+    if isinstance(result[0], BaseException):
+        raise result[0]
+    return result[0]
+
+
+def known_secrets() -> list[str]:
+    """Values of this process's variables that are named like secrets, and what is in the Hub's token file."""
+    values = [value for name, value in os.environ.items() if SECRET_NAMES.search(name)]
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    with suppress(OSError, UnicodeDecodeError):
+        values.append(Path(os.environ.get("HF_TOKEN_PATH") or home / "token").read_text(encoding="utf-8"))
+    return sorted({value.strip() for value in values if len(value.strip()) >= SHORTEST_SECRET}, key=len, reverse=True)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something, at most 200 characters."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")[:200]
+
+
+def _without(secrets: list[str], text: str) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return HUB_TOKEN.sub("***", " ".join(text.split()))

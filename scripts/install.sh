@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Installs the exact versions and this checkout into a virtual environment. `make setup`, the container image and
+# scripts/train_runpod.sh all run this file, so what one of them gets the others get too.
+#
+#   scripts/install.sh [--requirements-only] VENV [EXTRAS]
+#
+# EXTRAS are those of pyproject.toml, such as deepspeed,dev. A second call with nothing changed installs nothing:
+# VENV/.ready holds a hash of what went in, and is written when the rest has succeeded. PYTHON names the interpreter.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+fail() {
+  echo "error: $*" >&2
+  exit 1
+}
+
+whole=1
+if [[ ${1:-} == --requirements-only ]]; then
+  whole=0
+  shift
+fi
+[[ $# -ge 1 && $# -le 2 ]] || { echo "usage: scripts/install.sh [--requirements-only] VENV [EXTRAS]" >&2; exit 2; }
+venv=$1 extras=${2:-}
+
+new_enough() {
+  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+python=${PYTHON:-}
+if [[ -z $python ]]; then
+  for python in python3 python3.12 python3.11 python3.13; do
+    if command -v "$python" >/dev/null && new_enough "$python"; then break; fi
+  done
+fi
+command -v "$python" >/dev/null || fail "there is no $python; install Python 3.11 or newer, or name one with PYTHON=..."
+new_enough "$python" || fail "Python 3.11 or newer is needed, $python is older; name one with PYTHON=python3.12"
+
+works() {
+  [[ -x $venv/bin/python ]] && "$venv/bin/python" -m pip --version >/dev/null 2>&1
+}
+
+# The interpreter and the checkout count too: a volume may come back under another image or another path.
+wanted() {
+  "$venv/bin/python" - "$PWD" "$extras" <<'END'
+import hashlib, sys
+from pathlib import Path
+text = "\n".join([sys.version, *sys.argv[1:], *(Path(name).read_text() for name in ("requirements.txt", "pyproject.toml"))])
+print(hashlib.sha256(text.encode()).hexdigest())
+END
+}
+
+mkdir -p "$venv" 2>/dev/null || fail "$venv cannot be written; name another folder for the virtual environment"
+if command -v flock >/dev/null; then # several nodes may share one volume
+  exec 9>"$venv/.lock"
+  flock 9
+fi
+if works; then
+  if [[ -f $venv/.ready && $(cat "$venv/.ready") == "$(wanted)" ]]; then
+    touch "$venv/.ready"
+    exit 0
+  fi
+elif [[ ! -f $venv/pyvenv.cfg && -n $(find "$venv" -mindepth 1 -maxdepth 1 ! -name .lock -print -quit) ]]; then
+  fail "$venv holds files that are no virtual environment; name another folder"
+fi
+rm -f "$venv/.ready"
+works || "$python" -m venv --clear "$venv" ||
+  fail "$python makes no virtual environment; on Debian and Ubuntu: apt-get install python3-venv"
+
+echo "installing into $venv (some minutes the first time)"
+install() {
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" ||
+    fail "the installation was not completed; look at pip's message above, at the connection and at the free space, then start again"
+}
+install -r requirements.txt
+[[ $whole == 1 ]] || exit 0
+install -e ".${extras:+[$extras]}" -c requirements.txt
+wanted >"$venv/.ready.tmp"
+mv "$venv/.ready.tmp" "$venv/.ready"

@@ -1,0 +1,113 @@
+# shellcheck shell=bash disable=SC2154
+# For train_runpod.sh: stages that end at a limit of time or money or at a signal, a log, and the end of the pod.
+# Needs lib/train.sh.
+
+child=""   # the stage that runs, leader of a process group of its own
+stopped="" # why no further stage may run
+timers=()
+
+# keep_log FILE: what is printed goes to the file, too. A closed terminal is no reason to end.
+keep_log() {
+  trap '' HUP
+  log=$1
+  exec > >(exec tee -a -p "$log") 2>&1
+  say "$(date -u +%FT%TZ) $0; log: $log"
+}
+
+# after SECONDS SIGNAL: have this script get the signal then.
+after() {
+  set -m
+  (sleep "$1" && kill -s "$2" $$) >/dev/null 2>&1 </dev/null &
+  timers+=("$!")
+  disown
+  set +m
+}
+
+# MAX_HOURS, and MAX_COST over PRICE_PER_HOUR; the smaller counts.
+start_limits() {
+  local hours
+  hours=$(awk -v hours="${MAX_HOURS:-0}" -v cost="${MAX_COST:-0}" -v price="${PRICE_PER_HOUR:-1}" 'BEGIN {
+    most = cost / price
+    if (hours == 0 || (most > 0 && most < hours)) hours = most
+    print hours}')
+  trap 'stop_stage "Ctrl-C" 130' INT
+  trap 'stop_stage "SIGTERM" 143' TERM
+  trap 'stop_stage "the limit of $limit h" 143' USR1
+  trap 'kill_stage "not ended after ${GRACE_MINUTES:-20} minutes"' USR2
+  [[ $hours != 0 ]] || return 0
+  limit=$hours
+  after "$(awk -v hours="$hours" 'BEGIN {printf "%.2f", hours * 3600}')" USR1
+  say "limit: $hours h from now"
+}
+
+# stop_stage REASON STATUS: ask what runs to save and leave. Of all that may come while it saves, only Ctrl-C kills it.
+stop_stage() {
+  if [[ -n $stopped ]]; then
+    [[ $2 != 130 ]] || kill_stage "Ctrl-C again"
+    return 0
+  fi
+  stopped=$1 stopped_status=$2
+  [[ -n $child ]] || exit "$stopped_status"
+  say "$stopped: asking for a save"
+  after "$(awk -v minutes="${GRACE_MINUTES:-20}" 'BEGIN {print minutes * 60}')" USR2
+  # The launcher must not get it: accelerate's dies at once and leaves the training alone, torch's kills it 30 s later.
+  local workers=()
+  [[ $stage != training ]] || read -ra workers 2>/dev/null <"/proc/$child/task/$child/children" || true
+  if [[ ${#workers[@]} -gt 0 ]]; then
+    kill -TERM "${workers[@]}" 2>/dev/null || true
+  else
+    kill -TERM -- "-$child" 2>/dev/null || true
+  fi
+}
+
+kill_stage() {
+  [[ -n $child ]] || return 0
+  say "$1: killed"
+  kill -KILL -- "-$child" 2>/dev/null || true
+}
+
+# stage NAME COMMAND [ARGUMENT ...]: run one stage; ends the script, with the reason, if it fails or was stopped.
+stage() {
+  local status=0
+  stage=$1
+  say "$stage"
+  set -m
+  "${@:2}" </dev/null &
+  child=$!
+  set +m
+  while kill -0 "$child" 2>/dev/null; do wait "$child" || true; done # a signal to this script interrupts wait
+  wait "$child" || status=$?
+  while [[ -n $stopped ]] && kill -0 -- "-$child" 2>/dev/null; do sleep 0.1; done
+  child=""
+  [[ -z $stopped ]] || exit "$stopped_status"
+  [[ $status == 0 ]] || die "$stage failed with status $status; its message stands above${log:+ and in $log}; the same command goes on from here"
+}
+
+# Ends the script: says how, and stops the pod if asked to. For `trap finish EXIT`.
+finish() {
+  local status=$? timer
+  trap - EXIT INT TERM USR1 USR2
+  [[ -z $child ]] || kill -KILL -- "-$child" 2>/dev/null || true
+  for timer in ${timers[@]+"${timers[@]}"}; do kill -- "-$timer" 2>/dev/null || true; done
+  if [[ -n $stopped ]]; then
+    say "ended by $stopped; the same command goes on with the newest checkpoint"
+  elif [[ $status == 0 ]]; then
+    say "done"
+  fi
+  if [[ ${STOP_POD:-0} == 1 && $status != 130 ]]; then
+    stop_pod || status=$((status == 0 ? 1 : status))
+  elif [[ ${STOP_POD:-0} == 1 ]]; then
+    say "the pod is left running"
+  fi
+  exit "$status"
+}
+
+stop_pod() {
+  [[ -n ${RUNPOD_POD_ID:-} ]] && command -v runpodctl >/dev/null || return 1 # said before
+  say "stopping the pod $RUNPOD_POD_ID"
+  sync
+  runpodctl stop pod "$RUNPOD_POD_ID" || runpodctl pod stop "$RUNPOD_POD_ID" || {
+    echo "error: the pod $RUNPOD_POD_ID was not stopped and goes on costing; stop it in RunPod's console" >&2
+    return 1
+  }
+}

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Trains a recipe on this machine and scores it: on the cards that there are, or on the CPU. The same command goes on
+# with an interrupted run.
+#
+#   scripts/train_local.sh RECIPE [section.key=value ...]
+#
+# CUDA_VISIBLE_DEVICES chooses cards, ACCELERATE_CONFIG another accelerate file, EVALUATE=0 leaves out the scores.
+set -euo pipefail
+case ${1:-} in
+-h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0" && exit 0 ;;
+"" | -*) echo "usage: scripts/train_local.sh RECIPE [section.key=value ...]" >&2 && exit 2 ;;
+esac
+here=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/lib/train.sh
+source scripts/lib/train.sh
+recipe=$(find_recipe "$1" "$here")
+shift
+bin=${QDSFT_BIN:-.venv/bin} # a virtual environment elsewhere
+[[ -x $bin/qdsft ]] || make --no-print-directory setup
+
+"$bin/qdsft" check "$recipe" "$@"
+read_recipe "$recipe" "$@"
+launch_arguments "$(count_cards)" "$method"
+first_card
+training_command "$run_state" "$recipe" "$@"
+[[ $run_state == finished ]] || "${training[@]}"
+[[ ${EVALUATE:-1} == 0 ]] || "${on_one_card[@]}" "$bin/qdsft" evaluate "$run_dir"
