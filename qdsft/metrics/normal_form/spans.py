@@ -18,11 +18,12 @@ def extract(graph: Graph, number: int, spans: Sequence[Span], protected: Phrases
     Left where they are: the whole node, a single reference (it is a node already) and a span that `is_protected`.
     All spans are places in the tokens as they were before; of two that overlap both become nodes.
     """
-    if not spans:
-        return []
     tokens = graph[number].tokens
-    moved = [span for span in spans if not (_is_refused(tokens, span, protected) or _is_reference(tokens, span))]
-    return [reference.number for reference in _move(graph, number, tokens, moved)]
+    movable = [span for span in spans if _reference(tokens, span) is None]
+    if not movable:
+        return []
+    made = _move(graph, number, tokens, [span for span in movable if not _is_refused(tokens, span, protected)])
+    return [reference.number for reference in made]
 
 
 def extract_all(
@@ -34,9 +35,9 @@ def extract_all(
     """
     if any(_is_refused(tokens, span, protected) for span in spans):
         return None
-    made = _move(graph, number, tokens, [span for span in spans if not _is_reference(tokens, span)])
+    made = _move(graph, number, tokens, [span for span in spans if _reference(tokens, span) is None])
     rest = iter(made)
-    found = [token if (token := _reference(tokens, span)) else next(rest) for span in spans]
+    found = [_reference(tokens, span) or next(rest) for span in spans]
     return found, [reference.number for reference in made]
 
 
@@ -76,10 +77,6 @@ def _move(graph: Graph, number: int, tokens: list[Token], spans: Sequence[Span])
 
 def _is_refused(tokens: Sequence[Token], span: Span, protected: Phrases) -> bool:
     return span == (0, len(tokens)) or is_protected(tokens, *span, protected)
-
-
-def _is_reference(tokens: Sequence[Token], span: Span) -> bool:
-    return _reference(tokens, span) is not None
 
 
 def _reference(tokens: Sequence[Token], span: Span) -> Ref | None:

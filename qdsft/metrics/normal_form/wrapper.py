@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from qdsft.metrics import mark_references
 from qdsft.metrics.normal_form.graph import Graph
@@ -49,12 +48,10 @@ def wrap(graph: Graph, number: int, protected: Phrases) -> list[int]:
     return make_operation(graph, number, operator, meta, spans, without_own(protected, operator))
 
 
-def find_run(texts: Sequence[str], wanted: Sequence[str]) -> Span | None:
+def find_run(texts: list[str], wanted: list[str]) -> Span | None:
     """The first place where the wanted texts follow one another, as a span of `texts`; None if there is none."""
-    size = len(wanted)
-    return next(
-        ((i, i + size) for i in range(len(texts) - size + 1) if list(texts[i : i + size]) == list(wanted)), None
-    )
+    ends = ((start, start + len(wanted)) for start, text in enumerate(texts) if text == wanted[0])
+    return next(((start, end) for start, end in ends if texts[start:end] == wanted), None)
 
 
 def _as_tokens(argument: str) -> list[str]:
