@@ -61,7 +61,7 @@ from qdsft.metrics.normal_form.operators import (
         ("the sum of #1 and #2", "ARITHMETIC", []),
         ("difference of #1 , #2", "ARITHMETIC", []),
         ("color of #1", "PROJECT", []),
-        ("#1 that are red", "FILTER", []),
+        ("#1 that are red", "FILTER", ["#1", " that are red"]),
         ("#1 that are near #2", "FILTER", ["POS_NEAR", "#1", "#2"]),
         ("#1 that like #2", "NONE", []),
         ("if", "SELECT", []),

@@ -93,8 +93,8 @@ def arguments_of(operator: str, step: str) -> list[str]:
     """The arguments of a step of this operator, as text; empty if they cannot be made out.
 
     Those that name a value (COUNT, POS_NEAR, >=) rather than words of the step are among them. Empty too for the
-    operators that are never built: PROJECT and ARITHMETIC, GROUP, which always has an argument too many, and FILTER
-    by anything but a relation, whose condition begins with a blank and so is never found among the tokens.
+    operators that are never built: PROJECT and ARITHMETIC, and GROUP, which always has an argument too many. A text
+    cut out of a step keeps its blanks, as in "#1 | that are red", which is why it is hardly ever found again.
     Raises ValueError or IndexError if the parts of the step are not those that the operator asks for.
     """
     found = references(step)
@@ -119,7 +119,7 @@ def arguments_of(operator: str, step: str) -> list[str]:
             return _boolean(step)
         case "FILTER":
             relation = relation_of(step)
-            return [relation, *found] if relation else []
+            return [relation, *found] if relation else [found[0], step.split(found[0])[1]]
     return []
 
 

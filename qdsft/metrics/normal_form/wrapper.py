@@ -57,8 +57,8 @@ def find_run(texts: list[str], wanted: list[str]) -> Span | None:
 def _as_tokens(argument: str) -> list[str]:
     """The texts of the tokens that an argument stands for.
 
-    A blank at either end makes an empty one, which is nowhere found, and neither is anything with a semicolon, which
-    in BREAK's strings ends a step, or with `return`, which begins one.
+    A blank at either end makes an empty one, which is found nowhere, and neither is anything with a semicolon, which
+    in BREAK's strings ends a step. A `return`, which begins one, is left out together with the blanks before it.
     """
     if ";" in argument:
         return [""]
