@@ -252,7 +252,7 @@ def test_booleans(text: str, expected: str) -> None:
         ("@@1@@ here/RB", ["@@1@@ here"]),
         # Unless `return`, which goes with its blanks, is what stands there.
         ("@@1@@ return/NN here/RB", ["FILTER(@@1@@,@@3@@)", "here"]),
-        ("@@1@@ where/RB @@2@@ has/VBP return/NN red/JJ", ["COMPARATIVE[FILTER](@@1@@,@@2@@,@@4@@)", "has return red"]),
+        ("@@1@@ where/RB @@2@@ return/NN chased/JJ", ["COMPARATIVE[FILTER](@@1@@,@@2@@,@@4@@)", "chased"]),
         ("@@1@@ where/RB @@2@@ is/BE ;/,", ["@@1@@ where @@2@@ is ;"]),
         ("@@1@@ near/IN @@2@@", ["FILTER[POS_NEAR](@@1@@,@@2@@)"]),
         # Any word of the letters of "and" and "or" joins.
