@@ -103,8 +103,9 @@ def test_the_normal_form_of_an_example() -> None:
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
-        (["balls", "are #1 all different"], ["ball", "be @@1@@ all different"]),
+        (["balls", "are #1 all different"], ["ball", "be @@1@@ different"]),
         (["balls", "Are all #1 a different"], ["ball", "be all @@1@@ different"]),
+        (["cubes", "their colors"], ["color", "cube"]),
         (["cubes", "balls", "#1 on #2"], ["ball", "cube", "on @@1@@", "FILTER(@@2@@,@@3@@)"]),
         (["cubes", "#1 sorted by size"], ["cube", "size", "sort by @@2@@", "FILTER(@@1@@,@@3@@)"]),
         (["cubes", "#1 in front of #1"], ["cube", "FILTER[POS_IN_FRONT_OF](@@1@@,@@1@@)"]),

@@ -13,8 +13,9 @@ from qdsft.metrics.english_model import load_english
 _EXACT_REFERENCE = re.compile(r"@@\d+@@")
 STAND_IN = "objects"
 """The word that the parser sees in the place of a reference."""
-WH_DETERMINER = "WDT"
-"""The tag of "that" in "that are red": a determiner in spaCy 2, for which the rules were made, a pronoun in spaCy 3."""
+DETERMINERS = frozenset({"DT", "PDT", "PRP$", "WDT", "WP$"})
+"""Tags of what spaCy 2, for which the rules were made, took for determiners: "that" in "that are red", "both", "its".
+To spaCy 3 many of them are pronouns."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _word(token: Any) -> Word:
     return Word(
         text=token.text,
         lemma=token.lemma_,
-        pos="DET" if token.tag_ == WH_DETERMINER else token.pos_,
+        pos="DET" if token.tag_ in DETERMINERS else token.pos_,
         tag=token.tag_,
         dep=token.dep_,
         index=token.i,
