@@ -35,8 +35,8 @@ def tokens(text: str) -> list[Token]:
     made: list[Token] = []
     for place, item in enumerate(items):
         assert item
-        if reference := re.fullmatch(r"@@(\d+)@@", item[1]):
-            made.append(Ref(int(reference[1]), place, place + 1))
+        if re.fullmatch(r"@@\d+@@", item[1]):
+            made.append(Ref(item[1], place, place + 1))
             continue
         head = int(item[4] or place)
         tag = item[2] or "NN"
@@ -63,9 +63,24 @@ def graph_of(text: str) -> tuple[Graph, int]:
     """A graph of empty nodes for the references, and last one of the tokens, whose number comes with it."""
     made = tokens(text)
     last = max((token.number for token in made if isinstance(token, Ref)), default=0) + 1
-    graph = {number: Node() for number in range(1, last)} | {last: Node(tokens=made)}
-    graph[last].refresh_successors()
+    graph = Graph({number: Node() for number in range(1, last)} | {last: Node(tokens=made)})
+    graph.refer(last, made)
     return graph, last
+
+
+def made_graph(**labels: str) -> Graph:
+    """Nodes `_1`, `_2`, ... in this order: `NAME(...)` is the label of an operation, anything else a list of tokens."""
+    graph = Graph({int(name[1:]): Node() for name in labels})
+    for name, label in labels.items():
+        number = int(name[1:])
+        if re.fullmatch(r"[A-Z]+(\[.*\])?\(.*\)", label):
+            graph[number].label = label
+            graph[number].is_filter = label.startswith("FILTER(")
+            graph.refer(number, tokens(" ".join(re.findall(r"@@\d+@@", label))))
+        else:
+            graph[number].tokens = tokens(label)
+            graph.refer(number, graph[number].tokens)
+    return graph
 
 
 def apply(rule: Rule, text: str, protected: Phrases = frozenset()) -> list[str]:
@@ -73,12 +88,12 @@ def apply(rule: Rule, text: str, protected: Phrases = frozenset()) -> list[str]:
     graph, number = graph_of(text)
     made = rule(graph, number, protected)
     assert made == list(range(number + 1, len(graph) + 1))
-    for node in graph.values():
-        before = set(node.successors)
-        node.refresh_successors()
+    for other, node in graph.items():
+        before = dict(node.successors)
+        graph.refer(other, node.tokens)
         assert node.successors == before
     return [shown(graph[n]) for n in (number, *made)]
 
 
 def shown(node: Node) -> str:
-    return node.operation.label if node.operation else " ".join(token.text for token in node.tokens)
+    return node.label or " ".join(token.text for token in node.tokens)

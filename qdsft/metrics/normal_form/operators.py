@@ -1,27 +1,30 @@
 """Which QDMR operator a step is, and its arguments as text; references are written `#n`, as in a QDMR step.
 
-All tests are the substring tests of BREAK's own identifier, with what they misread: "plastic" has "last" in it.
+All tests are the substring tests of BREAK's own identifier, with what they misread: "plastic" has "last" in it. A
+step that it fails on raises ValueError or IndexError here.
 """
 
 from __future__ import annotations
 
 import re
 
-from qdsft.metrics.normal_form.phrases import AGGREGATES, SUPERLATIVES
+from qdsft.metrics.normal_form.phrases import SUPERLATIVES
 
-_REFERENCE = re.compile(r"#\d+")
 _AGGREGATE_WORDS = (
     *("number of", "highest", "largest", "lowest", "smallest", "maximum", "minimum", "max", "min", "sum", "total"),
-    *("average", "avg", "mean "),
+    *("average", "avg"),
 )
 _COMPARED = (
     *("same as", "higher than", "larger than", "smaller than", "lower than", "more", "less", "at least", "at most"),
     *("equal", "is", "are", "was", "contain", "include", "has", "have", "end with", "start with", "ends with"),
     *("starts with", "begin"),
 )
-_SORTED = ("sorted by", "order by", "ordered by")
+_SORTED = ("ordered by", "order by", "sorted by")
+_BOTH = ("of both", "in both", "by both")
 _ARITHMETIC = re.compile(r"(the )?(sum|difference|multiplication|division)")
-_JOINED = re.compile(r"(both )?(#\d+|and|or|,)( (#\d+|and|or|,))*")
+_JOINED = re.compile(r"[#\s]+[and0-9#or,\s]+|both[#\s]+[and0-9#,\s]+")
+"""Any of these characters in any order, as "#1 and #2", but also "#1 on #2"."""
+_AT_AN_END = re.compile(r"^#+[0-9]+\s|#+[0-9]+$")
 
 _LARGE = ("max", "highest", "largest", "most", "longest", "biggest", "more", "last", "longer", "higher", "larger")
 _SMALL = ("min", "lowest", "smallest", "least", "shortest", "less", "first", "shorter", "lower", "fewer", "smaller")
@@ -30,14 +33,14 @@ _VALUES = (
     ("MAX", _LARGE),
     ("MIN", _SMALL),
     ("SUM", ("sum", "total")),
-    ("AVG", ("average", "avg", "mean")),
+    ("AVG", ("average", "avg", "mean ")),
 )
 _RELATIONS = (
     ("POS_LEFT_OF", r" left "),
     ("POS_RIGHT_OF", r" right "),
     ("POS_BETWEEN", r" between | middle of "),
     ("POS_BEHIND_OF", r" behind | rear of "),
-    ("POS_IN_FRONT_OF", r" in .*front | infront "),
+    ("POS_IN_FRONT_OF", r"^(?=.* in ).* front | infront "),
     ("POS_TOUCHING", r" touch"),
     ("POS_REFLECTING", r" reflect"),
     ("POS_COVERS", r" cover| obscur| blocking| blocked| hidden| obstruct"),
@@ -46,9 +49,15 @@ _RELATIONS = (
 _EQUALS = ("same as", "equal", "is", "was", "are")
 
 
+def references(step: str) -> list[str]:
+    """The references of a step, as `#n`. Raises ValueError if what stands behind a `#` is no number."""
+    chunks = step.replace("# ", "hashtag ").replace(", ", " or ").split("#")
+    return [f"#{int(chunk.split()[0])}" for chunk in chunks[1:] if chunk]
+
+
 def operator_of(step: str) -> str:
-    """The operator of a step, the first that fits; `NONE` if none does."""
-    count = len(_REFERENCE.findall(step))
+    """The operator of a step, the first that fits; `NONE` if none does. Raises as `references` does."""
+    count = len(references(step))
     if count == 0:
         return "SELECT"
     if count == 1 and any(f"{word} #" in step or f"{word} of #" in step for word in _AGGREGATE_WORDS):
@@ -61,9 +70,9 @@ def operator_of(step: str) -> str:
         return "SUPERLATIVE"
     if count > 1 and _JOINED.fullmatch(step):
         return "UNION"
-    if count > 1 and re.search("both.*and", step):
+    if count > 1 and "both" in step and "and" in step:
         return "INTERSECTION"
-    if count <= 2 and _touches_end(step) and _has(step, ("besides", "not in")):
+    if count <= 2 and _AT_AN_END.search(step) and _has(step, ("besides", "not in")):
         return "DISCARD"
     if _has(step, _SORTED):
         return "SORT"
@@ -73,7 +82,7 @@ def operator_of(step: str) -> str:
         return "COMPARISON"
     if _has(step, ("and", ",")) and _ARITHMETIC.match(step):
         return "ARITHMETIC"
-    if count == 1 and " #" in step:
+    if count == 1 and re.search(r"\s#+[0-9\s]", step):
         return "PROJECT"
     if step.startswith("#") and (count == 1 or relation_of(step)):
         return "FILTER"
@@ -83,40 +92,40 @@ def operator_of(step: str) -> str:
 def arguments_of(operator: str, step: str) -> list[str]:
     """The arguments of a step of this operator, as text; empty if they cannot be made out.
 
-    Those that name a value (COUNT, POS_NEAR, >=) rather than words of the step are among them.
+    Those that name a value (COUNT, POS_NEAR, >=) rather than words of the step are among them. Empty too for the
+    operators that are never built: PROJECT and ARITHMETIC, and GROUP, which always has an argument too many. A text
+    cut out of a step keeps its blanks, as in "#1 | that are red", which is why it is hardly ever found again.
+    Raises ValueError or IndexError if the parts of the step are not those that the operator asks for.
     """
-    references = _REFERENCE.findall(step)
+    found = references(step)
     match operator:
         case "UNION":
-            return references
-        case "AGGREGATE" | "SUPERLATIVE" | "COMPARISON":
-            return [*value_of(step), *references]
-        case "GROUP":
-            return _group(step)
+            return found
+        case "AGGREGATE" | "SUPERLATIVE":
+            return [*value_of(step), *found]
+        case "COMPARISON":
+            value = value_of(step)
+            return [*value, *found] if value in (["MIN"], ["MAX"]) else []
         case "COMPARATIVE":
-            return _comparative(step, references)
+            return _comparative(step, found)
         case "INTERSECTION":
-            return _intersection(step)
+            projected, both = step.split(_last(step, _BOTH))
+            return [projected, *references(both)]
         case "DISCARD":
-            return [part.strip() for part in re.split("besides|not in", step, maxsplit=1)]
+            return found if len(found) == 2 else _discard(step)
         case "SORT":
             return _sort(step)
         case "BOOLEAN":
-            return _boolean(step, references)
+            return _boolean(step)
         case "FILTER":
             relation = relation_of(step)
-            return [relation, *references] if relation else [references[0], _REFERENCE.sub("", step, count=1).strip()]
+            return [relation, *found] if relation else [found[0], step.split(found[0])[1]]
     return []
 
 
 def value_of(text: str) -> list[str]:
     """COUNT, MAX, MIN, SUM or AVG, whichever a phrase of the text is first found to mean; empty if none is."""
     return [value for value, words in _VALUES if _has(text, words)][:1]
-
-
-def is_aggregate(phrase: str) -> bool:
-    """Whether this is a whole phrase of aggregation, as "number of"."""
-    return phrase in {aggregate.strip() for aggregate in AGGREGATES}
 
 
 def relation_of(step: str) -> str:
@@ -134,7 +143,7 @@ def comparator_of(step: str) -> str:
         return ">"
     if _has(step, ("less", "smaller", "lower")):
         return "<"
-    if _has(step, _EQUALS) and "not" in step:
+    if _has(step, _EQUALS) and "not " in step:
         return "!="
     if _has(step, _EQUALS) and "any" not in step:
         return "="
@@ -145,46 +154,59 @@ def _has(step: str, words: tuple[str, ...]) -> bool:
     return any(word in step for word in words)
 
 
-def _touches_end(step: str) -> bool:
-    return step.startswith("#") or bool(re.search(r"#\d+$", step))
+def _last(step: str, markers: tuple[str, ...]) -> str:
+    """The last of the markers that is in the step. Raises IndexError if none is."""
+    return [marker for marker in markers if marker in step][-1]
 
 
-def _group(step: str) -> list[str]:
-    named = [_REFERENCE.findall(part)[:1] or part.split()[-1:] for part in step.split("for each", maxsplit=1)]
-    return [*value_of(step), *named[0], *named[1]]
-
-
-def _comparative(step: str, references: list[str]) -> list[str]:
-    entity, attribute = references[:2]
+def _comparative(step: str, found: list[str]) -> list[str]:
     comparator = comparator_of(step)
-    last = step.split()[-1]
-    if comparator == "FILTER":
-        last = _REFERENCE.split(step, maxsplit=2)[2].strip()
-    return [entity, attribute, comparator, last]
+    compared = _compared_with(step) if comparator != "FILTER" else _only(step.split(found[1])[1].strip())
+    if "where #" in step:
+        before, behind = step.split("where")
+        entity, attribute = references(before)[0], references(behind)[0]
+    else:
+        entity, attribute = found
+    return [entity, attribute, comparator, compared]
 
 
-def _intersection(step: str) -> list[str]:
-    for marker in ("of both", "in both", "by both"):
-        if marker in step:
-            projected, both = step.split(marker, maxsplit=1)
-            return [projected.strip(), *_REFERENCE.findall(both)]
-    return []
+def _compared_with(step: str) -> str:
+    return _only(step.split()[-1])
+
+
+def _only(text: str) -> str:
+    """The reference of a text, which may have one alone; without any the text itself."""
+    found = references(text)
+    if len(found) > 1:
+        raise ValueError(f"{text!r} has more than one reference")
+    return found[0] if found else text
+
+
+def _discard(step: str) -> list[str]:
+    before, behind = step.split("besides")
+    kept = references(before)
+    return [kept[0], behind] if kept else [before, references(behind)[0]]
 
 
 def _sort(step: str) -> list[str]:
-    data, order = re.split("|".join(_SORTED), step, maxsplit=1)
-    references = _REFERENCE.findall(order)
-    rest = _REFERENCE.sub("", order).strip()
-    return [data.strip(), *references, *([rest] if rest else [])]
+    """Built only for one reference sorted by a text: with a reference there it has an argument too many."""
+    before, behind = step.split(_last(step, _SORTED))
+    data = references(before)
+    return [*data, behind] if len(data) == 1 and not references(behind) else []
 
 
-def _boolean(step: str, references: list[str]) -> list[str]:
-    if relation := relation_of(step):
-        return [relation, *references]
-    if (comparator := comparator_of(step)) != "FILTER":
-        return [comparator, references[0], step.split()[-1]]
-    if re.search("there.*any", step):
-        return ["EXIST", references[0]]
-    if step.endswith("the same"):
-        return ["SAME", references[0]]
+def _boolean(step: str) -> list[str]:
+    """The first word, by which a step is known as BOOLEAN, is no part of the condition."""
+    condition = " ".join(step.split()[1:])
+    found = references(condition)
+    if len(found) > 1 and (relation := relation_of(condition)):
+        return [relation, *found]
+    if len(found) <= 2 and (comparator := comparator_of(condition)) != "FILTER":
+        return [comparator, found[0], _compared_with(step)]
+    if len(found) != 1:
+        return []
+    if "there " in condition and "any " in condition:
+        return ["EXIST", found[0]] if condition.endswith(found[0]) else []
+    if condition.endswith(" the same") and condition.startswith(("all ", "#", "both ")):
+        return ["SAME", found[0]]
     return []

@@ -1,121 +1,91 @@
-"""The order of the normal form: of filters that follow one another, then of all nodes."""
+"""The order of the nodes of the normal form: by level, then by label."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
+from qdsft.decomposition import reference_number
 from qdsft.metrics import MARKED_REFERENCE
-from qdsft.metrics.normal_form.graph import Graph, Operation, RewriteError
+from qdsft.metrics.normal_form.graph import Graph, RewriteError
 
-LONGEST_TEXT = 10_000
+LONGEST_TEXT = 100_000
 """Characters of a text with its references replaced; "#1 and #1", "#2 and #2", ... doubles it with every step."""
-
-
-def ordered_steps(graph: Graph) -> list[str]:
-    """The labels of the nodes as steps 1..n, filters and nodes in the order of the normal form.
-
-    A graph with a circle has no such order; its labels come by the numbers they have. Raises RewriteError if a
-    label refers to a node that is none of its node's successors, or if a text grows beyond LONGEST_TEXT.
-    """
-    try:
-        reorder_filters(graph)
-        return renumber(graph)
-    except CycleError:
-        return [graph[number].label for number in sorted(graph)]
-
-
-def reorder_filters(graph: Graph) -> None:
-    """Sort the conditions along each chain of filters: big blue cubes and blue big cubes become one.
-
-    A chain is of FILTERs without meta, each the first argument of the next, which alone refers to it. Conditions
-    are sorted by their text with every reference replaced by what it refers to. Raises as `unwound` does.
-    """
-    texts = unwound(graph)
-    users: dict[int, list[int]] = {number: [] for number in graph}
-    for number, node in graph.items():
-        for successor in node.successors:
-            users[successor].append(number)
-    for top in [number for number in graph if not _is_continued(graph, users, number)]:
-        chain = list(_chain(graph, users, top))
-        conditions = sorted((operation.arguments[1] for operation in chain), key=lambda number: texts[number])
-        for operation, condition in zip(chain, conditions, strict=True):
-            operation.arguments = (operation.arguments[0], condition)
-    for node in graph.values():
-        if node.operation:
-            node.refresh_successors()
 
 
 def unwound(graph: Graph) -> dict[int, str]:
     """Node number -> its label with every reference replaced by the label of its node, and so on.
 
-    Raises CycleError for a graph with a circle, else as `ordered_steps` does.
+    Raises as `levels` does, and RewriteError if a label refers to a node that is not below its own, or if a text
+    grows beyond LONGEST_TEXT.
     """
     texts: dict[int, str] = {}
-    for number in _successors_first(graph):
-        texts[number] = _replaced(graph[number].label, texts)
+    for number in (number for level in levels(graph) for number in level):
+        texts[number] = _replaced(graph[number].final_label, texts)
         if len(texts[number]) > LONGEST_TEXT:
             raise RewriteError(f"node {number} is longer than {LONGEST_TEXT} characters without references")
     return texts
 
 
-def renumber(graph: Graph) -> list[str]:
-    """The labels as steps 1..n: level by level, equal ones merged, sorted within a level.
+def renumber(graph: Graph) -> dict[int, str]:
+    """Number -> label, numbered from 1 level by level, equal ones merged, sorted within a level.
 
-    The level of a node is 0 if it refers to none, else one more than the highest it refers to. Raises CycleError
-    for a graph with a circle, else as `ordered_steps` does.
+    A graph with a circle keeps its numbers; so do nodes that have no level, unless one with that number has. Raises
+    RewriteError as `unwound` does.
     """
+    try:
+        found = levels(graph)
+    except CycleError:
+        return {number: node.final_label for number, node in graph.items()}
+    for node in graph.values():
+        node.label = node.final_label
     names: dict[int, str] = {}
     steps: list[str] = []
-    for level in levels(graph):
-        labels = {number: _replaced(graph[number].label, names) for number in level}
-        merged = {label: place for place, label in enumerate(sorted(set(labels.values())), start=len(steps) + 1)}
-        names |= {number: f"@@{merged[label]}@@" for number, label in labels.items()}
-        steps += merged
-    return steps
+    for level in found:
+        kept: dict[str, int] = {}
+        for number in level:
+            label = _replaced(graph[number].final_label, names)
+            if kept.setdefault(label, number) != number:
+                _merge(graph, number, kept[label])
+        for label in sorted(kept):
+            steps.append(label)
+            names[kept[label]] = f"@@{len(steps)}@@"
+    without = {number: node.final_label for number, node in graph.items() if number not in names}
+    return without | dict(enumerate(steps, start=1))
 
 
 def levels(graph: Graph) -> list[list[int]]:
-    """The numbers of the nodes of an acyclic graph by level, from 0. Raises CycleError for any other."""
+    """The numbers of nodes by level, in the order in which they are reached from those of level 0.
+
+    The level of a node is 0 if it refers to none, else one more than the highest it refers to. Nodes from which
+    none of level 0 can be reached have none. Raises CycleError for a circle among the others.
+    """
+    # A reference to 0 is no reference to the evaluator here; it dangles, and so the level comes out right even so.
+    reached = dict.fromkeys(number for number, node in graph.items() if not any(node.successors))
+    queue = list(reached)
+    for number in queue:
+        new = [user for user in graph[number].users if user not in reached]
+        reached |= dict.fromkeys(new)
+        queue += new
     level: dict[int, int] = {}
-    found: list[list[int]] = []
-    for number in _successors_first(graph):
-        level[number] = max((level[successor] + 1 for successor in graph[number].successors), default=0)
-        if level[number] == len(found):
-            found.append([])
+    below = {number: [other for other in graph[number].successors if other in reached] for number in reached}
+    for number in TopologicalSorter(below).static_order():
+        level[number] = max((level[other] + 1 for other in below[number]), default=0)
+    found: list[list[int]] = [[] for _ in range(max(level.values(), default=-1) + 1)]
+    for number in reached:
         found[level[number]].append(number)
     return found
 
 
-def _successors_first(graph: Graph) -> Iterable[int]:
-    return TopologicalSorter({number: node.successors for number, node in graph.items()}).static_order()
+def _merge(graph: Graph, number: int, kept: int) -> None:
+    for user in list(graph[number].users):
+        graph.connect(user, kept)
+        graph[user].label = graph[user].final_label.replace(f"@@{number}@@", f"@@{kept}@@")
+    graph.remove(number)
 
 
 def _replaced(label: str, replacements: dict[int, str]) -> str:
     """The label with its references replaced."""
-    missing = [digits for digits in MARKED_REFERENCE.findall(label) if int(digits) not in replacements]
+    missing = [digits for digits in MARKED_REFERENCE.findall(label) if reference_number(digits) not in replacements]
     if missing:
         raise RewriteError(f"{label!r} refers to {missing[0]}, which is not below it")
-    return MARKED_REFERENCE.sub(lambda match: replacements[int(match[1])], label)
-
-
-def _filter(graph: Graph, number: int) -> Operation | None:
-    operation = graph[number].operation
-    return operation if operation and operation.name == "FILTER" and not operation.meta else None
-
-
-def _is_continued(graph: Graph, users: dict[int, list[int]], number: int) -> bool:
-    """Whether this is a filter, and referred to by one other filter alone, as what that one filters."""
-    if not _filter(graph, number) or len(users[number]) != 1:
-        return False
-    user = _filter(graph, users[number][0])
-    return user is not None and user.arguments[0] == number != user.arguments[1]
-
-
-def _chain(graph: Graph, users: dict[int, list[int]], top: int) -> Iterator[Operation]:
-    """The filters of a chain from the last, which nothing continues, to the first."""
-    found = _filter(graph, top)
-    while found:
-        yield found
-        inner = found.arguments[0]
-        found = _filter(graph, inner) if _is_continued(graph, users, inner) else None
+    return MARKED_REFERENCE.sub(lambda match: replacements[reference_number(match[1])], label)

@@ -42,10 +42,7 @@ def is_below(token: Token, verb: Word) -> bool:
 
 
 def condition_start(tokens: Sequence[Token]) -> int:
-    """Where a condition on the first token starts: behind "that are", "that" or "are", else at once."""
-    start = 1
-    if tokens[start].text == "that" and start + 1 < len(tokens):
-        start += 1
-    if tokens[start].lemma == "be" and start + 1 < len(tokens):
-        start += 1
-    return start
+    """Where a condition on the first of two or more tokens starts: behind "that are", "that" or "are", else at once."""
+    if [token.lemma for token in tokens[1:3]] == ["that", "be"]:
+        return 3
+    return 2 if tokens[1].lemma in ("that", "be") else 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 
 from qdsft.metrics.normal_form.tokens import Token
 
@@ -36,41 +38,67 @@ PRESERVED: dict[str, tuple[str, ...]] = {
         *(" closer ", " closest ", " adjacent ", " that is ", " that are "),
     ),
 }
-"""Operator -> its phrases. A blank at an end asks for a word on that side: the phrase may not end there."""
+"""Operator -> its phrases, of one or two words. What a blank at an end means is said in `is_protected`."""
 
 Phrases = frozenset[str]
 
 EVERY_PHRASE: Phrases = frozenset(phrase for phrases in PRESERVED.values() for phrase in phrases)
 
 
+@dataclass(frozen=True)
+class _Places:
+    """Phrases without their blanks, by where they may not stand."""
+
+    whole: frozenset[str]
+    """As the whole span: all."""
+    across: frozenset[str]
+    """Across a border of it: those of two words."""
+    first: frozenset[str]
+    """At its start, unless the tokens start there too: those with a blank before them."""
+    last: frozenset[str]
+    """At its end, unless the tokens end there too: those with a blank behind them."""
+
+
+@cache
 def without_own(protected: Phrases, operator: str) -> Phrases:
     """What stays protected from the rule of this operator: all but its own phrases, also where others share them."""
     return protected - frozenset(PRESERVED.get(operator, ()))
 
 
-def is_phrase(tokens: Sequence[Token], start: int, end: int, phrases: Phrases) -> bool:
-    """Whether the span [start, end) of a node's tokens is one of the phrases, with a token wherever it asks for one."""
-    text = " ".join(token.text for token in tokens[start:end])
-    left, right = (" " if start else ""), (" " if end < len(tokens) else "")
-    return not phrases.isdisjoint({text, left + text, text + right, left + text + right})
-
-
 def is_protected(tokens: Sequence[Token], start: int, end: int, phrases: Phrases) -> bool:
     """Whether the span [start, end) of a node's tokens is one of the phrases, or a border of it cuts one.
 
-    A phrase is looked for in the texts of the tokens joined by blanks, inside words too; its own blanks belong
-    to it, so that a border beside "front" cuts " in front ".
+    Phrases are compared with whole tokens. A border cuts a phrase of two words that stands across it; where the
+    phrase has a blank on that side, the word beyond the border belongs to it as well, if there is one.
     """
     if not phrases:
         return False
-    text = " ".join(token.text for token in tokens)
-    first = len(" ".join(token.text for token in tokens[:start])) + (start > 0)
-    last = first + len(" ".join(token.text for token in tokens[start:end]))
-    return is_phrase(tokens, start, end, phrases) or any(
-        _is_cut(text, phrase, border) for phrase in phrases for border in (first, last)
+    places = _places(phrases)
+    texts = [token.text for token in tokens]
+    if " ".join(texts[start:end]) in places.whole:
+        return True
+    if start > 0 and (_at(texts, start - 1, 2) in places.across or _starts(texts, start, places.first)):
+        return True
+    return end < len(texts) and (_at(texts, end - 1, 2) in places.across or _ends(texts, end, places.last))
+
+
+@cache
+def _places(phrases: Phrases) -> _Places:
+    return _Places(
+        frozenset(phrase.strip() for phrase in phrases),
+        frozenset(phrase.strip() for phrase in phrases if " " in phrase.strip()),
+        frozenset(phrase.strip() for phrase in phrases if phrase[0] == " "),
+        frozenset(phrase.strip() for phrase in phrases if phrase[-1] == " "),
     )
 
 
-def _is_cut(text: str, phrase: str, border: int) -> bool:
-    """Whether the phrase occurs in the text with a part of it on either side of the border."""
-    return phrase in text[max(0, border - len(phrase) + 1) : border + len(phrase) - 1]
+def _at(texts: Sequence[str], start: int, words: int) -> str:
+    return " ".join(texts[start : start + words])
+
+
+def _starts(texts: Sequence[str], start: int, phrases: Phrases) -> bool:
+    return texts[start] in phrases or _at(texts, start, 2) in phrases
+
+
+def _ends(texts: Sequence[str], end: int, phrases: Phrases) -> bool:
+    return texts[end - 1] in phrases or (end > 1 and _at(texts, end - 2, 2) in phrases)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from qdsft.metrics.normal_form.graph import Graph, RewriteError, is_numbered_through, step_graph
-from qdsft.metrics.normal_form.order import ordered_steps
+from qdsft.metrics.normal_form.filters import reorder_filters
+from qdsft.metrics.normal_form.graph import Graph, RewriteError, in_steps, step_graph
+from qdsft.metrics.normal_form.order import renumber
 from qdsft.metrics.normal_form.phrases import EVERY_PHRASE, Phrases
 from qdsft.metrics.normal_form.rules import RULES
 from qdsft.metrics.normal_form.tokens import parse_steps
@@ -18,32 +19,36 @@ _PASSES: tuple[Phrases, ...] = (EVERY_PHRASE, frozenset())
 
 
 def normal_form(steps: Sequence[str]) -> list[str] | None:
-    """The steps of the normal form, references written `@@n@@`; None if a reference dangles.
+    """The steps of the normal form, references written `@@n@@`.
 
-    Steps that cannot be rewritten, or one of which is longer than LONGEST_STEP, come back as they are. Raises
-    UserError if spaCy or its model is absent.
+    Steps that cannot be rewritten, or one of which is longer than LONGEST_STEP, come back as they are. A reference
+    that dangles has an empty step, by any number. None if a dangling reference leaves a gap in the numbers even so:
+    where the steps come back as they are, or where references go round in a circle. Raises UserError if spaCy or
+    its model is absent.
     """
     graph = step_graph(steps)
-    if not is_numbered_through(graph):
-        return None
-    given = [graph[number].text for number in sorted(graph)]
-    if any(len(text) > LONGEST_STEP for text in given):
+    given = in_steps({number: node.text for number, node in graph.items()})
+    if any(len(node.text) > LONGEST_STEP for node in graph.values()):
         return given
-    for node, tokens in zip(graph.values(), parse_steps([node.text for node in graph.values()]), strict=True):
-        node.tokens = tokens
     try:
+        for node, tokens in zip(graph.values(), parse_steps([node.text for node in graph.values()]), strict=True):
+            node.tokens = tokens
         apply_rules(graph)
-        return ordered_steps(graph)
-    except RewriteError:
+        reorder_filters(graph)
+        return in_steps(renumber(graph))
+    except (RewriteError, UnicodeEncodeError):
         return given
 
 
 def apply_rules(graph: Graph) -> None:
-    """Run the rules over every node of the graph, and over the nodes that they make."""
+    """Run the rules over every node of the graph, and over the nodes that they make.
+
+    Raises RewriteError as `Graph.refer` does.
+    """
     queue = deque(graph)
     while queue:
         number = queue.popleft()
         for protected in _PASSES:
             for rule in RULES:
-                if graph[number].operation is None:
+                if graph[number].label is None:
                     queue += rule(graph, number, protected)

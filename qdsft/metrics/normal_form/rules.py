@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from qdsft.metrics.normal_form.graph import Graph, Operation
-from qdsft.metrics.normal_form.operators import is_aggregate, value_of
+from qdsft.metrics.normal_form.graph import Graph
+from qdsft.metrics.normal_form.operators import value_of
 from qdsft.metrics.normal_form.patterns import condition_start, described, is_adposition, is_below, is_copula, is_noun
-from qdsft.metrics.normal_form.phrases import Phrases, is_phrase
-from qdsft.metrics.normal_form.spans import Span, extract, make_operation
+from qdsft.metrics.normal_form.phrases import AGGREGATES, Phrases, is_protected
+from qdsft.metrics.normal_form.spans import Span, extract, extract_all, make_operation
 from qdsft.metrics.normal_form.tokens import Ref, Token, Word
 from qdsft.metrics.normal_form.wrapper import wrap
 
@@ -28,7 +28,7 @@ def remove_determiners(graph: Graph, number: int, protected: Phrases) -> list[in
         if isinstance(token, Ref)
         or token.pos != "DET"
         or token.head_lemma == "be"
-        or is_phrase(tokens, place, place + 1, protected)
+        or is_protected(tokens, place, place + 1, protected)
     ]
     return []
 
@@ -44,59 +44,49 @@ def filter_by_noun(graph: Graph, number: int, protected: Phrases) -> list[int]:
 
 def extract_nouns(graph: Graph, number: int, protected: Phrases) -> list[int]:
     """Every run of nouns, as long as it goes, becomes a node: color of metal cubes -> @@2@@ of @@3@@."""
-    made: list[int] = []
-    start = 0
-    while start < len(tokens := graph[number].tokens):
-        if not is_noun(tokens[start]):
-            start += 1
-            continue
-        end = _end_of_nouns(tokens, start)
-        found = extract(graph, number, (start, end), protected)
-        made += found
-        start = start + 1 if found else end
-    return made
+    tokens = graph[number].tokens
+    starts = [n for n in range(len(tokens)) if is_noun(tokens[n]) and not (n and is_noun(tokens[n - 1]))]
+    return extract(graph, number, [(start, _end_of_nouns(tokens, start)) for start in starts], protected)
 
 
 def extract_prepositional(graph: Graph, number: int, protected: Phrases) -> list[int]:
-    """@@1@@ in @@2@@ on @@3@@ -> @@4@@ on @@3@@, from the left, for as long as there is more."""
-    made: list[int] = []
-    while len(tokens := graph[number].tokens) >= 3 and isinstance(tokens[0], Ref) and is_adposition(tokens[1]):
-        found = extract(graph, number, (0, _end_of_nouns(tokens, 3)), protected)
-        if not found:
-            break
-        made += found
-    return made
+    """@@1@@ in @@2@@ on @@3@@ -> @@4@@ on @@3@@."""
+    tokens = graph[number].tokens
+    if len(tokens) >= 3 and isinstance(tokens[0], Ref) and is_adposition(tokens[1]):
+        return extract(graph, number, [(0, _end_of_nouns(tokens, 3))], protected)
+    return []
 
 
 def split_compound(graph: Graph, number: int, protected: Phrases) -> list[int]:
-    """gold metal cubes -> gold @@2@@, with metal cubes to be split when its turn comes."""
+    """gold metal cubes -> gold @@2@@ with metal @@3@@ with cubes."""
     tokens = graph[number].tokens
     modifiers = all(isinstance(token, Word) and token.dep in ("compound", "amod") for token in tokens[:-1])
-    if len(tokens) >= 2 and modifiers and all(map(is_noun, tokens)):
-        return extract(graph, number, (1, len(tokens)), protected)
-    return []
+    made: list[int] = []
+    if modifiers and all(map(is_noun, tokens)):
+        while len(tokens) > 1 and (found := extract_all(graph, number, tokens, [(1, len(tokens))], protected)):
+            references, new = found
+            made += new
+            number = references[0].number
+            tokens = tokens[1:]
+    return made
 
 
 def extract_adjectives(graph: Graph, number: int, protected: Phrases) -> list[int]:
     """An adjective with the reference it describes: big @@1@@, @@1@@ are big, @@1@@ that are big."""
-
-    def find(tokens: Sequence[Token], place: int) -> Span | None:
-        if tokens[place].pos != "ADJ":
-            return None
-        if place + 1 < len(tokens) and isinstance(tokens[place + 1], Ref):
-            return place, place + 2
-        return described(tokens, place)
-
-    return _extract_all(graph, number, protected, find)
+    tokens = graph[number].tokens
+    spans: list[Span | None] = []
+    for place, token in enumerate(tokens):
+        if token.pos == "ADJ":
+            is_before = place + 1 < len(tokens) and isinstance(tokens[place + 1], Ref)
+            spans.append((place, place + 2) if is_before else described(tokens, place))
+    return extract(graph, number, [span for span in spans if span], protected)
 
 
 def extract_adjective_like_nouns(graph: Graph, number: int, protected: Phrases) -> list[int]:
     """The same with a noun for the adjective: @@1@@ are metal, @@1@@ that are metal."""
-
-    def find(tokens: Sequence[Token], place: int) -> Span | None:
-        return described(tokens, place) if is_noun(tokens[place]) else None
-
-    return _extract_all(graph, number, protected, find)
+    tokens = graph[number].tokens
+    spans = [described(tokens, place) for place, token in enumerate(tokens) if is_noun(token)]
+    return extract(graph, number, [span for span in spans if span], protected)
 
 
 def filter_by_adjective(graph: Graph, number: int, protected: Phrases) -> list[int]:
@@ -136,39 +126,43 @@ def filter_by_condition(graph: Graph, number: int, protected: Phrases) -> list[i
     subject = range(tokens[0].start, tokens[0].end)
     for place, verb in enumerate(tokens):
         if isinstance(verb, Word) and verb.pos == "VERB" and verb.lemma != "be" and verb.head in subject:
-            if all(is_below(token, verb) for token in tokens[place + 1 :]):
-                return _make_filter(graph, number, condition_start(tokens), protected)
+            start = condition_start(tokens)
+            if start < len(tokens) and all(is_below(token, verb) for token in tokens[place + 1 :]):
+                # One beyond the end, as in the evaluator: what is only a reference becomes a node too.
+                spans = [(0, 1), (start, len(tokens) + 1)]
+                return make_operation(graph, number, "FILTER", (), spans, protected)
             break
     return []
 
 
 def fix_aggregate(graph: Graph, number: int, protected: Phrases) -> list[int]:
-    """Number of @@1@@ -> AGGREGATE[COUNT](@@1@@); @@1@@ that is highest -> AGGREGATE[MAX](@@1@@)."""
+    """Highest @@1@@, @@1@@ that is highest -> AGGREGATE[MAX](@@1@@).
+
+    The phrase must be one of AGGREGATES as it stands there, so none that ends with a blank ("number of ").
+    """
     tokens = graph[number].tokens
-    reference, phrase = (tokens[-1], tokens[:-1]) if tokens else (None, [])
-    if len(tokens) > 3 and tokens[1].text == "that" and tokens[2].lemma == "be" and isinstance(tokens[0], Ref):
-        reference, phrase = tokens[0], tokens[3:]
-    text = " ".join(token.text for token in phrase)
-    if isinstance(reference, Ref) and is_aggregate(text):
-        _apply(graph, number, "AGGREGATE", value_of(text), reference)
-    return []
+    texts = [token.text for token in tokens]
+    if not tokens:
+        return []
+    is_described = isinstance(tokens[0], Ref) and [token.lemma for token in tokens[1:3]] == ["that", "be"]
+    if is_described and " ".join(texts[3:]) in AGGREGATES:
+        place = 0
+    elif isinstance(tokens[-1], Ref) and " ".join(texts[:-1]) in AGGREGATES:
+        place = len(tokens) - 1
+    else:
+        return []
+    value = value_of(" ".join(texts))
+    return make_operation(graph, number, "AGGREGATE", value, [(place, place + 1)], protected) if value else []
 
 
 def fix_boolean(graph: Graph, number: int, protected: Phrases) -> list[int]:
     """Are there any @@1@@, if @@1@@ -> BOOLEAN[EXIST](@@1@@)."""
     tokens = graph[number].tokens
-    if len(tokens) < 2 or not isinstance(reference := tokens[-1], Ref) or tokens[0].lemma not in ("be", "if"):
+    if len(tokens) < 2 or not isinstance(tokens[-1], Ref) or tokens[0].lemma not in ("be", "if"):
         return []
-    if all(token.lemma in ("there", "be", "a", "an", "any") for token in tokens[1:-1]):
-        _apply(graph, number, "BOOLEAN", ["EXIST"], reference)
-    return []
-
-
-def _apply(graph: Graph, number: int, name: str, meta: Sequence[str], argument: Ref) -> None:
-    """Make the node an operation on a single reference, unless what it does (max, count) is not known."""
-    if meta:
-        graph[number].operation = Operation(name, tuple(meta), (argument.number,))
-        graph[number].refresh_successors()
+    if any(token.lemma not in ("there", "be", "a", "an", "any") for token in tokens[1:-1]):
+        return []
+    return make_operation(graph, number, "BOOLEAN", ["EXIST"], [(len(tokens) - 1, len(tokens))], protected)
 
 
 def _make_filter(graph: Graph, number: int, start: int, protected: Phrases) -> list[int]:
@@ -182,20 +176,6 @@ def _end_of_nouns(tokens: Sequence[Token], start: int) -> int:
     while end < len(tokens) and is_noun(tokens[end]):
         end += 1
     return end
-
-
-def _extract_all(
-    graph: Graph, number: int, protected: Phrases, find: Callable[[Sequence[Token], int], Span | None]
-) -> list[int]:
-    """Extract what `find` gives for a place in the tokens, from the left, until nothing more can be extracted."""
-    made: list[int] = []
-    place = 0
-    while place < len(tokens := graph[number].tokens):
-        span = find(tokens, place)
-        found = extract(graph, number, span, protected) if span else []
-        made += found
-        place = 0 if found else place + 1
-    return made
 
 
 RULES: tuple[Rule, ...] = (

@@ -1,10 +1,10 @@
-"""Taking a span of a node's tokens out into a node of its own, and making a node an operation on such spans."""
+"""Taking spans of a node's tokens out into nodes of their own, and making a node an operation on such spans."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qdsft.metrics.normal_form.graph import Graph, Node, Operation
+from qdsft.metrics.normal_form.graph import Graph
 from qdsft.metrics.normal_form.phrases import Phrases, is_protected
 from qdsft.metrics.normal_form.tokens import Ref, Token
 
@@ -12,20 +12,33 @@ Span = tuple[int, int]
 """[start, end) in a node's tokens, never empty."""
 
 
-def extract(graph: Graph, number: int, span: Span, protected: Phrases) -> list[int]:
-    """Move a span to a new node and refer to that in its place; returns its number, or nothing if refused.
+def extract(graph: Graph, number: int, spans: Sequence[Span], protected: Phrases) -> list[int]:
+    """Move spans of a node's tokens to new nodes and refer to these in their place; returns the new numbers.
 
-    Refused are the whole node, a single reference (it is a node already) and a span that `is_protected`.
+    Left where they are: the whole node, a single reference (it is a node already) and a span that `is_protected`.
+    All spans are places in the tokens as they were before; of two that overlap both become nodes.
     """
-    start, end = span
-    node = graph[number]
-    moved = node.tokens[start:end]
-    if _single_reference(moved) or _is_refused(node.tokens, span, protected):
+    tokens = graph[number].tokens
+    movable = [span for span in spans if _reference(tokens, span) is None]
+    if not movable:
         return []
-    new = _add(graph, moved)
-    node.tokens = [*node.tokens[:start], Ref(new, _first(moved[0]), _end(moved[-1])), *node.tokens[end:]]
-    node.refresh_successors()
-    return [new]
+    made = _move(graph, number, tokens, [span for span in movable if not _is_refused(tokens, span, protected)])
+    return [reference.number for reference in made]
+
+
+def extract_all(
+    graph: Graph, number: int, tokens: list[Token], spans: Sequence[Span], protected: Phrases
+) -> tuple[list[Ref], list[int]] | None:
+    """A reference for each span of `tokens`, which become the node's, and the new numbers; None if one is refused.
+
+    A span that is a single reference is that reference; all others are moved to new nodes.
+    """
+    if any(_is_refused(tokens, span, protected) for span in spans):
+        return None
+    made = _move(graph, number, tokens, [span for span in spans if _reference(tokens, span) is None])
+    rest = iter(made)
+    found = [_reference(tokens, span) or next(rest) for span in spans]
+    return found, [reference.number for reference in made]
 
 
 def make_operation(
@@ -33,35 +46,43 @@ def make_operation(
 ) -> list[int]:
     """Make a node the operation `name[meta](arguments)`, each argument a node; returns the new numbers.
 
-    Nothing happens if one of the arguments may not be extracted.
+    Nothing happens if one of the arguments may not be extracted. The node keeps an edge for every reference in its
+    tokens, also for those that are no argument.
     """
     node = graph[number]
-    spans = [(span, node.tokens[slice(*span)]) for span in arguments]
-    if any(not _single_reference(tokens) and _is_refused(node.tokens, span, protected) for span, tokens in spans):
+    extracted = extract_all(graph, number, node.tokens, arguments, protected)
+    if extracted is None:
         return []
-    known = len(graph)
-    numbers = [
-        reference.number if (reference := _single_reference(tokens)) else _add(graph, tokens) for _, tokens in spans
-    ]
-    node.operation = Operation(name, tuple(meta), tuple(numbers))
-    node.refresh_successors()
-    return list(range(known + 1, len(graph) + 1))
+    references, made = extracted
+    shown = f"[{','.join(meta)}]" if meta else ""
+    node.label = f"{name}{shown}({','.join(reference.text for reference in references)})"
+    node.is_filter = name == "FILTER" and not meta
+    return made
+
+
+def _move(graph: Graph, number: int, tokens: list[Token], spans: Sequence[Span]) -> list[Ref]:
+    left: list[Token] = []
+    made: list[Ref] = []
+    last = 0
+    for start, end in spans:
+        moved = tokens[start:end]
+        reference = Ref(f"@@{graph.add(number, moved)}@@", _first(moved[0]), _end(moved[-1]))
+        left += [*tokens[last:start], reference]
+        made.append(reference)
+        last = end
+    graph[number].tokens = left + tokens[last:]
+    graph.refer(number, graph[number].tokens)
+    return made
 
 
 def _is_refused(tokens: Sequence[Token], span: Span, protected: Phrases) -> bool:
     return span == (0, len(tokens)) or is_protected(tokens, *span, protected)
 
 
-def _single_reference(tokens: Sequence[Token]) -> Ref | None:
-    return tokens[0] if len(tokens) == 1 and isinstance(tokens[0], Ref) else None
-
-
-def _add(graph: Graph, tokens: list[Token]) -> int:
-    """A new node of these tokens; nodes are numbered through, so that the next number is free."""
-    number = len(graph) + 1
-    graph[number] = Node(tokens=tokens)
-    graph[number].refresh_successors()
-    return number
+def _reference(tokens: Sequence[Token], span: Span) -> Ref | None:
+    """The reference that a span is; None for one that holds, or could hold, more."""
+    token = tokens[span[0]]
+    return token if span[1] - span[0] == 1 and isinstance(token, Ref) else None
 
 
 def _first(token: Token) -> int:

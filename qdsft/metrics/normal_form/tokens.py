@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qdsft.decomposition import reference_number
 from qdsft.metrics.english_model import load_english
 
-_EXACT_REFERENCE = re.compile(r"@@(\d{1,9})@@")
+_EXACT_REFERENCE = re.compile(r"@@\d+@@")
 STAND_IN = "objects"
 """The word that the parser sees in the place of a reference."""
-WH_DETERMINER = "WDT"
-"""The tag of "that" in "that are red": a determiner in spaCy 2, for which the rules were made, a pronoun in spaCy 3."""
+DETERMINERS = frozenset({"DT", "PDT", "PRP$", "WDT", "WP$"})
+"""Tags of what spaCy 2, for which the rules were made, took for determiners: "that" in "that are red", "both", "its".
+To spaCy 3 many of them are pronouns."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Word:
 class Ref:
     """A reference to a node, which stands for the words [start, end) of the parse."""
 
-    number: int
+    text: str
+    """As written, `@@2@@` or `@@02@@`."""
     start: int
     end: int
 
@@ -45,8 +48,8 @@ class Ref:
     tag = "NNS"
 
     @property
-    def text(self) -> str:
-        return f"@@{self.number}@@"
+    def number(self) -> int:
+        return reference_number(self.text.strip("@"))
 
     @property
     def lemma(self) -> str:
@@ -59,10 +62,9 @@ Token = Word | Ref
 def parse_steps(texts: Sequence[str]) -> list[list[Token]]:
     """The tokens of steps whose references are written `@@n@@`; white space is collapsed, upper case lowered.
 
-    Raises UserError if spaCy or its model is absent.
+    Raises UserError if spaCy or its model is absent, UnicodeEncodeError for a lone surrogate, which JSON can hold.
     """
-    # A lone surrogate, which JSON can hold, is no text to spaCy.
-    normal = [" ".join(text.encode(errors="replace").decode().split()).lower() for text in texts]
+    normal = [" ".join(text.split()).lower() for text in texts]
     new = [text for text in dict.fromkeys(normal) if text not in _parsed]
     if new:
         english = load_english()
@@ -82,16 +84,15 @@ _parsed: dict[str, tuple[Token, ...]] = {}
 
 
 def _with_stand_ins(doc: Any) -> str:
-    return "".join(
-        STAND_IN + token.whitespace_ if _EXACT_REFERENCE.fullmatch(token.text) else token.text_with_ws for token in doc
-    )
+    """The tokens, each with a blank behind it, as the evaluator gives them to the parser: it looks at blanks too."""
+    return " ".join(STAND_IN if _EXACT_REFERENCE.fullmatch(token.text) else token.text for token in doc)
 
 
 def _tokens(plain: Any, parsed: Any) -> tuple[Token, ...]:
     """The tokens of a parse, with references where the step as given has them."""
     matches = [_EXACT_REFERENCE.fullmatch(token.text) for token in plain]
     return tuple(
-        Ref(int(match[1]), place, place + 1) if match else _word(token)
+        Ref(match[0], place, place + 1) if match else _word(token)
         for place, (match, token) in enumerate(zip(matches, parsed, strict=True))
     )
 
@@ -100,7 +101,7 @@ def _word(token: Any) -> Word:
     return Word(
         text=token.text,
         lemma=token.lemma_,
-        pos="DET" if token.tag_ == WH_DETERMINER else token.pos_,
+        pos="DET" if token.tag_ in DETERMINERS else token.pos_,
         tag=token.tag_,
         dep=token.dep_,
         index=token.i,
