@@ -142,7 +142,7 @@ def load_prompts(run_dir: Path) -> RunPrompts:
     """
     manifest = read_finished(run_dir)
     recipe = manifest.load_recipe()
-    tokenizer = _load_tokenizer(run_dir / manifest.artifact, recipe)
+    tokenizer = _load_tokenizer(manifest.folder(run_dir), recipe)
     check_golden_prompts(run_dir, manifest, tokenizer)
     config = load_config(_with_weights(recipe, run_dir, manifest))
     if manifest.artifact == "adapter":
@@ -161,9 +161,24 @@ def load_run(run_dir: Path) -> LoadedRun:
     return load_weights(load_prompts(run_dir))
 
 
+def generation_config(manifest: Manifest, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """generation_config.json of what leaves a run: greedy, ending where the run was trained to end.
+
+    Sampling settings of the base model are left out: they would give other answers than were evaluated.
+    """
+    found = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "do_sample": False,
+        "eos_token_id": manifest.stop_token_ids,
+        "max_new_tokens": manifest.load_recipe().evaluation.max_new_tokens,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def load_weights(prompts: RunPrompts) -> LoadedRun:
     """The same run with its model; raises UserError if the weights cannot be loaded."""
-    recipe, folder = prompts.recipe, prompts.run_dir / prompts.manifest.artifact
+    recipe, folder = prompts.recipe, prompts.manifest.folder(prompts.run_dir)
     machine = find_machine()
     own = _with_weights(recipe, prompts.run_dir, prompts.manifest)
     try:
@@ -186,7 +201,7 @@ def _with_weights(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:
     """The recipe with the model to load: the base model of an adapter, else the run's own."""
     if manifest.artifact == "adapter":
         return recipe
-    section = recipe.model.model_copy(update={"name_or_path": str(run_dir / manifest.artifact), "revision": None})
+    section = recipe.model.model_copy(update={"name_or_path": str(manifest.folder(run_dir)), "revision": None})
     return recipe.model_copy(update={"model": section})
 
 
@@ -195,13 +210,13 @@ def check_golden_prompts(run_dir: Path, manifest: Manifest, tokenizer: PreTraine
     template = tokenizer.chat_template
     if not isinstance(template, str) or text_sha256(template) != manifest.template_sha256:
         raise UserError(
-            f"{run_dir / manifest.artifact / 'chat_template.jinja'}: not the template that this run was trained with; "
+            f"{manifest.folder(run_dir) / 'chat_template.jinja'}: not the template that this run was trained with; "
             "put the original back or train again"
         )
     for golden in manifest.golden_prompts:
         if encode_prompts(tokenizer, [golden.messages])[0] != golden.ids:
             raise UserError(
-                f"{run_dir / manifest.artifact}: the tokenizer no longer yields the token ids that this run was "
+                f"{manifest.folder(run_dir)}: the tokenizer no longer yields the token ids that this run was "
                 "trained on; put its files back, or install the versions listed in run.json"
             )
 

@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import typing
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -146,6 +148,23 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
         return LoraConfig(task_type="CAUSAL_LM", **values)
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(f"{recipe.where('lora')}: lora: {_first_line(error)}") from error
+
+
+def dequantized_weights(model: Any) -> dict[str, Callable[[], torch.Tensor]]:
+    """Weight's name in the base model -> a function that gives what a quantized model computes with in its place.
+
+    `model` may be an adapter's PeftModel. Empty for a model that is not quantized.
+    """
+    from bitsandbytes.nn import modules
+    from transformers.integrations.bitsandbytes import dequantize_bnb_weight
+
+    kinds = (modules.Linear4bit, modules.Linear8bitLt)
+    found: dict[str, Callable[[], torch.Tensor]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, kinds):
+            own = name.removeprefix("base_model.model.").removesuffix(".base_layer")
+            found[f"{own}.weight"] = partial(dequantize_bnb_weight, module.weight, getattr(module, "state", None))
+    return found
 
 
 def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]:

@@ -33,6 +33,7 @@ LIGHT = {
         "__main__",
         "arguments",
         "card",
+        "card_metadata",
         "checkpoints",
         "clean",
         "cli",
@@ -43,6 +44,7 @@ LIGHT = {
         "cli_evaluate",
         "cli_plan",
         "cli_preflight",
+        "cli_publish",
         "console",
         "data",
         "decomposition",
@@ -57,6 +59,7 @@ LIGHT = {
         "lint",
         "problem",
         "prompt",
+        "published",
         "question",
         "read_formats",
         "readers",
@@ -93,8 +96,9 @@ BLOCKS = {
     "dataset",
     *("constrained", "engine_vllm", "merging"),
     *("decoding", "processes"),
+    *("agreement", "base_weights", "merge_weights"),
 }
-STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file"}
+STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file", "merge", "publish"}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
 LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}
@@ -124,6 +128,7 @@ DOORS = {
     "cli_preflight",
     "cli_compare",
     "cli_plan",
+    "cli_publish",
 }
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300
