@@ -45,6 +45,7 @@ LIGHT = {
         "cli_plan",
         "cli_preflight",
         "cli_publish",
+        "cli_runs",
         "console",
         "data",
         "decomposition",
@@ -66,6 +67,7 @@ LIGHT = {
         "recipe",
         "record",
         "run",
+        "runs",
         "schema",
         "sections",
         "self_contained",
@@ -129,6 +131,7 @@ DOORS = {
     "cli_compare",
     "cli_plan",
     "cli_publish",
+    "cli_runs",
 }
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300
