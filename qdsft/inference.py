@@ -197,6 +197,42 @@ def load_weights(prompts: RunPrompts) -> LoadedRun:
     return LoadedRun(**shared, machine=machine, model=model.eval())
 
 
+def load_beside(run: LoadedRun, name: str, run_dir: Path) -> LoadedRun:
+    """Another run's adapter under `name` on the base model of a loaded run, which both then share.
+
+    The model's `set_adapter` says which of them computes. Raises UserError as `load_prompts` does, and if the two
+    runs do not share base model, quantization and chat template.
+    """
+    if not isinstance(run.model, PeftModel):
+        raise UserError(f"{run.run_dir}: is a whole model; only an adapter's base model can take another adapter")
+    if not name or "." in name or name in run.model.peft_config:
+        raise UserError(f"{name!r} cannot name another adapter; give a name of its own, without dots")
+    prompts = load_prompts(run_dir)
+    if prompts.manifest.artifact != "adapter":
+        raise UserError(f"{run_dir}: is a whole model, not an adapter; load it by itself")
+    for what, old, new in (
+        ("base model", _base_of(run), _base_of(prompts)),
+        ("quantization", run.recipe.quantization, prompts.recipe.quantization),
+        ("chat template", run.manifest.template_sha256, prompts.manifest.template_sha256),
+    ):
+        if old != new:
+            raise UserError(f"{run_dir}: was trained with another {what} than {run.run_dir}; load it by itself")
+    folder = prompts.manifest.folder(run_dir)
+    try:
+        run.model.load_adapter(str(folder), adapter_name=name)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if name in run.model.peft_config:
+            run.model.delete_adapter(name)
+        raise _no_adapter(folder, error) from error
+    shared = {field.name: getattr(prompts, field.name) for field in fields(RunPrompts)}
+    return LoadedRun(**shared, machine=run.machine, model=run.model.eval())
+
+
+def _base_of(run: RunPrompts) -> tuple[Any, ...]:
+    """What two runs must share to share a base model; the name too: fine-tuned models keep their base's config."""
+    return tuple(run.manifest.base_model.get(key) for key in ("name_or_path", "revision", "config_sha256"))
+
+
 def _with_weights(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:
     """The recipe with the model to load: the base model of an adapter, else the run's own."""
     if manifest.artifact == "adapter":
@@ -232,7 +268,9 @@ def _attach_adapter(model: Any, folder: Path) -> Any:
     try:
         return PeftModel.from_pretrained(model, str(folder))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{folder}: the adapter cannot be loaded ({first[:200]}); put its files back or train again"
-        ) from error
+        raise _no_adapter(folder, error) from error
+
+
+def _no_adapter(folder: Path, error: Exception) -> UserError:
+    first = str(error).strip().splitlines()[0]
+    return UserError(f"{folder}: the adapter cannot be loaded ({first[:200]}); put its files back or train again")
