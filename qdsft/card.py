@@ -9,7 +9,7 @@ from typing import Any
 from qdsft.card_metadata import card_header
 from qdsft.files import write_text
 from qdsft.metrics.meanings import MEANINGS
-from qdsft.published import on_hub, public_name
+from qdsft.published import base_on_hub, public_base
 from qdsft.run import Manifest
 
 EXAMPLE = "Who is older, Ada Lovelace or Charles Babbage?"
@@ -19,7 +19,7 @@ def write_card(run_dir: Path, manifest: Manifest) -> None:
     """Write the card to the run directory and beside the weights."""
     text = render_card(run_dir, manifest)
     write_text(run_dir / "README.md", text)
-    write_text(run_dir / manifest.artifact / "README.md", text)
+    write_text(manifest.folder(run_dir) / "README.md", text)
 
 
 def render_card(
@@ -34,11 +34,11 @@ def render_card(
 
     `merge` is the certificate of a merged model; `name` what others load it by: `user/name` on the Hub, or a folder.
     """
-    results = read_metrics(run_dir)
+    results = merge["results_of_adapter"] if merge else read_metrics(run_dir)
     name = name or Path(run_dir).resolve().name
     title = name.rpartition("/")[2]
     facts = {
-        "base model": public_name(manifest.base_model["name_or_path"]),
+        "base model": public_base(manifest),
         "base model commit": manifest.base_model.get("revision"),
         "method": merge["method"] if merge else method(manifest),
         "training rows": manifest.data.get("train_rows"),
@@ -82,6 +82,20 @@ def read_metrics(run_dir: Path) -> dict[str, dict[str, Any]]:
     return {name: content[name] for name in ("tuned", "constrained", "baseline") if name in content}
 
 
+def brief_metrics(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """Of `read_metrics` what a card shows."""
+    found = {}
+    for model, values in read_metrics(run_dir).items():
+        languages = {name: {"samples": group.get("samples")} for name, group in _languages(values).items()}
+        shown = {key: value for key, value in values.items() if key in MEANINGS}
+        found[model] = {**shown, "groups": {"language": languages}}
+    return found
+
+
+def _languages(values: dict[str, Any]) -> dict[str, Any]:
+    return dict((values.get("groups") or {}).get("language", {}))
+
+
 def _metric_lines(results: dict[str, dict[str, Any]], heading: str) -> list[str]:
     if not results:
         return []
@@ -114,7 +128,7 @@ def _use_lines(manifest: Manifest, name: str, *, is_adapter: bool) -> list[str]:
     load = [f'model = AutoModelForCausalLM.from_pretrained("{name}")']
     imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
     if is_adapter:
-        base = public_name(manifest.base_model["name_or_path"])
+        base = public_base(manifest)
         imports = f"from peft import PeftModel\n{imports}"
         load = [f'base = AutoModelForCausalLM.from_pretrained("{base}")']
         load += [f'model = PeftModel.from_pretrained(base, "{name}")']
@@ -122,7 +136,7 @@ def _use_lines(manifest: Manifest, name: str, *, is_adapter: bool) -> list[str]:
     lines = ["## Use", "", "```bash"]
     lines += [f"hf download {name} --local-dir {folder}"] if "/" in name else []
     lines += [f'qdsft decompose {folder} "{EXAMPLE}"', "```", ""]
-    if is_adapter and not on_hub(manifest.base_model["name_or_path"]):
+    if is_adapter and not base_on_hub(manifest):
         lines += ["The base model has no name on the Hub; it must be at hand as a folder of that name.", ""]
     return [
         *lines,

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from qdsft.metrics.meanings import METRICS, number_in
-from qdsft.published import on_hub, public_name
+from qdsft.published import base_on_hub, on_hub, public_name
 from qdsft.run import Manifest
 
 LICENCE_KEYS = ("license", "license_name", "license_link")
@@ -33,7 +33,7 @@ def card_header(
     is_adapter = manifest.artifact == "adapter" and not merged
     tuned = results.get("tuned", {})
     header: dict[str, Any] = {}
-    if on_hub(base):
+    if base_on_hub(manifest):
         relation = "adapter" if is_adapter else "merge" if merged else "finetune"
         header |= {"base_model": base, "base_model_relation": relation}
     data = manifest.recipe.get("data", {}).get("train", "")

@@ -42,6 +42,8 @@ def check_write(repo_id: str) -> str:
         account = HfApi(endpoint=os.environ.get("HF_ENDPOINT")).whoami()
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
+        if isinstance(status, int) and status >= 500:
+            raise UserError(f"the Hub answers {status} when asked for the token's owner; try again later") from error
         raise UserError(f"the Hub refuses the token ({status}); set HF_TOKEN to a valid one that may write") from error
     except (OSError, RuntimeError, ValueError, httpx2.HTTPError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token, hf_hub_download
 from huggingface_hub.utils import logging as hub_logging
 
@@ -20,7 +21,7 @@ from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.hub import check_write, patiently
 from qdsft.inference import generation_config, load_prompts
-from qdsft.published import MERGE_FILE, check_secrets, on_hub, public_manifest, public_name
+from qdsft.published import MERGE_FILE, base_on_hub, check_secrets, public_base, public_manifest
 from qdsft.run import MANIFEST, Manifest, read_finished
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -82,6 +83,7 @@ def read_certificate(source: Path, *, force: bool) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         passed, failed, sums = found["passed"], list(found["failed"]), dict(found["files"])
+        dict(found["results_of_adapter"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged; merge again") from error
     for name, digest in sums.items():
@@ -107,7 +109,7 @@ def collect(source: Path, manifest: Manifest, certificate: dict[str, Any] | None
     }
     if manifest.artifact == "adapter":
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        config["base_model_name_or_path"] = public_name(config.get("base_model_name_or_path") or "")
+        config["base_model_name_or_path"] = public_base(manifest)
         found["adapter_config.json"] = _json(config)
     if certificate is not None:
         found[MERGE_FILE] = source / MERGE_FILE
@@ -123,15 +125,16 @@ def base_licence(manifest: Manifest) -> dict[str, str]:
     name = manifest.base_model["name_or_path"]
     card: str | Path = Path(name) / CARD
     try:
-        if on_hub(name):
-            card = hf_hub_download(name, CARD, revision=manifest.base_model.get("revision"))
+        if base_on_hub(manifest):
+            where = {"revision": manifest.base_model["revision"], "endpoint": os.environ.get("HF_ENDPOINT")}
+            card = hf_hub_download(name, CARD, **where)
         found = read_licence(Path(card).read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, httpx2.HTTPError):
         found = {}
     if found:
         say(f"licence, as the base model's card has it: {found.get('license_name') or found['license']}")
     else:
-        say(f"the card names no licence: that of {public_name(name)} is not known; add it on the Hub")
+        say(f"the card names no licence: that of {public_base(manifest)} is not known; add it on the Hub")
     return found
 
 

@@ -27,6 +27,17 @@ def on_hub(name: str) -> bool:
     return is_hub_id(name) and not name.startswith((".", "~"))
 
 
+def base_on_hub(manifest: Manifest) -> bool:
+    """Whether the base model came from the Hub: only then its commit is known."""
+    return on_hub(manifest.base_model["name_or_path"]) and manifest.base_model.get("revision") is not None
+
+
+def public_base(manifest: Manifest) -> str:
+    """The base model's name for others."""
+    name: str = manifest.base_model["name_or_path"]
+    return name if base_on_hub(manifest) else Path(name).name
+
+
 def public_manifest(manifest: Manifest, *, merged_dtype: str | None = None) -> Manifest:
     """The manifest to give away with an adapter or model, or, with `merged_dtype`, with a merged model.
 
@@ -35,7 +46,7 @@ def public_manifest(manifest: Manifest, *, merged_dtype: str | None = None) -> M
     recipe = dict(manifest.recipe)
     recipe["model"] = {
         **recipe["model"],
-        "name_or_path": public_name(recipe["model"]["name_or_path"]),
+        "name_or_path": public_base(manifest),
         "chat_template": None,  # the tokenizer has it
     }
     for key in ("train", "eval"):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from loopback_hub import TOKEN, Fault, LoopbackHub, environment, serving
+from loopback_hub import TOKEN, Fault, LoopbackHub, Repo, environment, serving
 from tiny_run import GOLDEN, make_run
 
 from qdsft.cli import main
@@ -45,6 +45,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LoopbackHub
             monkeypatch.setenv(name, value)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
         monkeypatch.setattr("qdsft.hub.WAITS", (0.01, 0.02))
         yield server
 
@@ -158,9 +159,27 @@ def test_a_merged_model(hub: LoopbackHub, run_dir: Path, tmp_path: Path) -> None
     assert files.keys() >= {"model.safetensors", "config.json", "merge.json", "run.json", "README.md"}
     header = yaml.safe_load(files["README.md"].decode().split("---")[1])
     assert header["library_name"] == "transformers" and "model-index" not in header
-    assert b"## Merge" in files["README.md"]
+    assert b"## Merge" in files["README.md"] and b"of the adapter, before the merge" in files["README.md"]
+    assert header["language"] == ["en", "ko"]
     everything = b"\n".join(hub.received)
     assert str(tmp_path).encode() not in everything and TOKEN.encode() not in everything
+
+
+def test_a_whole_model(hub: LoopbackHub, tiny_model: TINY, tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path / "whole", tiny_model("gpt_neox"))
+    base = hub.repos["someone/base"] = Repo(False)
+    base.branches["main"]["README.md"] = b"---\nlicense: apache-2.0\n---\n# base\n"
+    manifest = read_manifest(run_dir)
+    manifest.base_model |= {"name_or_path": "someone/base", "revision": base.sha("main")}
+    manifest.recipe["training"] |= {"deepspeed": "/workspace/ds.json", "output_dir": "/workspace/out", "hub_token": "x"}
+    write_manifest(run_dir, manifest)
+    push(run_dir, REPO)
+    files = hub.repos[REPO].branches["main"]
+    assert files.keys() >= {"config.json", "model.safetensors", "generation_config.json", "run.json"}
+    assert b"/workspace" not in b"".join(files.values()) and "hub_token" not in files["run.json"].decode()
+    header = yaml.safe_load(files["README.md"].decode().split("---")[1])
+    assert header["license"] == "apache-2.0"
+    assert header["base_model"] == "someone/base" and header["base_model_relation"] == "finetune"
 
 
 def test_weights_of_an_earlier_push_are_removed(hub: LoopbackHub, run_dir: Path) -> None:
