@@ -55,6 +55,7 @@ def render_card(
     lines = [header, f"# {title}", "", "| | |", "|---|---|", *rows, ""]
     lines += _metric_lines(results, "Held-out results" + (" of the adapter, before the merge" if merge else ""))
     lines += _merge_lines(merge) if merge else []
+    lines += _example_lines(merge["example"] if merge else read_example(run_dir))
     lines += _use_lines(manifest, name, is_adapter=manifest.artifact == "adapter" and merge is None)
     return "\n".join(lines) + "\n"
 
@@ -90,6 +91,34 @@ def brief_metrics(run_dir: Path) -> dict[str, dict[str, Any]]:
         shown = {key: value for key, value in values.items() if key in MEANINGS}
         found[model] = {**shown, "groups": {"language": languages}}
     return found
+
+
+def read_example(run_dir: Path) -> dict[str, Any] | None:
+    """`{"question", "sub_questions"}`: a held-out question that the run answered as the gold has it; None without."""
+    path = run_dir / "predictions.jsonl"
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        right = next(row for row in rows if row["scores"]["exact_match"] == 1.0)
+        return {"question": right["question"], "sub_questions": list(right["sub_questions"])}
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return None
+
+
+def _example_lines(example: dict[str, Any] | None) -> list[str]:
+    if not example:
+        return []
+    steps = [f"  {number}. {step}" for number, step in enumerate(example["sub_questions"], 1)]
+    return [
+        "## Example",
+        "",
+        "A held-out question and the answer to it:",
+        "",
+        "```",
+        example["question"],
+        *steps,
+        "```",
+        "",
+    ]
 
 
 def _languages(values: dict[str, Any]) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def _merge(options: argparse.Namespace) -> int:
         None: "not measured",
     }
     print(f"{options.output}: {found['base']} base, {found['dtype']}, {verdict[found['passed']]}")
-    say(f"next: qdsft push {options.output} --repo-id user/name")
+    if found["passed"]:
+        say(f"next: qdsft push {options.output} --repo-id user/name")
     return 0
 
 

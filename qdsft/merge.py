@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from qdsft.agreement import Observed, Questions, compare, failures, limits
 from qdsft.answers.questions import file_sha256
 from qdsft.base_weights import BaseWeights, open_base
-from qdsft.card import brief_metrics, method, render_card
+from qdsft.card import brief_metrics, method, read_example, render_card
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.examples import Example
@@ -236,6 +236,7 @@ def _certificate(
         "thresholds": allowed,
         "candidates": found,
         "results_of_adapter": brief_metrics(prompts.run_dir),
+        "example": read_example(prompts.run_dir),
         "questions": "held-out rows" if manifest.data.get("eval_rows") else "golden prompts",
         "run": file_sha256(prompts.run_dir / MANIFEST),
         "versions": versions(),

@@ -58,6 +58,10 @@ def made(tiny_model: TINY, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (run_dir / "metrics.json").write_text(json.dumps(METRICS), encoding="utf-8")
     (run_dir / "eval.jsonl").write_text('{"secret rows": 1}\n', encoding="utf-8")
+    wrong = {"question": "Wrong?", "sub_questions": ["?"], "scores": {"exact_match": 0.0}}
+    right = {"question": "누가 더?", "sub_questions": ["A?", "B of #1?"], "scores": {"exact_match": 1.0}}
+    lines = [json.dumps(row, ensure_ascii=False) for row in (wrong, right)]
+    (run_dir / "predictions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for folder in (run_dir, run_dir / "adapter"):
         (folder / "training_args.bin").write_bytes(b"pickled " + TOKEN.encode())
         (folder / "notes.txt").write_text(f"{Path.home()} {run_dir}", encoding="utf-8")
@@ -140,6 +144,7 @@ def test_the_card(hub: LoopbackHub, run_dir: Path, tiny_model: TINY, capsys: pyt
     results = {result.metric_type: result.metric_value for result in card.data.eval_results or []}
     assert results == {"exact_match": 0.5, "sari": 0.75} and card.data.model_name == "decomposer"
     assert f"hf download {REPO} --local-dir decomposer" in card.text and "# decomposer" in card.text
+    assert "누가 더?\n  1. A?\n  2. B of #1?\n" in card.text and "Wrong?" not in card.text
     assert "no name on the Hub" in card.text and "baseline" in card.text
     (tiny_model("qwen3") / "README.md").write_text("---\nlicense: other\nlicense_name: tiny\n---\n", encoding="utf-8")
     push(run_dir, REPO)
@@ -160,6 +165,7 @@ def test_a_merged_model(hub: LoopbackHub, run_dir: Path, tmp_path: Path) -> None
     header = yaml.safe_load(files["README.md"].decode().split("---")[1])
     assert header["library_name"] == "transformers" and "model-index" not in header
     assert b"## Merge" in files["README.md"] and b"of the adapter, before the merge" in files["README.md"]
+    assert b"  2. B of #1?\n" in files["README.md"]
     assert header["language"] == ["en", "ko"]
     everything = b"\n".join(hub.received)
     assert str(tmp_path).encode() not in everything and TOKEN.encode() not in everything
