@@ -38,6 +38,8 @@ ALLOWED = {"adapter": (*WEIGHTS, *TOKENIZER), "model": (*WEIGHTS, *TOKENIZER, "c
 VOCABULARY = re.compile(r"tokenizer\.json|tokenizer\.model|vocab.*|merges\.txt")
 """Files in which any text may stand by chance."""
 CARD = "README.md"
+SHOWN_OF_MERGE = {"base", "candidates", "dtype", "example", "method", "results_of_adapter"}
+"""What the card takes from merge.json."""
 Content = Path | bytes
 
 
@@ -83,7 +85,8 @@ def read_certificate(source: Path, *, force: bool) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         passed, failed, sums = found["passed"], list(found["failed"]), dict(found["files"])
-        dict(found["results_of_adapter"])
+        if absent := SHOWN_OF_MERGE - found.keys():
+            raise KeyError(*absent)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged; merge again") from error
     for name, digest in sums.items():

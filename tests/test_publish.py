@@ -214,9 +214,11 @@ def test_a_merge_that_did_not_pass_needs_force(hub: LoopbackHub, run_dir: Path, 
     (merged / "config.json").write_text((merged / "config.json").read_text() + " ", encoding="utf-8")
     with pytest.raises(UserError, match=r"config.json: is not the file that merge.json is about; merge again"):
         push(merged, REPO, force=True)
-    (merged / "merge.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(UserError, match=r"merge.json: damaged; merge again"):
-        push(merged, REPO, force=True)
+    del certificate["example"]
+    for damaged in ("[]", "{", json.dumps(certificate)):
+        (merged / "merge.json").write_text(damaged, encoding="utf-8")
+        with pytest.raises(UserError, match=r"merge.json: damaged; merge again"):
+            push(merged, REPO, force=True)
 
 
 COMMIT = f"POST /api/models/{REPO}/commit/main"
