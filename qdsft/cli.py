@@ -9,7 +9,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qdsft
-from qdsft import cli_compare, cli_data, cli_decompose, cli_doctor, cli_evaluate, cli_plan, cli_preflight
+from qdsft import (
+    cli_compare,
+    cli_data,
+    cli_decompose,
+    cli_doctor,
+    cli_evaluate,
+    cli_plan,
+    cli_preflight,
+    cli_publish,
+    cli_runs,
+)
 from qdsft.arguments import positive
 from qdsft.console import is_main_process, quiet_libraries, say, standard_output
 from qdsft.errors import Interrupted, UserError
@@ -88,6 +98,8 @@ def build_parser() -> argparse.ArgumentParser:
     cli_evaluate.add_commands(commands)
     cli_compare.add_commands(commands)
     cli_decompose.add_commands(commands)
+    cli_publish.add_commands(commands)
+    cli_runs.add_commands(commands)
     cli_data.add_commands(commands)
     return parser
 

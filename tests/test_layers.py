@@ -33,6 +33,7 @@ LIGHT = {
         "__main__",
         "arguments",
         "card",
+        "card_metadata",
         "checkpoints",
         "clean",
         "cli",
@@ -43,6 +44,8 @@ LIGHT = {
         "cli_evaluate",
         "cli_plan",
         "cli_preflight",
+        "cli_publish",
+        "cli_runs",
         "console",
         "data",
         "decomposition",
@@ -58,12 +61,14 @@ LIGHT = {
         "lint",
         "problem",
         "prompt",
+        "published",
         "question",
         "read_formats",
         "readers",
         "recipe",
         "record",
         "run",
+        "runs",
         "schema",
         "sections",
         "self_contained",
@@ -96,8 +101,12 @@ BLOCKS = {
     *("attention", "constrained", "engine_vllm", "merging"),
     *("decoding", "processes"),
     "diagnosis",
+    *("agreement", "base_weights", "merge_weights"),
 }
-STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file", "doctor"}
+STAGES = {
+    *("check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file"),
+    *("doctor", "merge", "publish"),
+}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
 LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}
@@ -128,6 +137,8 @@ DOORS = {
     "cli_compare",
     "cli_plan",
     "cli_doctor",
+    "cli_publish",
+    "cli_runs",
 }
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300
