@@ -25,7 +25,7 @@ def module_name(path: Path) -> str:
 
 SOURCES = {module_name(path): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
 
-SUBPACKAGES = {"answers", "metrics", "planning", "report", "scoring", "synth"}
+SUBPACKAGES = {"answers", "demo_page", "metrics", "planning", "report", "scoring", "synth"}
 """Light as a whole."""
 LIGHT = {
     *[
@@ -40,6 +40,7 @@ LIGHT = {
         "cli_data",
         "cli_data_check",
         "cli_decompose",
+        "cli_demo",
         "cli_evaluate",
         "cli_plan",
         "cli_preflight",
@@ -94,8 +95,9 @@ BLOCKS = {
     "dataset",
     *("constrained", "engine_vllm", "merging"),
     *("decoding", "processes"),
+    *("answering", "side_by_side"),
 }
-STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file"}
+STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file", "demo"}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
 LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}
@@ -125,6 +127,7 @@ DOORS = {
     "cli_preflight",
     "cli_compare",
     "cli_plan",
+    "cli_demo",
 }
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300
