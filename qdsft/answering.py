@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,8 +46,9 @@ class Answering:
         self._constrained = constrained
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoding")
         self._jobs: list[_Job] = []
+        self._changing = threading.Lock()
 
-    async def stream(self, question: str, columns: Sequence[int]) -> AsyncIterator[Event]:
+    async def stream(self, question: str, columns: Sequence[int]) -> AsyncGenerator[Event, None]:
         """The events of one question, as they happen. Closing the iterator ends the decoding at the next token.
 
         `columns` are places in `self.columns`. Raises UserError for a question that is empty, too long, or one too
@@ -62,10 +63,12 @@ class Answering:
             loop.call_soon_threadsafe(events.put_nowait, event)
 
         job = _Job(question, list(columns), tell)
-        self._jobs.append(job)
+        with self._changing:
+            ahead = len(self._jobs)
+            self._jobs.append(job)
         waiting = self._thread.submit(self._work, job)
         try:
-            yield {"kind": "waiting", "ahead": len(self._jobs) - 1}
+            yield {"kind": "waiting", "ahead": ahead}
             while (event := await events.get()) is not None:
                 yield event
         finally:
@@ -101,11 +104,13 @@ class Answering:
             traceback.print_exc()
             job.tell({"kind": "error", "message": "the demo has a fault; what it is stands in the terminal"})
         finally:
-            job.tell(None)
             self._remove(job)
+            job.tell(None)
 
     def _remove(self, job: _Job) -> None:
-        if job in self._jobs:
+        with self._changing:  # the loop and the thread both take jobs away
+            if job not in self._jobs:
+                return
             place = self._jobs.index(job)
             del self._jobs[place]
             for ahead, other in enumerate(self._jobs[place:], start=place):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
@@ -161,13 +161,13 @@ async def _read_question(request: Request) -> tuple[str, list[int]]:
     return question, columns
 
 
-async def _lines(first: Event, events: AsyncIterator[Event]) -> AsyncIterator[str]:
+async def _lines(first: Event, events: AsyncGenerator[Event, None]) -> AsyncIterator[str]:
     try:
         yield json.dumps(first) + "\n"
         async for event in events:
             yield json.dumps(event) + "\n"
     finally:
-        await events.aclose()  # type: ignore[attr-defined]  # now, and not when the collector finds it
+        await events.aclose()  # now, and not when the collector finds it
 
 
 def _refusal(message: str, status: int) -> Response:

@@ -42,7 +42,7 @@ function firstLanguage() {
 }
 
 function report(word, values = {}, bad = false) {
-  say(status, word, values)
+  if (status.textContent !== phrase(word, values)) say(status, word, values) // said aloud once
   status.classList.toggle('warn', bad)
 }
 
