@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from ipaddress import ip_address
@@ -71,7 +72,8 @@ def demo(run_dirs: Sequence[Path], *, host: str, port: int, base: bool, constrai
         page = render_page(", ".join(names), names, examples(columns[0].run))
         app = make_app(answering, page, hosts=[*LOCAL_NAMES, host] if is_local else ["*"])
         if not is_local:
-            say(f"warning: everyone who can reach {host} over the network can use this page; there is no password")
+            address = f"http://{socket.gethostname()}:{number}"
+            say(f"warning: everyone in the network can use this page ({address}): there is no password, no encryption")
         say(f"open http://{_reachable(host)}:{number} (Ctrl-C ends)")
         _serve(app, listener, answering)
     say("\nended")
@@ -85,7 +87,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise UserError(f"--host {host}: {error.strerror or error}; give 127.0.0.1 or 0.0.0.0") from error
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name != "nt":  # where it would take a port away from whoever has it
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen()
     except OSError as error:
@@ -187,7 +190,7 @@ class _Server(uvicorn.Server):
 
 def _serve(app: Starlette, listener: socket.socket, answering: Answering) -> None:
     config = uvicorn.Config(
-        app, log_level="critical", access_log=False, lifespan="off", timeout_graceful_shutdown=2, server_header=False
+        app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2, server_header=False
     )
     try:
         _Server(config, answering).run(sockets=[listener])

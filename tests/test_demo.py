@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ def test_adapters_share_their_base_and_answer_as_alone(
     tiny_model: Callable[[str], Path], run_dir: Path, tmp_path: Path
 ) -> None:
     base = tiny_model("llama")
-    folders = [make_run(tmp_path / name, base, "tiny/lora", lora_scale=scale) for name, scale in (("a", 0.3), ("b", 1))]
+    folders = [make_run(tmp_path / name, base, lora_scale=scale) for name, scale in (("a", 0.3), ("b", 1))]
     columns = load_columns([*folders, run_dir], base=True)
     assert [column.name for column in columns] == ["a", "b", "long", f"base: {base}"]
     assert columns[0].run.model is columns[1].run.model is columns[3].run.model is not columns[2].run.model
@@ -256,9 +257,19 @@ def test_who_came_first_is_answered_first_and_who_leaves_makes_room(run_dir: Pat
 # The server
 
 
+@dataclass
+class Server:
+    """A demo in a process of its own."""
+
+    port: int
+    process: subprocess.Popen[str]
+    log: Path
+    """Its standard error."""
+
+
 @pytest.fixture(scope="module")
-def server(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """(port, process) of the demo, which answers in valid decompositions; the process is ended if it still runs."""
+def server(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The demo of a run and its base model, which answer in valid decompositions."""
     pytest.importorskip("llguidance", reason="the extra constrained is not installed")
     log = tmp_path_factory.mktemp("demo") / "log"
     command = [sys.executable, "-m", "qdsft", "demo", str(run_dir), "--base", "--constrained", "--port", "0"]
@@ -271,8 +282,7 @@ def server(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 break
             time.sleep(0.1)
         assert found is not None, log.read_text(encoding="utf-8")
-        process.log = log  # type: ignore[attr-defined]
-        yield int(found[1]), process
+        yield Server(int(found[1]), process, log)
     finally:
         process.kill()
         process.wait()
@@ -286,8 +296,8 @@ def ask(port: int, body: Any, **headers: str) -> http.client.HTTPResponse:
 
 
 @pytest.mark.slow
-def test_other_sites_and_bad_requests_are_refused(server: tuple[int, Any]) -> None:
-    port, _ = server
+def test_other_sites_and_bad_requests_are_refused(server: Server) -> None:
+    port = server.port
     body = {"question": QUESTION, "columns": [0]}
     assert ask(port, body, **{"Content-Type": "text/plain"}).status == 415  # what a form of another site can send
     assert ask(port, body, Host="other.example").status == 400
@@ -300,8 +310,8 @@ def test_other_sites_and_bad_requests_are_refused(server: tuple[int, Any]) -> No
 
 
 @pytest.mark.slow
-def test_a_closed_tab_does_not_block_the_queue(server: tuple[int, Any]) -> None:
-    port, _ = server
+def test_a_closed_tab_does_not_block_the_queue(server: Server) -> None:
+    port = server.port
     everything = {"question": QUESTION, "columns": [0, 1] * 200}  # minutes
     first, second = ask(port, everything), ask(port, everything)
     first.readline()
@@ -326,6 +336,7 @@ def driver(tmp_path: Path) -> Iterator[Any]:
     if (service := which("chromedriver")) is None:
         pytest.skip("there is no chromedriver to drive Chromium with")
     options = Options()
+    assert CHROMIUM is not None
     options.binary_location = CHROMIUM
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--lang=en-US", f"--user-data-dir={tmp_path}"):
         options.add_argument(argument)
@@ -391,10 +402,10 @@ return [...document.querySelectorAll('body *')].filter(e => !e.closest('svg') &&
 
 @browser
 @pytest.mark.slow
-def test_a_person_asks_by_keyboard(server: tuple[int, Any], driver: Any) -> None:
+def test_a_person_asks_by_keyboard(server: Server, driver: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    port, _ = server
+    port = server.port
     visitor = Visitor(driver, port)
     visitor.run(RECORD)
     visitor.type("Who is older,", Keys.SHIFT + Keys.ENTER + Keys.NULL, "Ada or Bo?")
@@ -434,10 +445,10 @@ def test_a_person_asks_by_keyboard(server: tuple[int, Any], driver: Any) -> None
 
 @browser
 @pytest.mark.slow
-def test_a_person_changes_their_mind(server: tuple[int, Any], driver: Any) -> None:
+def test_a_person_changes_their_mind(server: Server, driver: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    visitor = Visitor(driver, server[0])
+    visitor = Visitor(driver, server.port)
     visitor.type(Keys.ENTER)
     visitor.wait("Write a question first.")
     visitor.type("Ada?", Keys.ENTER, Keys.ESCAPE)
@@ -462,10 +473,10 @@ def test_a_person_changes_their_mind(server: tuple[int, Any], driver: Any) -> No
 
 @browser
 @pytest.mark.slow
-def test_korean_on_a_phone_in_the_dark(server: tuple[int, Any], driver: Any) -> None:
+def test_korean_on_a_phone_in_the_dark(server: Server, driver: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    visitor = Visitor(driver, server[0])
+    visitor = Visitor(driver, server.port)
     visitor.device(375, "light")
     light = visitor.brightness()
     visitor.device(375, "dark")
@@ -489,13 +500,13 @@ def test_korean_on_a_phone_in_the_dark(server: tuple[int, Any], driver: Any) -> 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
-def test_ctrl_c_ends_it_quietly_while_it_answers(server: tuple[int, Any]) -> None:
-    port, process = server
+def test_ctrl_c_ends_it_quietly_while_it_answers(server: Server) -> None:
+    port = server.port
     answer = ask(port, {"question": QUESTION, "columns": [0, 1] * 200})
     answer.readline()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 0
-    said = process.log.read_text(encoding="utf-8")
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(timeout=30) == 0
+    said = server.log.read_text(encoding="utf-8")
     assert said.endswith("(Ctrl-C ends)\n\nended\n") and "Traceback" not in said
     with pytest.raises(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
         pass
