@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -182,10 +181,10 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._answering = answering
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what is being decoded, which the server would else wait for."""
         self._answering.close()
-        super().handle_exit(sig, frame)
+        await super().shutdown(sockets)
 
 
 def _serve(app: Starlette, listener: socket.socket, answering: Answering) -> None:

@@ -457,6 +457,12 @@ def test_a_person_changes_their_mind(server: Server, driver: Any) -> None:
     visitor.type(" Bo?", Keys.ENTER, Keys.ENTER)  # the second takes the place of the first
     visitor.wait("Done")
     assert all(re.fullmatch(r"\d+ tokens in [\d.]+ s", fact) for fact in visitor.see(".facts"))
+    network = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    driver.execute_cdp_cmd("Network.enable", {})
+    driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **network})
+    visitor.type(Keys.ENTER)
+    visitor.wait(words()["en"]["lost"])
+    driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, **network})
     for box in driver.find_elements("css selector", "#models input"):
         box.click()
     visitor.press("#ask")

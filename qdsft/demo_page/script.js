@@ -89,10 +89,11 @@ async function send() {
   running(true)
   try {
     await read(request, asked, columns)
-    if (current === request) end('done')
-  } catch (error) {
-    if (current === request) { end('stopped'); report('lost', {}, true) }
-  }
+  } catch { /* nobody answers: some parts are not complete */ }
+  if (current !== request) return
+  const whole = Object.values(request.parts).every(part => part.complete)
+  end('done')
+  if (!whole) report('lost', {}, true)
 }
 
 async function read(request, asked, columns) {
@@ -145,6 +146,7 @@ function running(is) {
 function emptyAnswer(place) {
   const facts = make('p', { className: 'note facts' })
   const body = make('ol', { className: 'steps writing' })
+  body.setAttribute('role', 'list') // which some screen readers forget where no markers are drawn
   const name = make('h2', { textContent: setup.columns[place] })
   return { section: make('section', { className: 'answer' }, name, facts, body), facts, body, complete: false }
 }
