@@ -13,6 +13,7 @@ from qdsft import (
     cli_compare,
     cli_data,
     cli_decompose,
+    cli_demo,
     cli_doctor,
     cli_evaluate,
     cli_plan,
@@ -70,6 +71,8 @@ def _take_positionals(options: argparse.Namespace, rest: Sequence[str]) -> list[
             options.question = item
         elif not item.startswith("-") and getattr(options, "run_dir", item) is None:
             options.run_dir = Path(item)
+        elif not item.startswith("-") and hasattr(options, "others"):
+            options.others.append(Path(item))
         else:
             unknown.append(item)
     return unknown
@@ -100,6 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli_decompose.add_commands(commands)
     cli_publish.add_commands(commands)
     cli_runs.add_commands(commands)
+    cli_demo.add_commands(commands)
     cli_data.add_commands(commands)
     return parser
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from qdsft.answers.answer_formats import check_format, show_answer
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
 from qdsft.inference import LoadedRun, load_beside, load_run
-from qdsft.record import Record
 
 FIRST_ADAPTER = "default"
 """What PEFT calls the adapter that a model was loaded with."""
@@ -53,8 +49,7 @@ class Decomposer:
     def text(self, question: str, *, adapter: str | None = None) -> str:
         """The model's answer as it wrote it; for runs of other tasks too."""
         run = self._choose(adapter)
-        messages = run.writer.messages(_record(run.writer.columns, question))
-        return run.answer([messages], constrained=self._constrained)[0].text
+        return run.answer([run.writer.messages(run.writer.record(question))], constrained=self._constrained)[0].text
 
     def _choose(self, adapter: str | None) -> LoadedRun:
         if adapter is not None and adapter not in self._others:
@@ -63,23 +58,6 @@ class Decomposer:
         if self._others:
             self.run.model.set_adapter(adapter or FIRST_ADAPTER)
         return self._others[adapter] if adapter else self.run
-
-
-def _record(columns: Sequence[str], question: str) -> Record:
-    """A row for the prompt: the question itself, or a JSON object where the prompt has several columns."""
-    try:
-        question.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError("the question is not UTF-8; check the terminal's encoding") from error
-    if len(columns) == 1:
-        return Record({columns[0]: question.strip()}, "the question")
-    try:
-        row: Any = json.loads(question)
-    except json.JSONDecodeError:
-        row = None
-    if not isinstance(row, dict):
-        raise UserError(f"this run's prompt has the columns {', '.join(columns)}; give a JSON object with them")
-    return Record(row, "the question")
 
 
 def show(decomposer: Decomposer, question: str, fmt: str) -> tuple[str, str | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -67,6 +67,16 @@ class LoadedRun(RunPrompts):
         answers = dict(self.stream(conversations, batch_size=batch_size, constrained=constrained))
         return [answers[i] for i in range(len(conversations))]
 
+    def watch(
+        self, messages: Sequence[Message], on_text: Callable[[str], None], *, constrained: bool = False
+    ) -> Answer:
+        """The greedy answer to one conversation, while `on_text` is called with what there is of it after each token.
+
+        What `on_text` raises ends the decoding and is raised; UserError as `stream` does.
+        """
+        ((_, answer),) = self.stream_ids(self.encode([messages]), constrained=constrained, watch=on_text)
+        return answer
+
     def stream(
         self,
         conversations: Sequence[Sequence[Message]],
@@ -90,8 +100,9 @@ class LoadedRun(RunPrompts):
         batch_size: int = 1,
         progress: bool = False,
         constrained: bool = False,
+        watch: Callable[[str], None] | None = None,
     ) -> Iterator[tuple[int, Answer]]:
-        """As `stream`, for token ids that `encode` gave."""
+        """As `stream`, for token ids that `encode` gave; `watch` as `generate` has it."""
         return generate(
             self.model,
             self.tokenizer,
@@ -101,6 +112,7 @@ class LoadedRun(RunPrompts):
             batch_size=batch_size,
             progress=progress,
             grammar=self.grammar if constrained else None,
+            watch=watch,
         )
 
     @cached_property
@@ -190,7 +202,7 @@ def load_weights(prompts: RunPrompts) -> LoadedRun:
             f"{folder}: the model saved with the run cannot be loaded; put its files back or train again ({error})"
         ) from error
     if prompts.manifest.artifact == "adapter":
-        model = _attach_adapter(model, folder)
+        model = attach_adapter(model, folder)
     if not recipe.quantization:
         model = model.to(machine.device)
     shared = {field.name: getattr(prompts, field.name) for field in fields(RunPrompts)}
@@ -217,13 +229,7 @@ def load_beside(run: LoadedRun, name: str, run_dir: Path) -> LoadedRun:
     ):
         if old != new:
             raise UserError(f"{run_dir}: was trained with another {what} than {run.run_dir}; load it by itself")
-    folder = prompts.manifest.folder(run_dir)
-    try:
-        run.model.load_adapter(str(folder), adapter_name=name)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if name in run.model.peft_config:
-            run.model.delete_adapter(name)
-        raise _no_adapter(folder, error) from error
+    attach_adapter(run.model, prompts.manifest.folder(run_dir), name)
     shared = {field.name: getattr(prompts, field.name) for field in fields(RunPrompts)}
     return LoadedRun(**shared, machine=run.machine, model=run.model.eval())
 
@@ -264,13 +270,17 @@ def _load_tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
         raise UserError(f"{folder}: the tokenizer saved with the run cannot be read; train again") from error
 
 
-def _attach_adapter(model: Any, folder: Path) -> Any:
+def attach_adapter(model: Any, folder: Path, name: str = "default") -> Any:
+    """The model with the adapter in `folder`, called `name`, beside those that it has; raises UserError."""
     try:
-        return PeftModel.from_pretrained(model, str(folder))
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(folder), adapter_name=name)
+            return model
+        return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise _no_adapter(folder, error) from error
-
-
-def _no_adapter(folder: Path, error: Exception) -> UserError:
-    first = str(error).strip().splitlines()[0]
-    return UserError(f"{folder}: the adapter cannot be loaded ({first[:200]}); put its files back or train again")
+        if isinstance(model, PeftModel) and name in model.peft_config:
+            model.delete_adapter(name)
+        first = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{folder}: the adapter cannot be loaded ({first[:200]}); put its files back or train again"
+        ) from error

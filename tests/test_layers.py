@@ -25,7 +25,7 @@ def module_name(path: Path) -> str:
 
 SOURCES = {module_name(path): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
 
-SUBPACKAGES = {"answers", "metrics", "planning", "report", "scoring", "synth"}
+SUBPACKAGES = {"answers", "demo_page", "metrics", "planning", "report", "scoring", "synth"}
 """Light as a whole."""
 LIGHT = {
     *[
@@ -41,6 +41,7 @@ LIGHT = {
         "cli_data",
         "cli_data_check",
         "cli_decompose",
+        "cli_demo",
         "cli_evaluate",
         "cli_plan",
         "cli_preflight",
@@ -101,11 +102,12 @@ BLOCKS = {
     *("attention", "constrained", "engine_vllm", "merging"),
     *("decoding", "processes"),
     "diagnosis",
+    *("answering", "side_by_side"),
     *("agreement", "base_weights", "merge_weights"),
 }
 STAGES = {
     *("check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file"),
-    *("doctor", "merge", "publish"),
+    *("demo", "doctor", "merge", "publish"),
 }
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
@@ -139,6 +141,7 @@ DOORS = {
     "cli_doctor",
     "cli_publish",
     "cli_runs",
+    "cli_demo",
 }
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300
