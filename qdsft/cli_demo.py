@@ -20,6 +20,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     demo.add_argument("--base", action="store_true", help="show the base model before training, too")
     demo.add_argument("--constrained", action="store_true", help="allow the models only valid decompositions")
     demo.add_argument("--port", type=_port, default=7860, help="where the page is (7860)")
+    demo.add_argument("--host", default="127.0.0.1", help="127.0.0.1: this machine alone; 0.0.0.0: the whole network")
     demo.add_argument(
         "--share",
         dest="host",
@@ -27,7 +28,6 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         const=EVERYONE,
         help="let the whole network use it: --host 0.0.0.0",
     )
-    demo.add_argument("--host", default="127.0.0.1", help="127.0.0.1: this machine alone; 0.0.0.0: the whole network")
     demo.set_defaults(handler=_demo)
 
 

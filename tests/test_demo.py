@@ -22,7 +22,7 @@ from test_report import CHROMIUM, browser
 from tiny_run import make_run
 
 from qdsft import cli_demo
-from qdsft.cli import main
+from qdsft.cli import build_parser, main
 from qdsft.decomposition import Decomposition
 from qdsft.demo_page import render_page, script, show_complete, show_partial, style, words
 from qdsft.errors import UserError
@@ -149,6 +149,11 @@ def test_errors_are_one_line(run_dir: Path, tmp_path: Path, capsys: Capture, mon
     assert "install them with: pip install -e '.[demo]'" in said(run_dir)
     with pytest.raises(SystemExit, match="2"):
         main(["demo", str(run_dir), "--port", "70000"])
+
+
+def test_sharing_is_listening_for_the_whole_network() -> None:
+    for words, host in ((["--share"], "0.0.0.0"), ([], "127.0.0.1")):
+        assert build_parser().parse_args(["demo", "run", *words]).host == host
 
 
 def test_examples_are_held_out_questions_or_else_fixed_ones(run_dir: Path) -> None:
