@@ -152,8 +152,8 @@ def test_errors_are_one_line(run_dir: Path, tmp_path: Path, capsys: Capture, mon
 
 
 def test_sharing_is_listening_for_the_whole_network() -> None:
-    for words, host in ((["--share"], "0.0.0.0"), ([], "127.0.0.1")):
-        assert build_parser().parse_args(["demo", "run", *words]).host == host
+    for options, host in ((["--share"], "0.0.0.0"), ([], "127.0.0.1")):
+        assert build_parser().parse_args(["demo", "run", *options]).host == host
 
 
 def test_examples_are_held_out_questions_or_else_fixed_ones(run_dir: Path) -> None:
