@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qdsft
-from qdsft import cli_compare, cli_data, cli_decompose, cli_evaluate, cli_plan, cli_preflight
+from qdsft import cli_compare, cli_data, cli_decompose, cli_evaluate, cli_plan, cli_preflight, cli_serve
 from qdsft.arguments import positive
 from qdsft.console import is_main_process, quiet_libraries, say, standard_output
 from qdsft.errors import Interrupted, UserError
@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     quiet_libraries()
     parser = build_parser()
-    options, rest = parser.parse_known_args(arguments)
+    given, options_of_engine = cli_serve.split(sys.argv[1:] if arguments is None else arguments)
+    options, rest = parser.parse_known_args(given)
+    options.extra = options_of_engine
     if unknown := _take_positionals(options, rest):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     handler: Callable[[argparse.Namespace], int] = options.handler
@@ -86,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli_evaluate.add_commands(commands)
     cli_compare.add_commands(commands)
     cli_decompose.add_commands(commands)
+    cli_serve.add_commands(commands)
     cli_data.add_commands(commands)
     return parser
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from qdsft.answers.answer_formats import check_format, show_answer
 from qdsft.decomposition import Decomposition
-from qdsft.errors import UserError
 from qdsft.inference import load_run
-from qdsft.record import Record
 
 
 class Decomposer:
@@ -36,25 +32,8 @@ class Decomposer:
 
     def text(self, question: str) -> str:
         """The model's answer as it wrote it; for runs of other tasks too."""
-        messages = self.run.writer.messages(self._record(question))
+        messages = self.run.writer.messages(self.run.writer.record(question))
         return self.run.answer([messages], constrained=self._constrained)[0].text
-
-    def _record(self, question: str) -> Record:
-        """A row for the prompt: the question itself, or a JSON object where the prompt has several columns."""
-        try:
-            question.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise UserError("the question is not UTF-8; check the terminal's encoding") from error
-        columns = self.run.writer.columns
-        if len(columns) == 1:
-            return Record({columns[0]: question.strip()}, "the question")
-        try:
-            row: Any = json.loads(question)
-        except json.JSONDecodeError:
-            row = None
-        if not isinstance(row, dict):
-            raise UserError(f"this run's prompt has the columns {', '.join(columns)}; give a JSON object with them")
-        return Record(row, "the question")
 
 
 def show(decomposer: Decomposer, question: str, fmt: str) -> tuple[str, str | None]:

@@ -43,6 +43,7 @@ LIGHT = {
         "cli_evaluate",
         "cli_plan",
         "cli_preflight",
+        "cli_serve",
         "console",
         "data",
         "decomposition",
@@ -94,8 +95,9 @@ BLOCKS = {
     "dataset",
     *("constrained", "engine_vllm", "merging"),
     *("decoding", "processes"),
+    "staging",
 }
-STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file"}
+STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file", "serve"}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
 LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}
@@ -125,6 +127,7 @@ DOORS = {
     "cli_preflight",
     "cli_compare",
     "cli_plan",
+    "cli_serve",
 }
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300
