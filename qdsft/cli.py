@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qdsft
-from qdsft import cli_compare, cli_data, cli_decompose, cli_evaluate, cli_plan, cli_preflight, cli_serve
+from qdsft import cli_compare, cli_data, cli_decompose, cli_evaluate, cli_export, cli_plan, cli_preflight, cli_serve
 from qdsft.arguments import positive
 from qdsft.console import is_main_process, quiet_libraries, say, standard_output
 from qdsft.errors import Interrupted, UserError
@@ -89,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli_compare.add_commands(commands)
     cli_decompose.add_commands(commands)
     cli_serve.add_commands(commands)
+    cli_export.add_commands(commands)
     cli_data.add_commands(commands)
     return parser
 
