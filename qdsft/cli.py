@@ -16,10 +16,12 @@ from qdsft import (
     cli_demo,
     cli_doctor,
     cli_evaluate,
+    cli_export,
     cli_plan,
     cli_preflight,
     cli_publish,
     cli_runs,
+    cli_serve,
 )
 from qdsft.arguments import positive
 from qdsft.console import is_main_process, quiet_libraries, say, standard_output
@@ -33,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     quiet_libraries()
     parser = build_parser()
-    options, rest = parser.parse_known_args(arguments)
+    given, options_of_engine = cli_serve.split(sys.argv[1:] if arguments is None else arguments)
+    options, rest = parser.parse_known_args(given)
+    options.extra = options_of_engine
     if unknown := _take_positionals(options, rest):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     handler: Callable[[argparse.Namespace], int] = options.handler
@@ -104,6 +108,8 @@ def build_parser() -> argparse.ArgumentParser:
     cli_publish.add_commands(commands)
     cli_runs.add_commands(commands)
     cli_demo.add_commands(commands)
+    cli_serve.add_commands(commands)
+    cli_export.add_commands(commands)
     cli_data.add_commands(commands)
     return parser
 

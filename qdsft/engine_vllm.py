@@ -35,10 +35,12 @@ class Request:
     """Arguments of vllm.lora.request.LoRARequest."""
 
 
-def make_request(run: RunPrompts, prompts: Sequence[Sequence[int]]) -> Request:
+def make_request(
+    run: RunPrompts, prompts: Sequence[Sequence[int]], *, otherwise: str = "use --engine transformers"
+) -> Request:
     """What decodes token ids from `RunPrompts.encode` as `generate` does: greedily, to the same stop tokens.
 
-    Raises UserError for an adapter that vLLM cannot serve.
+    Raises UserError, with `otherwise` as the remedy, for an adapter that vLLM cannot serve.
     """
     is_adapter = run.manifest.artifact == "adapter"
     folder = run.manifest.folder(run.run_dir)
@@ -53,7 +55,7 @@ def make_request(run: RunPrompts, prompts: Sequence[Sequence[int]]) -> Request:
     if run.recipe.quantization:
         engine["quantization"] = "bitsandbytes"
     if is_adapter:
-        engine |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _max_rank(folder)}
+        engine |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _max_rank(folder, otherwise)}
     sampling = {
         "temperature": 0.0,
         "max_tokens": run.max_new_tokens,
@@ -97,7 +99,7 @@ def _import_vllm() -> Any:
     return vllm
 
 
-def _max_rank(folder: Path) -> int:
+def _max_rank(folder: Path, otherwise: str) -> int:
     """The least max_lora_rank that holds the adapter in `folder`."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -105,11 +107,9 @@ def _max_rank(folder: Path) -> int:
         raise UserError(f"{folder / 'adapter_config.json'}: cannot be read; train again") from error
     for key in ("use_dora", "modules_to_save"):
         if config.get(key):
-            raise UserError(f"{folder}: vLLM serves no adapter with {key}; use --engine transformers")
+            raise UserError(f"{folder}: vLLM serves no adapter with {key}; {otherwise}")
     rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
     fitting = [allowed for allowed in _RANKS if allowed >= rank]
     if not fitting:
-        raise UserError(
-            f"{folder}: vLLM serves adapters up to r {_RANKS[-1]}, this has {rank}; use --engine transformers"
-        )
+        raise UserError(f"{folder}: vLLM serves adapters up to r {_RANKS[-1]}, this has {rank}; {otherwise}")
     return fitting[0]

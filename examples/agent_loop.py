@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Answer a question by its sub-questions: a loop that puts every answer in the place of its `#n`.
+
+The sub-questions come from a run (`--run`) or from a JSON file with "question" and "sub_questions". What answers them
+here is a toy: the fact that shares most words with a sub-question, and a comparison of two numbers. Put a search
+engine, a database or a language model in the place of `look_up`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from qdsft.decomposition import REFERENCE, Decomposition
+
+HERE = Path(__file__).resolve().parent
+UNKNOWN = "unknown"
+COMPARISON = re.compile(r"is (-?[\d.]+) (less|greater|more) than (-?[\d.]+)\?", re.IGNORECASE)
+
+
+def execute(decomposition: Decomposition, answer: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """(sub-question with answers in the place of references, its answer), in order.
+
+    The decomposition must be valid: then every `#n` stands for a step that is answered already.
+    """
+    answers: list[str] = []
+    for step in decomposition.steps:
+        asked = REFERENCE.sub(lambda reference: answers[int(reference[1]) - 1], step)
+        answers.append(answer(asked))
+        yield asked, answers[-1]
+
+
+def look_up(facts: dict[str, str], question: str) -> str:
+    """The answer of the fact that shares most words with the question, or of a comparison; else `unknown`."""
+    if numbers := COMPARISON.fullmatch(question.strip()):
+        first, second = float(numbers[1]), float(numbers[3])
+        return "yes" if (first < second if numbers[2].lower() == "less" else first > second) else "no"
+    asked = words(question)
+    best = max(facts, key=lambda fact: len(words(fact) & asked), default="")
+    return facts[best] if len(words(best) & asked) >= 2 else UNKNOWN
+
+
+def words(text: str) -> set[str]:
+    """The words of a text, without case and endings: enough for a toy."""
+    return {word[:5] for word in re.findall(r"\w+", text.lower()) if len(word) > 2} - {"the", "was", "and"}
+
+
+def read_decomposition(path: Path) -> tuple[str, Decomposition]:
+    """(question, decomposition) of a JSON file, such as `qdsft decompose --json` prints."""
+    row = json.loads(path.read_text(encoding="utf-8"))
+    return row["question"], Decomposition(tuple(row["sub_questions"]))
+
+
+def main() -> int:
+    """Returns 1 if the decomposition cannot be executed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("question", nargs="?", help="to be decomposed by --run")
+    parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="a run that decomposes the question")
+    parser.add_argument("--decomposition", type=Path, default=HERE / "decomposition.json", metavar="FILE")
+    parser.add_argument("--facts", type=Path, default=HERE / "facts.json", metavar="FILE", help="JSON: text to answer")
+    options = parser.parse_args()
+    facts = json.loads(options.facts.read_text(encoding="utf-8"))
+    if options.run:
+        import qdsft
+
+        question = options.question or parser.error("--run needs a question")
+        decomposition = qdsft.Decomposer(options.run)(question)
+    else:
+        question, decomposition = read_decomposition(options.decomposition)
+    print(question)
+    if problems := decomposition.problems():
+        print(f"cannot be executed: {'; '.join(problems)}", file=sys.stderr)
+        return 1
+    for number, (asked, found) in enumerate(execute(decomposition, lambda text: look_up(facts, text)), start=1):
+        print(f"  {number}. {asked} {found}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

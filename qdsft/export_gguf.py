@@ -1,0 +1,78 @@
+"""Stage: a run's model as one GGUF file for llama.cpp and Ollama, checked before it gets its name."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qdsft import gguf_engine
+from qdsft.console import say
+from qdsft.errors import UserError
+from qdsft.files import disk_errors, refuse_existing, write_text
+from qdsft.gguf_file import check_file, convert, find_converter, mend, stage_for_conversion
+from qdsft.inference import RunPrompts, load_prompts
+from qdsft.modelfile import modelfile
+from qdsft.run import GoldenPrompt
+from qdsft.staging import public_name
+
+
+def export_gguf(run_dir: Path, output: Path, *, kind: str = "f16", converter: Path | None = None) -> dict[str, Any]:
+    """Write a run's model to the new file `output` and a Modelfile beside it.
+
+    `kind` is f32, f16, bf16 or q8_0. Returns `{"tensors": number, "prompts": golden prompts whose token ids llama.cpp
+    confirmed, None without it, "modelfile": path}`. Raises UserError for an adapter, names that are taken, a model
+    that cannot be converted, a file that is not the run's model, and as `load_prompts` does.
+    """
+    run = load_prompts(run_dir)
+    if run.manifest.artifact == "adapter":
+        raise UserError(
+            f"{run_dir}: a GGUF file holds a whole model; merge the adapter with: qdsft merge {run_dir} --output DIR, "
+            "and export DIR"
+        )
+    beside = output.with_name(f"{output.stem}.Modelfile")
+    refuse_existing(output)
+    refuse_existing(beside)
+    command = find_converter(converter)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    with disk_errors(output, "choose another --output"):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(prefix="qdsft-gguf-") as above:
+                folder = Path(above) / public_name(run_dir)
+                stage_for_conversion(run, folder)
+                say(f"converting to {kind}")
+                convert(command, folder, temporary, kind)
+            mend(temporary, run)
+            facts = check_file(temporary, run)
+            prompts = _check_prompts(temporary, run)
+            os.replace(temporary, output)
+            write_text(beside, modelfile(run, output, add_bos=facts["add_bos"]))
+        finally:
+            temporary.unlink(missing_ok=True)
+    return {"tensors": facts["tensors"], "prompts": prompts, "modelfile": beside}
+
+
+def _check_prompts(path: Path, run: RunPrompts) -> int | None:
+    """How many golden prompts llama.cpp reads as trained; raises UserError for the first that it does not."""
+    if not gguf_engine.is_installed():
+        return None
+    golden = run.manifest.golden_prompts
+    found = gguf_engine.ask(path, [prompt.messages for prompt in golden])
+    for prompt, seen in zip(golden, found, strict=True):
+        if seen["ids"] != prompt.ids:
+            raise UserError(f"{path}: {_difference(run, prompt, seen['ids'])}; use qdsft serve instead")
+    return len(golden)
+
+
+def _difference(run: RunPrompts, prompt: GoldenPrompt, ids: Sequence[int]) -> str:
+    place = next(
+        (i for i, pair in enumerate(zip(prompt.ids, ids, strict=False)) if pair[0] != pair[1]), len(prompt.ids)
+    )
+    trained, other = (run.tokenizer.convert_ids_to_tokens(list(row[place : place + 3])) for row in (prompt.ids, ids))
+    return (
+        f"llama.cpp reads the prompt {prompt.messages[-1]['content'][:40]!r} as other tokens than were trained (from "
+        f"token {place} on {other}, not {trained})"
+    )
