@@ -53,7 +53,9 @@ def main() -> int:
     drawn = pictures()
     if "--check" in sys.argv[1:]:
         old = [n for n, svg in drawn.items() if not (p := FOLDER / n).is_file() or p.read_text(encoding="utf-8") != svg]
-        print(f"out of date: {', '.join(old)}; run python scripts/make_pictures.py" if old else "pictures are up to date")
+        print(
+            f"out of date: {', '.join(old)}; run python scripts/make_pictures.py" if old else "pictures are up to date"
+        )
         return 1 if old else 0
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, svg in drawn.items():

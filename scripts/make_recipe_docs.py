@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ OPENING = """\
 
 <!-- Made by scripts/make_recipe_docs.py; do not edit. -->
 
-How recipes are laid out, overridden and launched: [recipes/README.md](../recipes/README.md). Here are all keys, generated from
-the code: `model`, `data`, `prompt`, `evaluation` and `publish` are qdsft's own; `training`, `lora` and `quantization` keep the names
-and meanings of the pinned releases, of which this page gives the first sentence. `qdsft recipe RECIPE` shows the values of a
-recipe and where each was set. Only `model.name_or_path` and `data.train` have to be there.
+How recipes are laid out, overridden and launched: [recipes/README.md](../recipes/README.md). Here are all keys,
+generated from the code: `model`, `data`, `prompt`, `evaluation` and `publish` are qdsft's own; `training`, `lora` and
+`quantization` keep the names and meanings of the pinned releases, of which this page gives the first sentence.
+`qdsft recipe RECIPE` shows the values of a recipe and where each was set. Only `model.name_or_path` and `data.train`
+have to be there.
 """
 INTRODUCTIONS = {
     "lora": "The keys of [peft.LoraConfig](https://huggingface.co/docs/peft/package_reference/lora#peft.LoraConfig). "
@@ -88,7 +90,7 @@ def _table(section: str, keys: dict[str, Any]) -> str:
     return _rows(("key", "value", "default", "meaning"), rows)
 
 
-def _rows(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _rows(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
