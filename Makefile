@@ -34,15 +34,19 @@ quickstart: $(READY) $(CORPUS)
 	@$(BIN)/qdsft decompose outputs/tiny-full "넬 렐과 테사 렐이 모두 나온 영화는 무엇인가요?"
 	@echo "report: outputs/tiny-full/report.html"
 
+# One process a core, each with one thread: tiny models gain nothing from more.
+test check: export OMP_NUM_THREADS = 1
+PARALLEL := -n auto --dist worksteal
+
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 check: $(READY)
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/make_schema.py --check
-	@$(BIN)/python -m pytest -m "not slow" -q
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" -q
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info outputs/tiny-full $(TINY) $(CORPUS)

@@ -47,6 +47,11 @@ def choose_attention(wanted: str, config: PretrainedConfig, machine: Machine, dt
     return Attention("flash_attention_2", "it is installed and computes no pairs of different samples")
 
 
+def decoding_attention(wanted: str) -> str:
+    """What to decode with: SDPA unless the recipe names a kernel; rows padded on the left gain nothing from others."""
+    return "sdpa" if wanted == "auto" else wanted
+
+
 def _head_size(config: PretrainedConfig) -> int:
     text = config.get_text_config()
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads

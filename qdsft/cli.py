@@ -9,7 +9,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qdsft
-from qdsft import cli_compare, cli_data, cli_decompose, cli_doctor, cli_evaluate, cli_plan, cli_preflight
+from qdsft import (
+    cli_compare,
+    cli_data,
+    cli_decompose,
+    cli_demo,
+    cli_doctor,
+    cli_evaluate,
+    cli_plan,
+    cli_preflight,
+    cli_publish,
+    cli_runs,
+)
 from qdsft.arguments import positive
 from qdsft.console import is_main_process, quiet_libraries, say, standard_output
 from qdsft.errors import Interrupted, UserError
@@ -60,6 +71,8 @@ def _take_positionals(options: argparse.Namespace, rest: Sequence[str]) -> list[
             options.question = item
         elif not item.startswith("-") and getattr(options, "run_dir", item) is None:
             options.run_dir = Path(item)
+        elif not item.startswith("-") and hasattr(options, "others"):
+            options.others.append(Path(item))
         else:
             unknown.append(item)
     return unknown
@@ -88,6 +101,9 @@ def build_parser() -> argparse.ArgumentParser:
     cli_evaluate.add_commands(commands)
     cli_compare.add_commands(commands)
     cli_decompose.add_commands(commands)
+    cli_publish.add_commands(commands)
+    cli_runs.add_commands(commands)
+    cli_demo.add_commands(commands)
     cli_data.add_commands(commands)
     return parser
 

@@ -49,7 +49,7 @@ def forget(run_dir: Path, model: str) -> None:
 
 def identify(run_dir: Path, manifest: Manifest, examples: Sequence[Example], model: str) -> Identity:
     """What answers depend on: the run and its weights, the rows, the length limit; not how rows are batched."""
-    folder = run_dir / manifest.artifact
+    folder = manifest.folder(run_dir)
     weights = [
         [path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns]
         for path in sorted(folder.rglob("*"))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from qdsft.answers.answer_formats import check_format, show_answer
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
-from qdsft.inference import load_run
-from qdsft.record import Record
+from qdsft.inference import LoadedRun, load_beside, load_run
+
+FIRST_ADAPTER = "default"
+"""What PEFT calls the adapter that a model was loaded with."""
 
 
 class Decomposer:
@@ -27,34 +27,37 @@ class Decomposer:
     def __init__(self, run_dir: str | Path, *, constrained: bool = False) -> None:
         self.run = load_run(Path(run_dir))
         self._constrained = constrained
+        self._others: dict[str, LoadedRun] = {}
         if constrained:
             self.run.grammar  # noqa: B018 - fails now rather than at the first question
 
-    def __call__(self, question: str) -> Decomposition:
-        """Decompose one question; raises UserError for empty or unusable text."""
-        return Decomposition.parse(self.text(question))
+    def add_adapter(self, name: str, run_dir: str | Path) -> None:
+        """Load another run's adapter onto the same base model, to answer where a call says `adapter=name`.
 
-    def text(self, question: str) -> str:
+        It keeps its own wording and length limit. Raises UserError as `qdsft.inference.load_beside` and
+        `LoadedRun.grammar` do.
+        """
+        other = load_beside(self.run, name, Path(run_dir))
+        if self._constrained:
+            other.grammar  # noqa: B018
+        self._others[name] = other
+
+    def __call__(self, question: str, *, adapter: str | None = None) -> Decomposition:
+        """Decompose one question; raises UserError for empty or unusable text, and for an unknown adapter."""
+        return Decomposition.parse(self.text(question, adapter=adapter))
+
+    def text(self, question: str, *, adapter: str | None = None) -> str:
         """The model's answer as it wrote it; for runs of other tasks too."""
-        messages = self.run.writer.messages(self._record(question))
-        return self.run.answer([messages], constrained=self._constrained)[0].text
+        run = self._choose(adapter)
+        return run.answer([run.writer.messages(run.writer.record(question))], constrained=self._constrained)[0].text
 
-    def _record(self, question: str) -> Record:
-        """A row for the prompt: the question itself, or a JSON object where the prompt has several columns."""
-        try:
-            question.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise UserError("the question is not UTF-8; check the terminal's encoding") from error
-        columns = self.run.writer.columns
-        if len(columns) == 1:
-            return Record({columns[0]: question.strip()}, "the question")
-        try:
-            row: Any = json.loads(question)
-        except json.JSONDecodeError:
-            row = None
-        if not isinstance(row, dict):
-            raise UserError(f"this run's prompt has the columns {', '.join(columns)}; give a JSON object with them")
-        return Record(row, "the question")
+    def _choose(self, adapter: str | None) -> LoadedRun:
+        if adapter is not None and adapter not in self._others:
+            known = ", ".join(self._others) or "none was added"
+            raise UserError(f"there is no adapter {adapter!r} ({known}); add it with add_adapter")
+        if self._others:
+            self.run.model.set_adapter(adapter or FIRST_ADAPTER)
+        return self._others[adapter] if adapter else self.run
 
 
 def show(decomposer: Decomposer, question: str, fmt: str) -> tuple[str, str | None]:

@@ -41,7 +41,7 @@ def make_request(run: RunPrompts, prompts: Sequence[Sequence[int]]) -> Request:
     Raises UserError for an adapter that vLLM cannot serve.
     """
     is_adapter = run.manifest.artifact == "adapter"
-    folder = run.run_dir / run.manifest.artifact
+    folder = run.manifest.folder(run.run_dir)
     engine: dict[str, Any] = {
         "model": run.recipe.model.name_or_path if is_adapter else str(folder),
         "tokenizer": str(folder),

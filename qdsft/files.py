@@ -80,6 +80,20 @@ def exclusive(folder: Path, remedy: str = "choose another folder with training.o
             path.unlink(missing_ok=True)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process of this machine holds `folder` by `exclusive`; never true without fcntl (Windows)."""
+    if fcntl is None:
+        return False
+    try:
+        with folder.with_name(f".{folder.name}.lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def lock(file: IO[Any], path: Path, doing: str, remedy: str) -> None:
     """Hold an open file until it is closed or the process ends; raises UserError, naming `path`, if another does.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ def generate(
     progress: bool = False,
     grammar: Grammar | None = None,
     halve: bool = True,
+    watch: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[int, Answer]]:
     """(index into `prompts`, greedy answer) as each batch ends; `prompts` are token ids, as encode_prompts gives them.
 
@@ -58,8 +59,15 @@ def generate(
     first: what does not fit into memory fails at once. A batch that does not fit is halved, which is said; raises
     PromptTooLarge for a single prompt. Where processes have to decode as many batches as one another, give
     halve=False: torch.OutOfMemoryError is then raised as it came. With a grammar every answer is one of its
-    completions.
+    completions. `watch`, for a batch_size of 1, is called with the text so far behind every token; what it raises
+    ends the decoding and is raised.
     """
+    assert watch is None or batch_size == 1
+
+    def show(new_ids: list[int]) -> None:
+        if watch is not None:  # the bytes of a character may come one by one
+            watch(read_answer(tokenizer, new_ids, stop_ids).text.rstrip("\ufffd"))
+
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     waiting = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     with tqdm(total=len(prompts), desc="decoding", unit="row", disable=None if progress else True) as bar:
@@ -67,7 +75,7 @@ def generate(
             batch = waiting.pop(0)
             try:
                 decoding = Batch(model, [prompts[i] for i in batch], tokenizer.pad_token_id, grammar, max_new_tokens)
-                new = decoding.run(stop_ids)
+                new = decoding.run(stop_ids, show if watch else None)
             except torch.OutOfMemoryError:
                 if not halve:
                     raise
@@ -129,9 +137,16 @@ class Batch:
         self._mask = torch.tensor(mask, device=model.device)
         self._cache: Any = None
         self._constraint = Constraint(grammar, len(prompts), width, max_new_tokens) if grammar else None
+        self._watchers: list[_Watcher] = []
 
-    def run(self, stop_ids: Sequence[int]) -> list[tuple[list[int], bool]]:
-        """(new token ids, whether the end was forced) of each prompt."""
+    def run(
+        self, stop_ids: Sequence[int], watch: Callable[[list[int]], None] | None = None
+    ) -> list[tuple[list[int], bool]]:
+        """(new token ids, whether the end was forced) of each prompt.
+
+        `watch` is given the new ids of the first prompt after every step.
+        """
+        self._watchers = [_Watcher(watch, self._width)] if watch else []
         rows = list(range(len(self._ids)))
         found: dict[int, tuple[list[int], bool]] = {}
         self._model.eval()
@@ -164,7 +179,7 @@ class Batch:
                 use_cache=True,
                 eos_token_id=list(stop_ids),
                 pad_token_id=self._pad,
-                stopping_criteria=[halfway],
+                stopping_criteria=[halfway, *self._watchers],
                 logits_processor=[self._constraint] if self._constraint else [],
                 return_dict_in_generate=True,
             )
@@ -195,3 +210,15 @@ class _HalfEnded(StoppingCriteria):
         self.ended = torch.isin(input_ids[:, -1], self._stop_ids) | self.ended
         enough: torch.Tensor = 2 * self.ended.sum() >= len(self.ended)
         return enough.expand(len(self.ended))
+
+
+class _Watcher(StoppingCriteria):
+    """Hands over the new token ids of the first row after every step; stops nothing but by what `watch` raises."""
+
+    def __init__(self, watch: Callable[[list[int]], None], prompt_width: int) -> None:
+        self._watch = watch
+        self._width = prompt_width
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        self._watch(input_ids[0, self._width :].tolist())
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

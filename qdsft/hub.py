@@ -1,17 +1,30 @@
-"""The Hub: may we write there?"""
+"""The Hub: may we write there, and writing in spite of what passes."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import httpx2
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
+from qdsft.console import say
 from qdsft.errors import UserError
 
 WRITING = ("repo.write", "repo.content.write")
+WAITS: tuple[float, ...] = (1, 2, 4, 8, 16)
+"""Seconds before each further try."""
+PASSING = {409, 412, 429}
+REFUSALS = {
+    401: "the token is not valid; set HF_TOKEN to one that may write to {repo}",
+    403: "the token may not write to {repo}; make one with write access, or give another --repo-id",
+    404: "there is no {repo}, or no such revision, that this token can see; correct --repo-id or --revision",
+}
+
+T = TypeVar("T")
 
 
 def check_write(repo_id: str) -> str:
@@ -24,19 +37,21 @@ def check_write(repo_id: str) -> str:
     if not (namespace and slash and name) or "/" in name:
         raise UserError(f"{repo_id!r} is no repository on the Hub; write user/name")
     if get_token() is None:
-        raise UserError(f"no token for {repo_id}; set HF_TOKEN to one that may write, or remove publish.hub_model_id")
+        raise UserError(f"no token for {repo_id}; set HF_TOKEN to one that may write")
     try:
         account = HfApi(endpoint=os.environ.get("HF_ENDPOINT")).whoami()
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
+        if isinstance(status, int) and status >= 500:
+            raise UserError(f"the Hub answers {status} when asked for the token's owner; try again later") from error
         raise UserError(f"the Hub refuses the token ({status}); set HF_TOKEN to a valid one that may write") from error
     except (OSError, RuntimeError, ValueError, httpx2.HTTPError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the Hub cannot be reached ({first[:120]}); mend the connection or train offline") from error
+        raise UserError(f"the Hub cannot be reached ({first[:120]}); mend the connection and try again") from error
     if not _may_write(account, namespace):
         raise UserError(
             f"the token of {account.get('name')} may not write to {repo_id}; make one with write access, or correct "
-            "publish.hub_model_id"
+            "the name"
         )
     return str(account.get("name"))
 
@@ -54,3 +69,43 @@ def _may_write(account: dict[str, Any], namespace: str) -> bool:
         (scope.get("entity") or {}).get("name") == namespace and set(WRITING) & set(scope.get("permissions") or [])
         for scope in scopes
     )
+
+
+def patiently(doing: str, repo_id: str, call: Callable[[], T]) -> T:
+    """Do something on the Hub; what fails for a passing reason is tried again, after each of WAITS.
+
+    Passing are a broken connection, 5xx, 429 (too many requests), and 409 and 412 (somebody else wrote meanwhile);
+    each is said. Raises UserError, with the remedy, for all else and when the last try has failed.
+    """
+    for wait in (*WAITS, None):
+        try:
+            return call()
+        except (HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
+            status = _status(error)
+            if status in REFUSALS:
+                raise UserError(
+                    f"{doing}: the Hub answers {status}: {REFUSALS[status].format(repo=repo_id)}"
+                ) from error
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            if isinstance(error, ValueError) and status is None:
+                raise UserError(f"{doing}: {first}") from error
+            if status is not None and status < 500 and status not in PASSING:
+                raise UserError(f"{doing}: the Hub answers {status} ({first}); mend that and push again") from error
+            reason = f"the Hub answers {status}" if status else f"the connection broke ({first})"
+            if wait is None:
+                raise UserError(
+                    f"{doing}: {reason}, {len(WAITS) + 1} times; push again later, what is uploaded stays"
+                ) from error
+            say(f"{doing}: {reason}; trying again in {wait:g} s")
+            time.sleep(wait)
+    raise AssertionError("the last try returns or raises")
+
+
+def _status(error: BaseException | None) -> int | None:
+    """HTTP status of the answer that an error, or what it came from, is about."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if response is not None:
+            return int(response.status_code)
+        error = error.__cause__
+    return None

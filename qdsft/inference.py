@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -67,6 +67,16 @@ class LoadedRun(RunPrompts):
         answers = dict(self.stream(conversations, batch_size=batch_size, constrained=constrained))
         return [answers[i] for i in range(len(conversations))]
 
+    def watch(
+        self, messages: Sequence[Message], on_text: Callable[[str], None], *, constrained: bool = False
+    ) -> Answer:
+        """The greedy answer to one conversation, while `on_text` is called with what there is of it after each token.
+
+        What `on_text` raises ends the decoding and is raised; UserError as `stream` does.
+        """
+        ((_, answer),) = self.stream_ids(self.encode([messages]), constrained=constrained, watch=on_text)
+        return answer
+
     def stream(
         self,
         conversations: Sequence[Sequence[Message]],
@@ -90,8 +100,9 @@ class LoadedRun(RunPrompts):
         batch_size: int = 1,
         progress: bool = False,
         constrained: bool = False,
+        watch: Callable[[str], None] | None = None,
     ) -> Iterator[tuple[int, Answer]]:
-        """As `stream`, for token ids that `encode` gave."""
+        """As `stream`, for token ids that `encode` gave; `watch` as `generate` has it."""
         return generate(
             self.model,
             self.tokenizer,
@@ -101,6 +112,7 @@ class LoadedRun(RunPrompts):
             batch_size=batch_size,
             progress=progress,
             grammar=self.grammar if constrained else None,
+            watch=watch,
         )
 
     @cached_property
@@ -142,7 +154,7 @@ def load_prompts(run_dir: Path) -> RunPrompts:
     """
     manifest = read_finished(run_dir)
     recipe = manifest.load_recipe()
-    tokenizer = _load_tokenizer(run_dir / manifest.artifact, recipe)
+    tokenizer = _load_tokenizer(manifest.folder(run_dir), recipe)
     check_golden_prompts(run_dir, manifest, tokenizer)
     config = load_config(_with_weights(recipe, run_dir, manifest))
     if manifest.artifact == "adapter":
@@ -161,9 +173,24 @@ def load_run(run_dir: Path) -> LoadedRun:
     return load_weights(load_prompts(run_dir))
 
 
+def generation_config(manifest: Manifest, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """generation_config.json of what leaves a run: greedy, ending where the run was trained to end.
+
+    Sampling settings of the base model are left out: they would give other answers than were evaluated.
+    """
+    found = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "do_sample": False,
+        "eos_token_id": manifest.stop_token_ids,
+        "max_new_tokens": manifest.load_recipe().evaluation.max_new_tokens,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def load_weights(prompts: RunPrompts) -> LoadedRun:
     """The same run with its model; raises UserError if the weights cannot be loaded."""
-    recipe, folder = prompts.recipe, prompts.run_dir / prompts.manifest.artifact
+    recipe, folder = prompts.recipe, prompts.manifest.folder(prompts.run_dir)
     machine = find_machine()
     own = _with_weights(recipe, prompts.run_dir, prompts.manifest)
     try:
@@ -175,18 +202,48 @@ def load_weights(prompts: RunPrompts) -> LoadedRun:
             f"{folder}: the model saved with the run cannot be loaded; put its files back or train again ({error})"
         ) from error
     if prompts.manifest.artifact == "adapter":
-        model = _attach_adapter(model, folder)
+        model = attach_adapter(model, folder)
     if not recipe.quantization:
         model = model.to(machine.device)
     shared = {field.name: getattr(prompts, field.name) for field in fields(RunPrompts)}
     return LoadedRun(**shared, machine=machine, model=model.eval())
 
 
+def load_beside(run: LoadedRun, name: str, run_dir: Path) -> LoadedRun:
+    """Another run's adapter under `name` on the base model of a loaded run, which both then share.
+
+    The model's `set_adapter` says which of them computes. Raises UserError as `load_prompts` does, and if the two
+    runs do not share base model, quantization and chat template.
+    """
+    if not isinstance(run.model, PeftModel):
+        raise UserError(f"{run.run_dir}: is a whole model; only an adapter's base model can take another adapter")
+    if not name or "." in name or name in run.model.peft_config:
+        raise UserError(f"{name!r} cannot name another adapter; give a name of its own, without dots")
+    prompts = load_prompts(run_dir)
+    if prompts.manifest.artifact != "adapter":
+        raise UserError(f"{run_dir}: is a whole model, not an adapter; load it by itself")
+    for what, old, new in (
+        ("base model", _base_of(run), _base_of(prompts)),
+        ("quantization", run.recipe.quantization, prompts.recipe.quantization),
+        ("chat template", run.manifest.template_sha256, prompts.manifest.template_sha256),
+    ):
+        if old != new:
+            raise UserError(f"{run_dir}: was trained with another {what} than {run.run_dir}; load it by itself")
+    attach_adapter(run.model, prompts.manifest.folder(run_dir), name)
+    shared = {field.name: getattr(prompts, field.name) for field in fields(RunPrompts)}
+    return LoadedRun(**shared, machine=run.machine, model=run.model.eval())
+
+
+def _base_of(run: RunPrompts) -> tuple[Any, ...]:
+    """What two runs must share to share a base model; the name too: fine-tuned models keep their base's config."""
+    return tuple(run.manifest.base_model.get(key) for key in ("name_or_path", "revision", "config_sha256"))
+
+
 def _with_weights(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:
     """The recipe with the model to load: the base model of an adapter, else the run's own."""
     if manifest.artifact == "adapter":
         return recipe
-    section = recipe.model.model_copy(update={"name_or_path": str(run_dir / manifest.artifact), "revision": None})
+    section = recipe.model.model_copy(update={"name_or_path": str(manifest.folder(run_dir)), "revision": None})
     return recipe.model_copy(update={"model": section})
 
 
@@ -195,13 +252,13 @@ def check_golden_prompts(run_dir: Path, manifest: Manifest, tokenizer: PreTraine
     template = tokenizer.chat_template
     if not isinstance(template, str) or text_sha256(template) != manifest.template_sha256:
         raise UserError(
-            f"{run_dir / manifest.artifact / 'chat_template.jinja'}: not the template that this run was trained with; "
+            f"{manifest.folder(run_dir) / 'chat_template.jinja'}: not the template that this run was trained with; "
             "put the original back or train again"
         )
     for golden in manifest.golden_prompts:
         if encode_prompts(tokenizer, [golden.messages])[0] != golden.ids:
             raise UserError(
-                f"{run_dir / manifest.artifact}: the tokenizer no longer yields the token ids that this run was "
+                f"{manifest.folder(run_dir)}: the tokenizer no longer yields the token ids that this run was "
                 "trained on; put its files back, or install the versions listed in run.json"
             )
 
@@ -213,10 +270,16 @@ def _load_tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
         raise UserError(f"{folder}: the tokenizer saved with the run cannot be read; train again") from error
 
 
-def _attach_adapter(model: Any, folder: Path) -> Any:
+def attach_adapter(model: Any, folder: Path, name: str = "default") -> Any:
+    """The model with the adapter in `folder`, called `name`, beside those that it has; raises UserError."""
     try:
-        return PeftModel.from_pretrained(model, str(folder))
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(folder), adapter_name=name)
+            return model
+        return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if isinstance(model, PeftModel) and name in model.peft_config:
+            model.delete_adapter(name)
         first = str(error).strip().splitlines()[0]
         raise UserError(
             f"{folder}: the adapter cannot be loaded ({first[:200]}); put its files back or train again"

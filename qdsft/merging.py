@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,14 +30,14 @@ def load_merged(prompts: RunPrompts) -> LoadedRun:
     run = load_weights(prompts)
     if not isinstance(run.model, PeftModel) or run.recipe.quantization:
         return run
-    sequences = _golden_sequences(run)
-    before = _logits(run.model, sequences)
+    sequences = answered(run, [golden.ids for golden in run.manifest.golden_prompts], _ANSWER_TOKENS)
+    before = answer_logits(run.model, sequences)
     try:
         merged = run.model.merge_and_unload(safe_merge=True)
     except (ValueError, RuntimeError, TypeError) as error:
         reason = str(error).strip().splitlines()[0][:200]
     else:
-        reason = difference(before, _logits(merged, sequences), TOLERANCE[run.model.dtype])
+        reason = difference(before, answer_logits(merged, sequences), TOLERANCE[run.model.dtype])
         if not reason:
             return replace(run, model=merged.eval())
         del merged
@@ -54,17 +55,17 @@ def difference(before: list[torch.Tensor], after: list[torch.Tensor], tolerance:
     return "" if moved <= tolerance else f"a logit moves by {moved:.3g}, more than {tolerance:g}"
 
 
-def _golden_sequences(run: LoadedRun) -> list[tuple[list[int], int]]:
-    """(prompt and the adapter's answer, the prompt's length) of every golden prompt."""
+def answered(run: LoadedRun, prompts: Sequence[list[int]], tokens: int) -> list[tuple[list[int], int]]:
+    """(prompt and the first `tokens` of the run's greedy answer, the prompt's length) of every prompt."""
     sequences = []
-    for golden in run.manifest.golden_prompts:
-        batch = Batch(run.model, [golden.ids], run.tokenizer.pad_token_id, None, run.max_new_tokens)
+    for ids in prompts:
+        batch = Batch(run.model, [ids], run.tokenizer.pad_token_id, None, min(tokens, run.max_new_tokens))
         [(answer, _)] = batch.run(run.manifest.stop_token_ids)
-        sequences.append(([*golden.ids, *answer[:_ANSWER_TOKENS]], len(golden.ids)))
+        sequences.append(([*ids, *answer], len(ids)))
     return sequences
 
 
-def _logits(model: Any, sequences: list[tuple[list[int], int]]) -> list[torch.Tensor]:
+def answer_logits(model: Any, sequences: Sequence[tuple[list[int], int]]) -> list[torch.Tensor]:
     """`[answer tokens + 1, vocabulary]`, float32, of each sequence."""
     found = []
     model.eval()

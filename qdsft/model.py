@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import typing
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from qdsft.attention import choose_attention
+from qdsft.attention import choose_attention, decoding_attention
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.launch import uses_cpu, uses_deepspeed
@@ -132,12 +134,12 @@ def load_model(recipe: Recipe, machine: Machine, *, trainable: bool) -> PreTrain
     if trainable and recipe.lora is None and not uses_deepspeed() and dtype != torch.float32:
         say(f"full fine-tuning: float32 weights, {_name(dtype)} arithmetic")
         dtype = torch.float32
-    # Decoding gains nothing from it, and pads on the left.
-    wanted = recipe.model.attn_implementation if trainable or recipe.model.attn_implementation != "auto" else "sdpa"
-    attention = choose_attention(wanted, load_config(recipe), machine, dtype)
+    kernel = decoding_attention(recipe.model.attn_implementation)
     if trainable:
+        attention = choose_attention(recipe.model.attn_implementation, load_config(recipe), machine, dtype)
         say(f"attention: {attention.name} ({attention.reason})")
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention.name}
+        kernel = attention.name
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": kernel}
     if recipe.quantization:
         index = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if machine.device == "cuda" else machine.device
         options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": index}}
@@ -165,6 +167,23 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
         return LoraConfig(task_type="CAUSAL_LM", **values)
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(f"{recipe.where('lora')}: lora: {_first_line(error)}") from error
+
+
+def dequantized_weights(model: Any) -> dict[str, Callable[[], torch.Tensor]]:
+    """Weight's name in the base model -> a function that gives what a quantized model computes with in its place.
+
+    `model` may be an adapter's PeftModel. Empty for a model that is not quantized.
+    """
+    from bitsandbytes.nn import modules
+    from transformers.integrations.bitsandbytes import dequantize_bnb_weight
+
+    kinds = (modules.Linear4bit, modules.Linear8bitLt)
+    found: dict[str, Callable[[], torch.Tensor]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, kinds):
+            own = name.removeprefix("base_model.model.").removesuffix(".base_layer")
+            found[f"{own}.weight"] = partial(dequantize_bnb_weight, module.weight, getattr(module, "state", None))
+    return found
 
 
 def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]:

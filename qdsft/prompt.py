@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,27 @@ class PromptWriter:
             raise RowError(record.source, "empty prompt", "prompt.user comes out empty for this row; fill its columns")
         messages = [{"role": "system", "content": system}] if system.strip() else []
         return [*messages, {"role": "user", "content": user}]
+
+    def record(self, question: str) -> Record:
+        """The row of a typed question: the question itself, or a JSON object where the prompt has several columns.
+
+        Raises UserError for text that is neither.
+        """
+        try:
+            question.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UserError("the question is not UTF-8; check the terminal's encoding") from error
+        if len(self.columns) == 1:
+            return Record({self.columns[0]: question.strip()}, "the question")
+        try:
+            row: Any = json.loads(question)
+        except json.JSONDecodeError:
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(
+                f"this run's prompt has the columns {', '.join(self.columns)}; give a JSON object with them"
+            )
+        return Record(row, "the question")
 
     def completion(self, record: Record) -> str:
         """The answer that the model learns to give."""

@@ -68,6 +68,12 @@ class Manifest(BaseModel):
     results: dict[str, Any] = {}
     """Timings, losses and peak memory of a finished run."""
 
+    def folder(self, run_dir: Path) -> Path:
+        """Where the adapter or model is: a folder of its own, or, as on the Hub, the files beside run.json."""
+        own = run_dir / self.artifact
+        beside = run_dir / ("adapter_config.json" if self.artifact == "adapter" else "config.json")
+        return run_dir if beside.is_file() and not own.is_dir() else own
+
     def load_recipe(self) -> Recipe:
         """The recipe as it was resolved when the run began; its upstream keys are not checked again.
 
@@ -98,7 +104,7 @@ def read_manifest(run_dir: Path) -> Manifest:
 def read_finished(run_dir: Path) -> Manifest:
     """As read_manifest, for a run that has ended; raises UserError if it has not."""
     manifest = read_manifest(run_dir)
-    if manifest.state != "finished" or not (run_dir / manifest.artifact).is_dir():
+    if manifest.state != "finished" or not manifest.folder(run_dir).is_dir():
         raise UserError(f"{run_dir}: this run has not finished; go on with: {manifest.load_recipe().resume_command()}")
     return manifest
 

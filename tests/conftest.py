@@ -29,6 +29,15 @@ atexit.register(shutil.rmtree, os.environ["QDSFT_CACHE"], ignore_errors=True)
 settings.register_profile("qdsft", deadline=None)
 settings.load_profile("qdsft")
 
+LONG = ("test_quickstart.py", "test_crash.py", "test_distributed.py")
+"""Files of tests that take minutes: first, so that several processes end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests: the long ones first, then as they are written."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 
 

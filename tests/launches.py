@@ -12,15 +12,17 @@ import os
 import shutil
 import socket
 import traceback
+from contextlib import suppress
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate.commands import launch
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 from qdsft.checkpoints import complete_checkpoints
+from qdsft.errors import Interrupted
 from qdsft.recipe import load_recipe
 from qdsft.run import read_manifest, write_manifest
 from qdsft.train import train
@@ -30,8 +32,9 @@ EXTENSIONS = ROOT / ".pytest_cache" / "torch_extensions"
 """Where DeepSpeed keeps what it compiles: minutes the first time, nothing afterwards."""
 SECONDS = 600
 
-Job = tuple[str, list[str], bool]
-"""(recipe, overrides, whether to resume)."""
+How = Literal["start", "cut back and resume", "resume"]
+Job = tuple[str, list[str], How]
+"""(recipe, overrides, how to train)."""
 
 
 def run_launch(config: str, processes: int, jobs: list[Job], prepare: Any = None) -> None:
@@ -96,8 +99,8 @@ def _work(
     os.dup2(null, 1)
     os.dup2(null, 2)
     try:
-        for recipe, overrides, resume in jobs:
-            _train(recipe, overrides, resume, rank, prepare)
+        for recipe, overrides, how in jobs:
+            _train(recipe, overrides, how, rank, prepare)
     except BaseException:
         failures.put(f"process {rank}: {traceback.format_exc()}")
         failures.close()
@@ -105,18 +108,19 @@ def _work(
         os._exit(1)
 
 
-def _train(recipe: str, overrides: list[str], resume: bool, rank: int, prepare: Any) -> None:
+def _train(recipe: str, overrides: list[str], how: How, rank: int, prepare: Any) -> None:
     from accelerate import PartialState
     from accelerate.state import AcceleratorState
 
     if prepare is not None:
         prepare()
     loaded = load_recipe(recipe, overrides)
-    if resume:
+    if how == "cut back and resume":
         if rank == 0:
             cut_back(loaded.run_dir)
         PartialState().wait_for_everyone()
-    train(loaded, resume=resume)
+    with suppress(Interrupted):
+        train(loaded, resume=how != "start")
     AcceleratorState._reset_state()  # what one process holds of one training
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,11 +13,13 @@ from typing import Any
 import pytest
 import torch
 from accelerate import DistributedType, PartialState
-from launches import EXTENSIONS, ROOT, Job, free_port, run_launch
+from launches import EXTENSIONS, ROOT, How, Job, free_port, run_launch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from qdsft.checkpoints import complete_checkpoints
 from qdsft.recipe import load_recipe
+from qdsft.recipe_trainer import RecipeTrainer
 from qdsft.run import read_manifest
 from qdsft.train import train
 
@@ -39,6 +42,7 @@ BFLOAT16_TOLERANCE = 0.05
 """The same for QLoRA, whose adapters and gradients are bfloat16 numbers: the norm of the difference of all lora_B,
 which begin at 0, per norm of lora_B. Another order of the rows makes it more than RESHUFFLED."""
 RESHUFFLED = 0.2
+CUT: How = "cut back and resume"
 RESUME_TOLERANCE = {"zero3_offload": 1e-7}
 """Largest difference between a resumed and an uninterrupted run, where it is not 0: DeepSpeed's Adam on the CPU
 multiplies powers of its decay rates up from step to step, and takes them anew when it goes on."""
@@ -50,7 +54,7 @@ def job(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..., Job]
     row = '{"question": "How old is number %d?", "sub_questions": ["Who is number %d?", "How old is #1?"]}\n'
     data.write_text("".join(row % (i, i) for i in range(40)), encoding="utf-8")
 
-    def make(method: str, run: str, resume: bool = False, *overrides: str) -> Job:
+    def make(method: str, run: str, how: How = "start", *overrides: str) -> Job:
         fixed = [
             f"model.name_or_path={tiny_model('mistral')}",
             "model.dtype=float32",
@@ -67,7 +71,7 @@ def job(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..., Job]
             "training.per_device_train_batch_size=1",
             "training.global_batch_size=4",
         ]
-        return str(ROOT / f"recipes/mistral/{method}.yaml"), [*fixed, *overrides], resume
+        return str(ROOT / f"recipes/mistral/{method}.yaml"), [*fixed, *overrides], how
 
     return make
 
@@ -100,7 +104,7 @@ def update_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tenso
 @pytest.mark.parametrize("config", RUNS)
 def test_two_processes_train_as_one_and_resume(config: str, job: Callable[..., Job], tmp_path: Path) -> None:
     methods = RUNS[config]
-    run_launch(config, 2, [job(method, method, resume) for method in methods for resume in (False, True)])
+    run_launch(config, 2, [job(method, method, how) for method in methods for how in ("start", CUT)])
     for method in methods:
         recipe, overrides, _ = job(method, f"one-{method}")
         one = train(load_recipe(recipe, overrides))
@@ -128,7 +132,7 @@ def shard_as_on_cards() -> None:
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_fsdp_trains_as_one_process(method: str, job: Callable[..., Job], tmp_path: Path) -> None:
-    run_launch("fsdp2", 2, [job(method, method), job(method, method, True)], shard_as_on_cards)
+    run_launch("fsdp2", 2, [job(method, method), job(method, method, CUT)], shard_as_on_cards)
     one = train(load_recipe(*job(method, f"one-{method}")[:2]))
     artifact = read_manifest(one).artifact
     whole = weights(tmp_path / method, "whole")
@@ -140,6 +144,29 @@ def test_four_processes_train_as_one(job: Callable[..., Job], tmp_path: Path) ->
     run_launch("ddp", 4, [job("lora", "four")])
     one = train(load_recipe(*job("lora", "one")[:2]))
     assert largest_difference(weights(tmp_path / "four", "adapter"), weights(one, "adapter")) <= TOLERANCE
+
+
+def terminate_the_second() -> None:
+    """SIGTERM to the second process when it has taken a step, as a pod that is taken away sends it to one or to all."""
+    step = RecipeTrainer.training_step
+
+    def stepping(self: RecipeTrainer, *arguments: Any, **options: Any) -> Any:
+        if self.state.global_step == 1 and self.args.process_index == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *arguments, **options)
+
+    RecipeTrainer.training_step = stepping  # type: ignore[method-assign]
+
+
+def test_a_signal_to_one_process_saves_and_stops_all(job: Callable[..., Job], tmp_path: Path) -> None:
+    save_at_the_end = ("training.save_strategy=steps", "training.save_steps=4")
+    run_launch("ddp", 2, [job("lora", "stopped", "start", *save_at_the_end)], terminate_the_second)
+    complete, incomplete = complete_checkpoints(tmp_path / "stopped")
+    assert [path.name for path in complete] == ["checkpoint-2"] and not incomplete
+    assert read_manifest(tmp_path / "stopped").state == "running"
+    jobs = [job("lora", "stopped", "resume", *save_at_the_end), job("lora", "whole", "start", *save_at_the_end)]
+    run_launch("ddp", 2, jobs)
+    assert largest_difference(weights(tmp_path / "stopped", "adapter"), weights(tmp_path / "whole", "adapter")) == 0
 
 
 def test_two_machines_started_apart_train_as_one_process(job: Callable[..., Job], tmp_path: Path) -> None:
@@ -172,7 +199,7 @@ def test_the_tolerances_tell_an_order_of_rows_from_another(job: Callable[..., Jo
     runs = {}
     for method in ("lora", "qlora", "full"):
         one, other = (
-            train(load_recipe(*job(method, f"{method}-{seed}", False, f"training.data_seed={seed}")[:2]))
+            train(load_recipe(*job(method, f"{method}-{seed}", "start", f"training.data_seed={seed}")[:2]))
             for seed in (1, 2)
         )
         artifact = read_manifest(one).artifact

@@ -80,6 +80,7 @@ def test_a_fine_grained_token_may_write_where_it_says(hub: Hub) -> None:
         ({"account": {"name": "kim"}}, "kim/model", "may not write"),
         ({"status": 401}, "kim/model", r"refuses the token \(401\)"),
         ({"status": 403}, "kim/model", r"refuses the token \(403\)"),
+        ({"status": 503}, "kim/model", "the Hub answers 503 .*; try again later"),
         ({}, "model", "is no repository on the Hub"),
         ({}, "a/b/c", "is no repository on the Hub"),
     ],

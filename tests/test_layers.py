@@ -25,7 +25,7 @@ def module_name(path: Path) -> str:
 
 SOURCES = {module_name(path): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
 
-SUBPACKAGES = {"answers", "metrics", "planning", "report", "scoring", "synth"}
+SUBPACKAGES = {"answers", "demo_page", "metrics", "planning", "report", "scoring", "synth"}
 """Light as a whole."""
 LIGHT = {
     *[
@@ -33,6 +33,7 @@ LIGHT = {
         "__main__",
         "arguments",
         "card",
+        "card_metadata",
         "checkpoints",
         "clean",
         "cli",
@@ -40,9 +41,12 @@ LIGHT = {
         "cli_data",
         "cli_data_check",
         "cli_decompose",
+        "cli_demo",
         "cli_evaluate",
         "cli_plan",
         "cli_preflight",
+        "cli_publish",
+        "cli_runs",
         "console",
         "data",
         "decomposition",
@@ -58,12 +62,14 @@ LIGHT = {
         "lint",
         "problem",
         "prompt",
+        "published",
         "question",
         "read_formats",
         "readers",
         "recipe",
         "record",
         "run",
+        "runs",
         "schema",
         "sections",
         "self_contained",
@@ -96,8 +102,13 @@ BLOCKS = {
     *("attention", "constrained", "engine_vllm", "merging"),
     *("decoding", "processes"),
     "diagnosis",
+    *("answering", "side_by_side"),
+    *("agreement", "base_weights", "merge_weights"),
 }
-STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file", "doctor"}
+STAGES = {
+    *("check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file"),
+    *("demo", "doctor", "merge", "publish"),
+}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
 
 LIGHT_PACKAGES = {"yaml", "pydantic", "jinja2", "jsonschema", "pyarrow"}
@@ -128,6 +139,9 @@ DOORS = {
     "cli_compare",
     "cli_plan",
     "cli_doctor",
+    "cli_publish",
+    "cli_runs",
+    "cli_demo",
 }
 """Light modules whose functions open a stage, once it is asked for."""
 LONGEST_MODULE = 300

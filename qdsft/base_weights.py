@@ -1,0 +1,118 @@
+"""The weights of a base model, read from its files one by one; the model itself is never in memory."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+from transformers.utils import cached_file
+
+from qdsft.errors import UserError
+from qdsft.recipe import Recipe
+
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+SINGLE = ("model.safetensors", "pytorch_model.bin")
+"""What transformers looks for, safetensors first. Other weight files of a repository are not the model's."""
+
+
+class BaseWeights:
+    """Names, shapes and tensors of a model's files; a tensor is read when it is asked for.
+
+    Use it in a `with`. Raises UserError if there are no weights or a file cannot be read.
+    """
+
+    def __init__(self, name: str, revision: str | None = None) -> None:
+        self._files = _find_files(name, revision)
+        self._readers: dict[str, Any] = {}
+        self._places: dict[str, Any] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> BaseWeights:
+        for path in self._files:
+            try:
+                if path.suffix == ".safetensors":
+                    reader = self._stack.enter_context(safe_open(path, framework="pt"))
+                    self._places |= {name: (path, reader) for name in reader.keys()}  # noqa: SIM118
+                else:  # mapped, not read
+                    content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+                    self._places |= {name: (path, content) for name in content}
+            except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+                raise UserError(f"{path}: the base model's weights cannot be read: {error}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self._places.clear()
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of every tensor, in the order of the files; nothing is read."""
+        shapes = {}
+        for name, (path, source) in self._places.items():
+            stored = source.get_slice(name) if path.suffix == ".safetensors" else source[name]
+            shapes[name] = tuple(stored.get_shape() if path.suffix == ".safetensors" else stored.shape)
+        return shapes
+
+    def read(self, name: str) -> torch.Tensor:
+        """One tensor, in the format of its file; raises UserError where the file is damaged."""
+        path, source = self._places[name]
+        try:
+            tensor: torch.Tensor = source.get_tensor(name) if path.suffix == ".safetensors" else source[name]
+            return tensor
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: {name} cannot be read: {error}; put the base model's file back") from error
+
+
+def open_base(recipe: Recipe, commit: str | None) -> BaseWeights:
+    """The base model's files; `commit` is the one that was trained on, where the model came from the Hub."""
+    return BaseWeights(recipe.model.name_or_path, commit or recipe.model.revision)
+
+
+def module_names(model: PreTrainedModel, names: list[str]) -> dict[str, tuple[str, bool]]:
+    """Name in the files -> (name in the model, whether transformers converts it when it loads it).
+
+    Architectures have had other names for their weights; `model` may be on the meta device.
+    """
+    transforms = get_model_conversion_mapping(model)
+    renamings = [entry for entry in transforms if isinstance(entry, WeightRenaming)]
+    converters = [entry for entry in transforms if isinstance(entry, WeightConverter)]
+    state = dict(model.state_dict())
+    found = {}
+    for name in names:
+        renamed, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
+        found[name] = (renamed, pattern is not None)
+    return found
+
+
+def _find_files(name: str, revision: str | None) -> list[Path]:
+    for index in INDEXES:
+        if path := _find(name, index, revision):
+            parts = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+            found = [_find(name, part, revision) for part in parts]
+            if None in found:
+                raise UserError(f"{name}: {parts[found.index(None)]} is missing; download the base model again")
+            return [part for part in found if part]
+    for single in SINGLE:
+        if path := _find(name, single, revision):
+            return [path]
+    raise UserError(f"{name}: no weights that can be merged into ({SINGLE[0]} or its parts); save the model with them")
+
+
+def _find(name: str, file: str, revision: str | None) -> Path | None:
+    try:
+        found = cached_file(
+            name,
+            file,
+            revision=None if Path(name).is_dir() else revision,
+            _raise_exceptions_for_missing_entries=False,
+        )
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"{name}: {file} cannot be downloaded: {first[:200]}") from error
+    return Path(found) if found else None
