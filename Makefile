@@ -11,6 +11,9 @@ quickstart test check: export HF_HUB_OFFLINE = 1
 quickstart test check: export HF_HUB_DISABLE_TELEMETRY = 1
 quickstart test check: export TOKENIZERS_PARALLELISM = false
 
+# On a CPU, whatever cards there are: what they are to show was seen there, and a command asks which of several to take.
+quickstart test check: export CUDA_VISIBLE_DEVICES =
+
 .PHONY: setup quickstart test check clean
 
 setup: $(READY)

@@ -19,6 +19,11 @@ def uses_fsdp() -> bool:
     return _is_set("ACCELERATE_USE_FSDP")
 
 
+def uses_cpu() -> bool:
+    """Whether the CPU was asked for, cards or not (accelerate_configs/cpu.yaml)."""
+    return _is_set("ACCELERATE_USE_CPU")
+
+
 def uses_deepspeed() -> bool:
     """Whether DeepSpeed was asked for."""
     return _is_set("ACCELERATE_USE_DEEPSPEED")

@@ -28,7 +28,7 @@ from transformers import (
 from qdsft.attention import choose_attention, decoding_attention
 from qdsft.console import say
 from qdsft.errors import UserError
-from qdsft.launch import uses_deepspeed
+from qdsft.launch import uses_cpu, uses_deepspeed
 from qdsft.recipe import Recipe
 
 
@@ -48,11 +48,14 @@ class Machine:
 
 
 def find_machine() -> Machine:
-    """Look for a CUDA card, then Apple's, else take the CPU.
+    """Look for a CUDA card, then Apple's, else take the CPU; also where the launcher asks for it.
 
     Raises UserError if several cards are visible to a single process, where TRL would refuse to train, or if there
     are more processes than cards.
     """
+    # transformers puts the batches there then, whatever cards there are.
+    if uses_cpu():
+        return _cpu()
     if torch.cuda.is_available():
         if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
             raise UserError(
@@ -68,6 +71,10 @@ def find_machine() -> Machine:
         return Machine("cuda", torch.cuda.get_device_name(index), torch.bfloat16 if bf16 else torch.float16)
     if torch.backends.mps.is_available():
         return Machine("mps", "Apple GPU", torch.float32)
+    return _cpu()
+
+
+def _cpu() -> Machine:
     return Machine("cpu", f"CPU, {torch.get_num_threads()} threads", torch.float32)
 
 

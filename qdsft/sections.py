@@ -37,7 +37,7 @@ class Data(Section):
     """Where the examples come from and which of them are held out."""
 
     train: Annotated[str, Field(min_length=1)]
-    """JSON or JSONL file, or the id of a Hub dataset."""
+    """A file (JSON, JSON Lines, CSV, TSV or Parquet), as data/DATA_FORMAT.md says, or the id of a Hub dataset."""
     train_split: str = "train"
     """Split of a Hub dataset."""
     revision: str | None = None

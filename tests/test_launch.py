@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from qdsft.errors import UserError
 from qdsft.launch import check_launch, check_running, uses_deepspeed, uses_fsdp, world_size, zero_stage
+from qdsft.model import find_machine
 
 ROOT = Path(__file__).parent.parent
 LAUNCHER = ("ACCELERATE_", "MASTER_", "WORLD_SIZE", "RANK", "LOCAL_RANK")
@@ -88,3 +90,15 @@ def test_accelerate_that_starts_one_process_for_two_is_an_error() -> None:
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and "asked for several processes and started one" in errors[0]
+
+
+def test_a_launch_on_the_cpu_leaves_cards_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a card")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert find_machine().device == "cuda"
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "False")  # what accelerate launch writes otherwise
+    assert find_machine().device == "cuda"
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    assert (find_machine().device, find_machine().dtype) == ("cpu", torch.float32)
