@@ -223,6 +223,25 @@ def test_a_server_is_started_with_what_stands_behind_the_dashes(
     assert json.loads(shlex.split(example)[0])["messages"] == golden.messages
 
 
+@pytest.mark.slow
+def test_a_server_ends_with_us(tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = tmp_path / "seen"
+    vllm_in(tmp_path / "bin", monkeypatch, f'echo "$$ $2" > {seen}.new; mv {seen}.new {seen}; exec sleep 100')
+    run_dir = make_run(tmp_path / "run", tiny_model("llama"))
+    command = [sys.executable, "-m", "qdsft", "serve", str(run_dir), "--engine", "vllm", "--port", str(free_port())]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not seen.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    number, staged = seen.read_text(encoding="utf-8").split()
+    assert Path(staged, "config.json").is_file()
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60)[1].endswith("interrupted\n") and process.returncode == 130
+    assert not Path(staged).parent.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number), 0)
+
+
 def test_what_cannot_be_served_is_refused(
     tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
