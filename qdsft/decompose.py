@@ -40,21 +40,29 @@ class Decomposer:
         return self.run.answer([messages], constrained=self._constrained)[0].text
 
     def _record(self, question: str) -> Record:
-        """A row for the prompt: the question itself, or a JSON object where the prompt has several columns."""
+        """A row for the prompt: the question itself, or a JSON object where the prompt has several columns.
+
+        So can a single column be given whose value is no text, such as the turns of a dialogue.
+        """
         try:
             question.encode("utf-8")
         except UnicodeEncodeError as error:
             raise UserError("the question is not UTF-8; check the terminal's encoding") from error
         columns = self.run.writer.columns
-        if len(columns) == 1:
+        row = None if self.run.writer.is_decomposition else _json_object(question)
+        if len(columns) == 1 and columns[0] not in (row or {}):
             return Record({columns[0]: question.strip()}, "the question")
-        try:
-            row: Any = json.loads(question)
-        except json.JSONDecodeError:
-            row = None
-        if not isinstance(row, dict):
+        if row is None:
             raise UserError(f"this run's prompt has the columns {', '.join(columns)}; give a JSON object with them")
         return Record(row, "the question")
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def show(decomposer: Decomposer, question: str, fmt: str) -> tuple[str, str | None]:
