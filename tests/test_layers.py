@@ -72,6 +72,7 @@ LIGHT = {
         "strict_yaml",
         "write_formats",
         *("cli_doctor", "finding"),
+        *("grid", "sweep_results"),
     ],
     *(name for name in SOURCES if name.partition(".")[0] in SUBPACKAGES),
 }
@@ -96,6 +97,7 @@ BLOCKS = {
     *("attention", "constrained", "engine_vllm", "merging"),
     *("decoding", "processes"),
     "diagnosis",
+    "sweep",
 }
 STAGES = {"check", "preflight", "inspection", "train", "evaluate", "decompose", "decompose_file", "doctor"}
 LAYERS = {**dict.fromkeys(LIGHT, 0), **dict.fromkeys(BLOCKS, 1), **dict.fromkeys(STAGES, 2)}
