@@ -28,6 +28,7 @@ ARCHITECTURES = {
     "gemma3_270m": "gemma3_text",
     "koalpaca": "gpt_neox",
     "llama2": "llama",
+    "llama3_korean": "llama3",
     "mistral": "mistral",
     "qwen3_4b": "qwen3",
     "tasks": "qwen3",
