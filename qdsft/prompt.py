@@ -65,19 +65,17 @@ class PromptWriter:
     def record(self, question: str) -> Record:
         """The row of a typed question: the question itself, or a JSON object where the prompt has several columns.
 
-        Raises UserError for text that is neither.
+        So can a single column be given whose value is no text, such as the turns of a dialogue. Raises UserError for
+        text that is neither.
         """
         try:
             question.encode("utf-8")
         except UnicodeEncodeError as error:
             raise UserError("the question is not UTF-8; check the terminal's encoding") from error
-        if len(self.columns) == 1:
+        row = None if self.is_decomposition else _json_object(question)
+        if len(self.columns) == 1 and self.columns[0] not in (row or {}):
             return Record({self.columns[0]: question.strip()}, "the question")
-        try:
-            row: Any = json.loads(question)
-        except json.JSONDecodeError:
-            row = None
-        if not isinstance(row, dict):
+        if row is None:
             raise UserError(
                 f"this run's prompt has the columns {', '.join(self.columns)}; give a JSON object with them"
             )
@@ -125,3 +123,11 @@ def _render(key: str, template: Renderer, record: Record) -> str:
     except Exception as error:  # the template is the recipe's, so whatever it does wrong is for its author to mend
         message = f"prompt.{key} cannot be rendered for this row: {error}"
         raise RowError(record.source, "prompt not rendered", message) from error
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

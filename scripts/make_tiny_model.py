@@ -22,11 +22,11 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where installe
 
 import torch
 import transformers
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-ARCHITECTURES = ("llama", "mistral", "gpt_neox", "qwen3", "gemma3_text")
+ARCHITECTURES = ("llama", "llama3", "mistral", "gpt_neox", "qwen3", "gemma3_text")
 CORPUS = Path(__file__).resolve().parent.parent / "data" / "examples" / "sample_train.jsonl"
 MARKER = "tiny_model.json"
 FORMAT = 1  # raise it when the same settings begin to give another model
@@ -37,6 +37,12 @@ MISTRAL_CONTROL = [
     *("[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"),
     *("[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
 ]
+# They follow Llama-3's vocabulary of 128,000, among reserved ones.
+LLAMA3_CONTROL = [
+    *("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+]
+# Llama-3 splits as Qwen does, but keeps up to three digits together.
+LLAMA3_REGEX = PRETOKENIZE_REGEX.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 # As Qwen's own template for plain conversations; the real one adds tool calls, which nothing here uses.
 CHATML = (
     "{%- for message in messages -%}"
@@ -79,12 +85,12 @@ def _piece_bpe(texts: list[str], specials: list[str], vocab_size: int) -> tuple[
     return _model_of(tokenizer)
 
 
-def _byte_bpe(texts: list[str], specials: list[str], vocab_size: int, *, qwen: bool) -> Tokenizer:
+def _byte_bpe(texts: list[str], specials: list[str], vocab_size: int, regex: str | None) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     # Qwen2Tokenizer rebuilds its split when it is loaded, so the training uses the very same one.
-    split: list[Any] = [pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated")] if qwen else []
-    split.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not qwen))
+    split: list[Any] = [pre_tokenizers.Split(Regex(regex), behavior="isolated")] if regex else []
+    split.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=regex is None))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(split)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -123,7 +129,7 @@ def _tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreTrain
         return tokenizer
     if architecture == "qwen3":
         specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]  # they follow Qwen's vocabulary
-        vocab, merges = _model_of(_byte_bpe(texts, [], vocab_size - len(specials), qwen=True))
+        vocab, merges = _model_of(_byte_bpe(texts, [], vocab_size - len(specials), PRETOKENIZE_REGEX))
         vocab |= {token: len(vocab) + n for n, token in enumerate(specials)}
         tokenizer = transformers.Qwen2Tokenizer(
             vocab=vocab, merges=merges, unk_token=None, eos_token="<|im_end|>", model_max_length=131072
@@ -131,12 +137,24 @@ def _tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreTrain
         tokenizer.add_tokens(_special(specials), special_tokens=True)
         tokenizer.chat_template = CHATML
         return tokenizer
+    if architecture == "llama3":
+        backend = _byte_bpe(texts, [], vocab_size - len(LLAMA3_CONTROL), LLAMA3_REGEX)
+        backend.normalizer = None
+        backend.add_special_tokens(_special(LLAMA3_CONTROL))
+        bos = LLAMA3_CONTROL[0]
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, backend.token_to_id(bos))]
+        )
+        # The instruction models end a turn, and have no pad token.
+        return transformers.PreTrainedTokenizerFast(
+            tokenizer_object=backend, bos_token=bos, eos_token="<|eot_id|>", model_max_length=UNBOUNDED
+        )
     # Polyglot-Ko: <|endoftext|> 2, <|sep|> 3, and <|acc|> <|tel|> <|rrn|> are the last three of its 30003
     # ids, which public fine-tuning code prints. What 0 and 1 hold could not be looked up, nor whether a pad
     # token is set; without one, as here, callers have to bring their own. No BOS is added.
     last = ["<|acc|>", "<|tel|>", "<|rrn|>"]
     first = ["<|unused0|>", "<|unused1|>", "<|endoftext|>", "<|sep|>"]
-    backend = _byte_bpe(texts, first, vocab_size - len(last), qwen=False)
+    backend = _byte_bpe(texts, first, vocab_size - len(last), None)
     backend.add_special_tokens(_special(last))
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -169,6 +187,11 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int, tie: bo
         rope = {"rope_type": "default", "rope_theta": 1e6}  # v0.3: a larger base instead of a sliding window
         common |= {"num_key_value_heads": heads // 2, "sliding_window": None, "rope_parameters": rope}
         return transformers.MistralConfig(**common)
+    if architecture == "llama3":
+        bos, eos = tokenizer.convert_tokens_to_ids(["<|begin_of_text|>", "<|eot_id|>"])
+        rope = {"rope_type": "default", "rope_theta": 5e5}
+        common |= {"head_dim": head_dim, "rms_norm_eps": 1e-5, "num_key_value_heads": heads // 2}
+        return transformers.LlamaConfig(**common, rope_parameters=rope, bos_token_id=bos, eos_token_id=eos)
     if architecture == "gpt_neox":
         # The sizes in Polyglot-Ko's model card give rotary_pct 0.25 (64 of 256 dimensions) and 2048
         # positions. bos 0 and eos 2 are GPTNeoXConfig's defaults; its own config.json was out of reach.
@@ -250,6 +273,10 @@ def build(
         model.generation_config = transformers.GenerationConfig(
             bos_token_id=ends[1], eos_token_id=ends, pad_token_id=ends[1], **sampling
         )
+    if architecture == "llama3":  # as those of public fine-tunes: it names the end of a document, not that of a turn
+        bos, end = tokenizer.convert_tokens_to_ids(["<|begin_of_text|>", "<|end_of_text|>"])
+        sampling = {"do_sample": True, "temperature": 0.6, "top_p": 0.9}
+        model.generation_config = transformers.GenerationConfig(bos_token_id=bos, eos_token_id=end, **sampling)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Beside OUT, so that the rename is one step on one file system: OUT is never seen half written.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # template -> the tiny model of the family it is meant for; qwen3 brings its own template
 FAMILIES = {
     "llama2": "llama",
+    "llama3_korean": "llama3",
     "mistral": "mistral",
     "koalpaca": "gpt_neox",
     "gemma3_270m": "gemma3_text",
@@ -154,6 +155,23 @@ GOLDEN = [
         "1. 애플은 누가 세웠나요?\n2. 애플은 언제 세워졌나요?<eos>",
     ),
     (
+        "llama3_korean",
+        KO_SYSTEM,
+        KO,
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n질문을 하위 질문으로 나누세요.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\n애플은 누가 언제 세웠나요?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "1. 애플은 누가 세웠나요?\n2. 애플은 언제 세워졌나요?<|eot_id|>",
+    ),
+    (
+        "llama3_korean",
+        None,
+        EN,
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWho founded Apple, and when?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "1. Who founded Apple?\n2. When was Apple founded?<|eot_id|>",
+    ),
+    (
         "tiny",
         EN_SYSTEM,
         EN,
@@ -217,6 +235,16 @@ def test_prompt_and_row_are_these_strings(
             "\n\n### 질문: Three?\n\n### 답변:",
         ),
         (
+            "llama3_korean",
+            "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\nOne?<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n하나.<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\n둘?<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\nTwo.<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\nThree?<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        ),
+        (
             "gemma3_270m",
             "<bos>Be brief.\n\nQuestion: One?\nSub-questions:\n하나.<eos>"
             "\n\nQuestion: 둘?\nSub-questions:\nTwo.<eos>"
@@ -235,6 +263,9 @@ def test_white_space_is_stripped_only_where_the_family_does(tokenizers: dict[str
     assert render(tokenizers, "mistral", messages) == "<s>[INST]  One? \n[/INST] 1. Two?</s>"
     assert render(tokenizers, "koalpaca", messages) == "### 질문:  One? \n\n\n### 답변: \n 1. Two? <|endoftext|>"
     assert render(tokenizers, "gemma3_270m", messages) == "<bos>Question: One?\nSub-questions:\n1. Two?<eos>"
+    assert render(tokenizers, "llama3_korean", messages).endswith(
+        "user<|end_header_id|>\n\nOne?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n1. Two?<|eot_id|>"
+    )
     assert render(tokenizers, "tiny", messages) == "<s>Question: One?\nSub-questions:\n1. Two?</s>"
 
 
@@ -268,7 +299,8 @@ def test_prompt_ids_are_a_prefix_of_the_row_s_ids(
     # One BOS and no more: a tokenizer that adds its own would double the template's.
     if tokenizer.bos_token_id is not None:
         assert row.count(tokenizer.bos_token_id) == 1 and row[0] == tokenizer.bos_token_id
-    assert row.count(tokenizer.eos_token_id) == (1 if name != "qwen3" else text.count("<|im_end|>"))
+    turns = 2 if system is None else 3
+    assert row.count(tokenizer.eos_token_id) == (turns if name in {"qwen3", "llama3_korean"} else 1)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -80,6 +80,7 @@ LIGHT = {
         "strict_yaml",
         "write_formats",
         *("cli_doctor", "finding"),
+        *("grid", "sweep_results"),
     ],
     *(name for name in SOURCES if name.partition(".")[0] in SUBPACKAGES),
 }
@@ -105,6 +106,7 @@ BLOCKS = {
     *("decoding", "processes"),
     "diagnosis",
     *("staging", "gguf_engine", "gguf_file", "modelfile"),
+    "sweep",
     *("answering", "side_by_side"),
     *("agreement", "base_weights", "merge_weights"),
 }

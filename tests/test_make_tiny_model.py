@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "make_tiny_model.py"
-ARCHITECTURES = ("llama", "mistral", "gpt_neox", "qwen3", "gemma3_text")
+ARCHITECTURES = ("llama", "llama3", "mistral", "gpt_neox", "qwen3", "gemma3_text")
 TEXTS = (
     "Which company makes the iPhone, and when was its founder born?",
     "대한민국의 수도에서 가장 높은 건물은 언제 완공되었나요?",
@@ -69,6 +69,13 @@ def test_any_text_round_trips(built: dict[str, Path], architecture: str) -> None
 
 SPECIALS = {
     "llama": {"<unk>": 0, "<s>": 1, "</s>": 2},
+    "llama3": {
+        "<|begin_of_text|>": -5,
+        "<|end_of_text|>": -4,
+        "<|start_header_id|>": -3,
+        "<|end_header_id|>": -2,
+        "<|eot_id|>": -1,
+    },
     "mistral": {
         "<unk>": 0,
         "<s>": 1,
@@ -110,6 +117,7 @@ def test_special_tokens_have_their_ids_and_stay_whole(built: dict[str, Path], ar
     ("architecture", "bos", "eos", "pad"),
     [
         ("llama", "<s>", "</s>", None),
+        ("llama3", "<|begin_of_text|>", "<|eot_id|>", None),
         ("mistral", "<s>", "</s>", None),
         ("gpt_neox", None, "<|endoftext|>", None),
         ("qwen3", None, "<|im_end|>", "<|endoftext|>"),
@@ -123,6 +131,14 @@ def test_bos_eos_and_pad(built: dict[str, Path], architecture: str, bos: str | N
     bare = tokenizer("Who?", add_special_tokens=False)["input_ids"]
     assert ids == ([tokenizer.bos_token_id] if bos else []) + bare
     assert bool(tokenizer.chat_template) == (architecture == "qwen3")
+
+
+def test_llama3_keeps_three_digits_together_and_its_generation_config_ends_documents(built: dict[str, Path]) -> None:
+    tokenizer, model = tokenizer_of(built["llama3"]), model_of(built["llama3"])
+    split = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("1234 a")
+    assert [piece for piece, _ in split] == ["123", "4", "Ġa"]
+    end = tokenizer.convert_tokens_to_ids("<|end_of_text|>")
+    assert model.generation_config.eos_token_id == end != tokenizer.eos_token_id == model.config.eos_token_id
 
 
 def test_gpt_neox_gives_token_type_ids_that_generate_refuses(built: dict[str, Path]) -> None:
@@ -164,6 +180,7 @@ def test_configs_keep_what_is_peculiar_to_the_family(built: dict[str, Path]) -> 
     config = {name: model_of(path).config for name, path in built.items()}
     assert config["llama"].num_key_value_heads == config["llama"].num_attention_heads
     assert config["mistral"].num_key_value_heads < config["mistral"].num_attention_heads
+    assert config["llama3"].num_key_value_heads < config["llama3"].num_attention_heads
     assert config["mistral"].sliding_window is None
     assert config["gpt_neox"].rope_parameters["partial_rotary_factor"] == 0.25
     assert config["gpt_neox"].use_parallel_residual is True

@@ -17,6 +17,7 @@ CONFIGS = {
     "mistral": "mistral-7b-v0.3",
     "koalpaca": "polyglot-ko-5.8b",
     "qwen3_4b": "qwen3-4b",
+    "llama3_korean": "llama-3-8b",
 }
 CARDS = (8, 24, 40, 80)
 
