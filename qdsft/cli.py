@@ -121,7 +121,7 @@ def _recipe_command(
     handler: Callable[[argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=help_text)
-    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, such as recipes/tiny/full.yaml")
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a shipped recipe such as tiny/full")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that replace the recipe's")
     parser.set_defaults(handler=handler)
     return parser

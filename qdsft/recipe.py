@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from pydantic import Field
 from qdsft import strict_yaml
 from qdsft.errors import UserError
 from qdsft.launch import world_size
-from qdsft.schema import find_problem, recipe_schema, section_schema, upstream_default
+from qdsft.schema import find_problem, recipe_schema, section_schema, shipped_recipes, upstream_default
 from qdsft.sections import Data, Evaluation, Model, Prompt, Publish, Section
 
 COMMAND_LINE = "command line"
@@ -144,10 +145,11 @@ class Recipe(Section):
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `section.key=value` overrides.
 
-    Raises UserError, naming file and line (or the command line), for a missing file, broken YAML, an
-    unknown, duplicate, renamed or mistyped key, and for values that contradict each other.
+    `path` is a file or the name of a shipped recipe, as `find_recipe` has it. Raises UserError, naming file and line
+    (or the command line), for a missing file, broken YAML, an unknown, duplicate, renamed or mistyped key, and for
+    values that contradict each other.
     """
-    path = Path(path)
+    path = find_recipe(path)
     data, lines = strict_yaml.load(read_text(path), str(path))
     if not isinstance(data, dict):
         raise UserError(f"{path}: a recipe is a YAML mapping with the sections model, data, training, ...")
@@ -155,6 +157,19 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _override(data, origins, override)
     return build_recipe(path, data, origins)
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file of that name, else the shipped recipe `<folder>/<method>`, with or without recipes/ and .yaml.
+
+    Where there is neither, `name` as it is.
+    """
+    shipped = re.fullmatch(r"(?:recipes[/\\])?(\w+)[/\\](\w+)(?:\.yaml)?", str(name))
+    if shipped and not os.path.isfile(name):
+        path = shipped_recipes() / shipped[1] / f"{shipped[2]}.yaml"
+        if path.is_file():
+            return path
+    return Path(name)
 
 
 def build_recipe(path: Path, data: Mapping[str, Any], origins: dict[str, str]) -> Recipe:

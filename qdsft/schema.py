@@ -99,16 +99,24 @@ RESERVED = {
 """Upstream keys that a recipe must not set, because something here decides them; with the remedy."""
 
 
+SCHEMA = "recipe.schema.json"
+
+
+@cache
+def shipped_recipes() -> Path:
+    """The folder of the recipes that come with qdsft: in the installed package, else in the checkout."""
+    package = Path(__file__).parent
+    for folder in (package / "recipes", package.parent / "recipes"):
+        if (folder / SCHEMA).is_file():
+            return folder
+    raise UserError(f"recipes/{SCHEMA} is missing from this installation; install qdsft again")
+
+
 @cache
 def recipe_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe: from the installed package, else from the checkout."""
-    package = Path(__file__).parent
-    for folder in (package, package.parent):
-        path = folder / "recipes" / "recipe.schema.json"
-        if path.is_file():
-            schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return schema
-    raise UserError("recipes/recipe.schema.json is missing from this installation; install qdsft again")
+    """The JSON Schema of a recipe."""
+    schema: dict[str, Any] = json.loads((shipped_recipes() / SCHEMA).read_text(encoding="utf-8"))
+    return schema
 
 
 def section_schema(section: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qdsft.errors import UserError
-from qdsft.recipe import Recipe, load_recipe, read_text
+from qdsft.recipe import Recipe, find_recipe, load_recipe, read_text
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = "model:\n  name_or_path: m\ndata:\n  train: t.jsonl\n"
@@ -361,3 +361,26 @@ def test_the_command_that_goes_on_repeats_the_overrides() -> None:
 def test_of_several_processes_the_command_names_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert recipe_of(FULL).resume_command() == "accelerate launch ... scripts/run_sft.py r.yaml --resume"
+
+
+@pytest.mark.parametrize(
+    "name", ["mistral/lora", "mistral/lora.yaml", "recipes/mistral/lora", "recipes/mistral/lora.yaml"]
+)
+def test_a_shipped_recipe_is_found_by_its_name(name: str) -> None:
+    recipe = load_recipe(name, ["training.learning_rate=1e-5"])
+    assert recipe.path == ROOT / "recipes" / "mistral" / "lora.yaml" and recipe.name == "mistral-lora"
+    assert recipe.chat_template_path() == ROOT / "recipes" / "mistral" / "chat_template.jinja"
+
+
+def test_a_file_of_that_name_goes_first_and_a_folder_is_none() -> None:
+    Path("mistral/lora").mkdir(parents=True)
+    assert find_recipe("mistral/lora") == ROOT / "recipes" / "mistral" / "lora.yaml"
+    Path("mistral/lora.yaml").write_text(BASE, encoding="utf-8")
+    assert load_recipe("mistral/lora.yaml").model.name_or_path == "m"
+
+
+@pytest.mark.parametrize(
+    "name", ["mistral", "mistral/nope", "../recipes/mistral/lora", "x/mistral/lora", "mistral/../lora"]
+)
+def test_any_other_name_is_that_of_a_file_that_is_missing(name: str) -> None:
+    assert refusal(lambda: load_recipe(name)).startswith(f"{name}: No such file or directory; ")
