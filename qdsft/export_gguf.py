@@ -12,19 +12,23 @@ from qdsft import gguf_engine
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, refuse_existing, write_text
-from qdsft.gguf_file import check_file, convert, find_converter, mend, stage_for_conversion
-from qdsft.inference import RunPrompts, load_prompts
+from qdsft.gguf_file import check_file, convert, find_converter, stage_for_conversion
+from qdsft.inference import RunPrompts, load_prompts, load_weights
 from qdsft.modelfile import modelfile
 from qdsft.run import GoldenPrompt
 from qdsft.staging import public_name
 
 
-def export_gguf(run_dir: Path, output: Path, *, kind: str = "f16", converter: Path | None = None) -> dict[str, Any]:
+def export_gguf(
+    run_dir: Path, output: Path, *, kind: str = "f16", converter: Path | None = None, answers: bool = False
+) -> dict[str, Any]:
     """Write a run's model to the new file `output` and a Modelfile beside it.
 
-    `kind` is f32, f16, bf16 or q8_0. Returns `{"tensors": number, "prompts": golden prompts whose token ids llama.cpp
-    confirmed, None without it, "modelfile": path}`. Raises UserError for an adapter, names that are taken, a model
-    that cannot be converted, a file that is not the run's model, and as `load_prompts` does.
+    `kind` is f32, f16, bf16 or q8_0; `answers` asks that the run answers its golden prompts, too. Returns `{"tensors":
+    number, "prompts": golden prompts whose token ids llama.cpp confirmed, None without it, "equal": answers of
+    llama.cpp that are the run's, None if not asked for, "modelfile": path}`. Raises UserError for an adapter, names
+    that are taken, a model that cannot be converted, a file that is not the run's model, `answers` without llama.cpp,
+    and as `load_prompts` does.
     """
     run = load_prompts(run_dir)
     if run.manifest.artifact == "adapter":
@@ -36,6 +40,8 @@ def export_gguf(run_dir: Path, output: Path, *, kind: str = "f16", converter: Pa
     refuse_existing(output)
     refuse_existing(beside)
     command = find_converter(converter)
+    if answers and not gguf_engine.is_installed():
+        raise UserError("--check-answers needs xllamacpp; install it with: pip install -e '.[gguf]'")
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     with disk_errors(output, "choose another --output"):
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -45,14 +51,14 @@ def export_gguf(run_dir: Path, output: Path, *, kind: str = "f16", converter: Pa
                 stage_for_conversion(run, folder)
                 say(f"converting to {kind}")
                 convert(command, folder, temporary, kind)
-            mend(temporary, run)
             facts = check_file(temporary, run)
             prompts = _check_prompts(temporary, run)
+            equal = _equal_answers(temporary, run) if answers else None
             os.replace(temporary, output)
             write_text(beside, modelfile(run, output, add_bos=facts["add_bos"]))
         finally:
             temporary.unlink(missing_ok=True)
-    return {"tensors": facts["tensors"], "prompts": prompts, "modelfile": beside}
+    return {"tensors": facts["tensors"], "prompts": prompts, "equal": equal, "modelfile": beside}
 
 
 def _check_prompts(path: Path, run: RunPrompts) -> int | None:
@@ -65,6 +71,18 @@ def _check_prompts(path: Path, run: RunPrompts) -> int | None:
         if seen["ids"] != prompt.ids:
             raise UserError(f"{path}: {_difference(run, prompt, seen['ids'])}; use qdsft serve instead")
     return len(golden)
+
+
+def _equal_answers(path: Path, run: RunPrompts) -> int:
+    conversations = [golden.messages for golden in run.manifest.golden_prompts]
+    found = gguf_engine.ask(path, conversations, max_new_tokens=run.max_new_tokens)
+    own = load_weights(run).answer(conversations)
+    return sum(_whole(seen["answer"]) == _whole(answer.text) for seen, answer in zip(found, own, strict=True))
+
+
+def _whole(text: str) -> str:
+    """A text up to bytes that make no character: transformers and llama.cpp show these differently."""
+    return text.strip().partition("\ufffd")[0]
 
 
 def _difference(run: RunPrompts, prompt: GoldenPrompt, ids: Sequence[int]) -> str:

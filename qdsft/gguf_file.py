@@ -1,8 +1,9 @@
-"""A GGUF file: converted by llama.cpp's own script, mended where that falls short, read back and checked."""
+"""A GGUF file: what llama.cpp's own script needs to convert a model rightly, and whether it did."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,8 +21,9 @@ INSTALL = "install it with: pip install -e '.[gguf]'"
 PIECES = "tokenizer.model"
 """A sentencepiece vocabulary; the exact one where a model has it, and for some architectures the only one."""
 SPACE = "▁"
-NORMAL, CONTROL = 1, 3
-"""Kinds of tokens in tokenizer.ggml.token_type."""
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+CONTROL = 3
+"""Of tokenizer.ggml.token_type."""
 
 
 def find_converter(given: Path | None) -> list[str]:
@@ -45,16 +47,14 @@ def stage_for_conversion(run: RunPrompts, folder: Path) -> None:
     stage(run, folder)
     tokenizer = run.tokenizer
     settings = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
-    # Only tokens that are listed become control tokens: others would be read as text, as [INST] is.
-    settings["extra_special_tokens"] = sorted(
-        {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        - {value for value in tokenizer.special_tokens_map.values() if isinstance(value, str)}
-    )
     if SPACE in tokenizer.get_vocab():
         settings["add_prefix_space"] = _begins_with_a_space(run)
     write_json(folder / TOKENIZER, settings)
-    if not (folder / PIECES).exists() and (pieces := _base_pieces(run)):
-        (folder / PIECES).symlink_to(pieces.resolve())
+    if not (folder / PIECES).exists():
+        if pieces := _base_pieces(run):
+            (folder / PIECES).symlink_to(pieces.resolve())
+        elif SPACE in tokenizer.get_vocab() and (merges := _merges(run)):
+            (folder / PIECES).write_bytes(_make_pieces(run, merges))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     share = (config.get("rope_parameters") or {}).get("partial_rotary_factor")
     if share is not None:  # where configs had it before transformers 5
@@ -78,35 +78,13 @@ def convert(converter: list[str], folder: Path, target: Path, kind: str) -> None
         )
 
 
-def mend(path: Path, run: RunPrompts) -> None:
-    """Give the tokens of a vocabulary that was converted without its scores the order of their merges.
-
-    Without tokenizer.model the converter writes one score for all, and llama.cpp, which joins the pair of the highest
-    score first, would then split text into other tokens than the model was trained on.
-    """
-    reader = _reader(path, "r+")
-    field = reader.fields.get("tokenizer.ggml.scores")
-    merges = _merges(run)
-    if field is None or not merges or len({float(field.parts[place][0]) for place in field.data}) > 1:
-        return
-    ranks: dict[str, int] = {}
-    for rank, pair in enumerate(merges):
-        ranks.setdefault("".join(pair), rank)
-    for token, number in run.tokenizer.get_vocab().items():
-        if number < len(field.data):
-            field.parts[field.data[number]][0] = -float(ranks.get(token, len(merges)))
-    for part in field.parts:
-        if hasattr(part, "flush"):
-            part.flush()
-
-
 def check_file(path: Path, run: RunPrompts) -> dict[str, Any]:
     """Read a GGUF file back; returns what `modelfile` needs: `{"add_bos": bool, "tensors": number}`.
 
     Raises UserError unless it has the run's chat template, its tokens under their ids, stop tokens that are control
     tokens, an end-of-sequence token among them, and weights.
     """
-    reader = _reader(path, "r")
+    reader = _reader(path)
 
     def value(key: str) -> Any:
         field = reader.fields.get(f"tokenizer.{key}")
@@ -134,13 +112,13 @@ def _spaced(tokens: list[str], number: int) -> str | None:
     return tokens[number].replace(SPACE, " ") if number < len(tokens) else None
 
 
-def _reader(path: Path, mode: str) -> Any:
+def _reader(path: Path) -> Any:
     try:
         import gguf
     except ImportError as error:
         raise UserError(f"qdsft export-gguf needs gguf; {INSTALL}") from error
     try:
-        return gguf.GGUFReader(str(path), mode)
+        return gguf.GGUFReader(str(path))
     except (ValueError, IndexError, OSError) as error:
         raise UserError(f"{path}: no GGUF file: {error}; use another --converter") from error
 
@@ -149,6 +127,41 @@ def _merges(run: RunPrompts) -> list[list[str]]:
     backend = getattr(run.tokenizer, "backend_tokenizer", None)
     model = json.loads(backend.to_str())["model"] if backend else {}
     return list(model.get("merges") or [])
+
+
+def _make_pieces(run: RunPrompts, merges: list[list[str]]) -> bytes:
+    """The vocabulary of a tokenizer.json as a sentencepiece file: tokens by id, better scores for earlier merges.
+
+    Without one the converter refuses some architectures, and gives others one score for all tokens: llama.cpp, which
+    joins the pair of the highest score first, would split text into other tokens than the model was trained on.
+    """
+    try:
+        from sentencepiece import sentencepiece_model_pb2 as proto
+    except ImportError as error:
+        raise UserError(f"qdsft export-gguf needs sentencepiece; {INSTALL}") from error
+    ranks: dict[str, int] = {}
+    for rank, pair in enumerate(merges):
+        ranks.setdefault("".join(pair), rank)
+    added = run.tokenizer.added_tokens_decoder
+    kinds = proto.ModelProto.SentencePiece.Type
+    model = proto.ModelProto()
+    model.trainer_spec.model_type = proto.TrainerSpec.BPE
+    model.trainer_spec.byte_fallback = True
+    vocabulary = {number: token for token, number in run.tokenizer.get_vocab().items()}
+    for number in range(max(vocabulary) + 1):
+        token = vocabulary.get(number, f"[UNUSED{number}]")
+        kind = "NORMAL"
+        if number not in vocabulary:
+            kind = "UNUSED"
+        elif token == run.tokenizer.unk_token:
+            kind = "UNKNOWN"
+        elif BYTE.fullmatch(token):
+            kind = "BYTE"
+        elif number in added:
+            kind = "CONTROL" if added[number].special else "USER_DEFINED"
+        model.pieces.add(piece=token, score=-float(ranks.get(token, len(merges))), type=kinds.Value(kind))
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _begins_with_a_space(run: RunPrompts) -> bool:
