@@ -9,7 +9,7 @@ from typing import Any
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.files import write_json
-from qdsft.inference import RunPrompts
+from qdsft.inference import RunPrompts, generation_config
 
 GENERATION = "generation_config.json"
 TOKENIZER = "tokenizer_config.json"
@@ -34,7 +34,7 @@ def stage(run: RunPrompts, folder: Path) -> None:
     for path in sorted(source.iterdir()):
         if path.is_file() and path.name not in {GENERATION, TOKENIZER}:
             (folder / path.name).symlink_to(path.resolve())
-    write_json(folder / GENERATION, generation_settings(run))
+    write_json(folder / GENERATION, generation_config(run.manifest, run.tokenizer))
     stops = run.tokenizer.convert_ids_to_tokens(run.manifest.stop_token_ids)
     settings = {
         "clean_up_tokenization_spaces": False,
@@ -46,19 +46,6 @@ def stage(run: RunPrompts, folder: Path) -> None:
         },
     }
     write_json(folder / TOKENIZER, {**_read(source / TOKENIZER), **settings})
-
-
-def generation_settings(run: RunPrompts) -> dict[str, Any]:
-    """generation_config.json: greedy, to the run's stop tokens and length."""
-    tokenizer = run.tokenizer
-    found = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "do_sample": False,
-        "eos_token_id": list(run.manifest.stop_token_ids),
-        "max_new_tokens": run.max_new_tokens,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    return {key: value for key, value in found.items() if value is not None}
 
 
 def public_name(run_dir: Path) -> str:
