@@ -20,8 +20,10 @@ CONFIGS = {
     "gemma3_270m": "gemma-3-270m",
     "koalpaca": "polyglot-ko-5.8b",
     "llama2": "llama-2-7b",
+    "llama3_korean": "llama-3-8b",
     "mistral": "mistral-7b-v0.3",
     "qwen3_4b": "qwen3-4b",
+    "tasks": "qwen3-4b",
     "tiny": "qwen2.5-0.5b",
 }
 """Folder of recipes -> the config of its model; the tiny one is built on the spot, and any serves here."""
