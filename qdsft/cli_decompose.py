@@ -29,6 +29,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     decompose.add_argument("--format", choices=FORMATS, help="of the answers; text, and json in a file, if not given")
     decompose.add_argument("--json", action="store_true", help="the same as --format json")
     decompose.add_argument("--constrained", action="store_true", help="allow the model only valid decompositions")
+    decompose.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="OTHER_RUN",
+        help="another run on the same base model; a question that begins with @ and its folder's name is asked of it",
+    )
     decompose.add_argument("--batch-size", type=positive, metavar="N", help="questions of --input decoded together")
     decompose.add_argument(
         "--engine", choices=("transformers", "vllm"), default="transformers", help="what decodes --input"
@@ -58,10 +66,13 @@ def _answer_questions(options: argparse.Namespace) -> int:
 
     fmt = "json" if options.json else options.format or "text"
     decomposer = Decomposer(options.run_dir, constrained=options.constrained)
+    for run_dir in options.adapter:
+        decomposer.add_adapter(run_dir.resolve().name.replace(".", "_"), run_dir)  # PEFT takes no dots
     questions = [(0, options.question)] if options.question is not None else _typed_questions()
     for number, question in questions:
         try:
-            text, warning = show(decomposer, question, fmt)
+            adapter, asked = _addressed(question) if options.adapter else (None, question)
+            text, warning = show(decomposer, asked, fmt, adapter)
         except UserError as error:
             if options.question is not None:
                 raise
@@ -75,6 +86,8 @@ def _answer_questions(options: argparse.Namespace) -> int:
 
 def _answer_file(options: argparse.Namespace) -> int:
     """Status 0 also where rows were left out: they are named, counted, and the others answered."""
+    if options.adapter:
+        raise UserError("--adapter is for typed questions; give --input to each run by itself")
     if options.question is not None:
         raise UserError("a question and --input contradict each other; give one of them")
     if options.output is None:
@@ -99,6 +112,16 @@ def _answer_file(options: argparse.Namespace) -> int:
     counts = [(len(report.refused), "left out"), (report.invalid, "not valid"), (report.unstopped, "cut off")]
     print(f"{report.written} answers written to {options.output}", *(f"{n} {what}" for n, what in counts), sep=", ")
     return 0
+
+
+def _addressed(question: str) -> tuple[str | None, str]:
+    """(name, question) of "@name question"; None for a question that is addressed to no adapter."""
+    if not question.startswith("@"):
+        return None, question
+    name, _, rest = question[1:].partition(" ")
+    if not rest.strip():
+        raise UserError(f"{question!r} has no question behind the name; write @{name or 'NAME'} and the question")
+    return name, rest.strip()
 
 
 def _typed_questions() -> Iterator[tuple[int, str]]:

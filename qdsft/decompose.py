@@ -48,10 +48,11 @@ class Decomposer:
 
     def text(self, question: str, *, adapter: str | None = None) -> str:
         """The model's answer as it wrote it; for runs of other tasks too."""
-        run = self._choose(adapter)
+        run = self.choose(adapter)
         return run.answer([run.writer.messages(run.writer.record(question))], constrained=self._constrained)[0].text
 
-    def _choose(self, adapter: str | None) -> LoadedRun:
+    def choose(self, adapter: str | None) -> LoadedRun:
+        """The run of an adapter, which then computes, and without a name the first; raises UserError for others."""
         if adapter is not None and adapter not in self._others:
             known = ", ".join(self._others) or "none was added"
             raise UserError(f"there is no adapter {adapter!r} ({known}); add it with add_adapter")
@@ -60,8 +61,11 @@ class Decomposer:
         return self._others[adapter] if adapter else self.run
 
 
-def show(decomposer: Decomposer, question: str, fmt: str) -> tuple[str, str | None]:
-    """(text for standard output, warning or None) for one question; raises UserError as `show_answer` does."""
-    is_decomposition = decomposer.run.writer.is_decomposition
+def show(decomposer: Decomposer, question: str, fmt: str, adapter: str | None = None) -> tuple[str, str | None]:
+    """(text for standard output, warning or None) for one question, asked of an adapter that was added, or of the run.
+
+    Raises UserError as `show_answer` and `Decomposer.choose` do.
+    """
+    is_decomposition = decomposer.choose(adapter).writer.is_decomposition
     check_format(fmt, decomposition=is_decomposition)
-    return show_answer(fmt, question, decomposer.text(question), decomposition=is_decomposition)
+    return show_answer(fmt, question, decomposer.text(question, adapter=adapter), decomposition=is_decomposition)

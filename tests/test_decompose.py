@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tiny_run import GOLDEN, make_run
 
+from qdsft.cli import main
 from qdsft.decompose import Decomposer
+from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
 from qdsft.run import read_manifest, write_manifest
 
@@ -51,6 +55,26 @@ def test_each_answers_as_alone(runs: tuple[Path, Path]) -> None:
     )
     with pytest.raises(UserError, match=r"no adapter 'third' \(other\); add it with add_adapter"):
         both.text(GOLDEN[0], adapter="third")
+
+
+def test_typed_questions_name_their_adapter(
+    runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = runs
+    alone = [Decomposer(run).text(GOLDEN[0]) for run in runs]
+    lines = f"{GOLDEN[0]}\n@second {GOLDEN[0]}\n@second\n@third {GOLDEN[0]}\n{GOLDEN[0]}\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    capsys.readouterr()
+    assert main(["decompose", str(first), "--adapter", str(second), "--json"]) == 0
+    out, err = capsys.readouterr()
+    answered = [json.loads(line) for line in out.splitlines()]
+    asked = [Decomposition.parse(text).steps for text in (alone[0], alone[1], alone[0])]
+    assert [tuple(answer["sub_questions"]) for answer in answered] == asked
+    assert {answer["question"] for answer in answered} == {GOLDEN[0]}
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert errors[0].startswith("error: line 3: '@second' has no question behind the name")
+    assert errors[1].startswith("error: line 4: there is no adapter 'third' (second)")
+    assert main(["decompose", str(first), "--adapter", str(second), "--input", "x", "--output", "y"]) == 1
 
 
 def test_what_does_not_fit_together(runs: tuple[Path, Path], tiny_model: TINY, tmp_path: Path) -> None:
