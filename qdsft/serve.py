@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from qdsft import engine_vllm
+from qdsft.attention import decoding_attention
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.inference import RunPrompts, load_prompts
@@ -73,8 +74,7 @@ def transformers_command(run: RunPrompts, staged: Path, host: str, port: int, ex
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", staged.name]
     command += ["--host", host, "--port", str(port), "--device", machine.device]
     command += ["--dtype", str(machine.choose_dtype(run.recipe.model.dtype)).removeprefix("torch.")]
-    if run.recipe.model.attn_implementation:
-        command += ["--attn-implementation", run.recipe.model.attn_implementation]
+    command += ["--attn-implementation", decoding_attention(run.recipe.model.attn_implementation)]
     if run.recipe.model.trust_remote_code:
         command += ["--trust-remote-code"]
     return [*command, "--log-level", "error", *extra]

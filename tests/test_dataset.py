@@ -28,6 +28,8 @@ ARCHITECTURES = {
     "koalpaca": "gpt_neox",
     "mistral": "mistral",
     "qwen3_4b": "qwen3",
+    "tasks": "qwen3",
+    "llama3_korean": "llama3",
     "gemma3_270m": "gemma3_text",
 }
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("recipes/**/*.yaml"))

@@ -100,13 +100,13 @@ def test_a_decode_that_fails_does_not_end_the_run(
     sizes: list[int] = []
     real = generate.Batch.run
 
-    def too_big(self: generate.Batch, stop_ids: Any) -> Any:
+    def too_big(self: generate.Batch, *arguments: Any) -> Any:
         sizes.append(len(self._ids))
         if len(sizes) > 9:
             raise RuntimeError("planted")
         if sizes[-1] > 1:
             raise torch.OutOfMemoryError("too many rows")
-        return real(self, stop_ids)
+        return real(self, *arguments)
 
     monkeypatch.setattr(generate.Batch, "run", too_big)
     best = ("training.load_best_model_at_end=true", "training.metric_for_best_model=eval_sari")
