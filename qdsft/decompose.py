@@ -7,10 +7,7 @@ from pathlib import Path
 from qdsft.answers.answer_formats import check_format, show_answer
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
-from qdsft.inference import LoadedRun, load_beside, load_run
-
-FIRST_ADAPTER = "default"
-"""What PEFT calls the adapter that a model was loaded with."""
+from qdsft.inference import FIRST_ADAPTER, LoadedRun, load_beside, load_run
 
 
 class Decomposer:

@@ -23,6 +23,9 @@ from qdsft.recipe import Recipe
 from qdsft.run import Manifest, read_finished, text_sha256
 from qdsft.tokens import encode_prompts
 
+FIRST_ADAPTER = "default"
+"""What the adapter is called that a model is loaded with."""
+
 
 @dataclass(frozen=True)
 class RunPrompts:
@@ -202,18 +205,45 @@ def load_weights(prompts: RunPrompts) -> LoadedRun:
             f"{folder}: the model saved with the run cannot be loaded; put its files back or train again ({error})"
         ) from error
     if prompts.manifest.artifact == "adapter":
-        model = attach_adapter(model, folder)
+        model = _attach_adapter(model, folder, FIRST_ADAPTER)
     if not recipe.quantization:
         model = model.to(machine.device)
-    shared = {field.name: getattr(prompts, field.name) for field in fields(RunPrompts)}
-    return LoadedRun(**shared, machine=machine, model=model.eval())
+    return _loaded(prompts, machine, model)
+
+
+def attach(run: LoadedRun, name: str, prompts: RunPrompts) -> LoadedRun:
+    """Another run's adapter under `name` on the base model of a loaded run, which both then share.
+
+    The model's `set_adapter` says which of them computes. Only for runs between which `base_difference` finds none.
+    Raises UserError if the adapter cannot be loaded.
+    """
+    _attach_adapter(run.model, prompts.manifest.folder(prompts.run_dir), name)
+    return _loaded(prompts, run.machine, run.model)
+
+
+def base_difference(one: RunPrompts, other: RunPrompts) -> str | None:
+    """Why the adapters of two runs cannot share a loaded base model: what differs, in words; None if they can."""
+
+    def parts(run: RunPrompts) -> dict[str, Any]:
+        return {
+            "base model": run.manifest.base_model,  # its name too: fine-tuned models keep their base's config
+            "quantization": run.recipe.quantization,
+            "model section": run.recipe.model.model_dump(exclude={"chat_template"}),
+        }
+
+    mine, others = parts(one), parts(other)
+    if different := next((what for what in mine if mine[what] != others[what]), None):
+        return different
+    # PEFT keeps trained biases in the base model itself: they are there for one adapter alone.
+    trains_biases = any((run.recipe.lora or {}).get("bias", "none") != "none" for run in (one, other))
+    return "set of biases" if trains_biases else None
 
 
 def load_beside(run: LoadedRun, name: str, run_dir: Path) -> LoadedRun:
-    """Another run's adapter under `name` on the base model of a loaded run, which both then share.
+    """As `attach`, for a run directory.
 
-    The model's `set_adapter` says which of them computes. Raises UserError as `load_prompts` does, and if the two
-    runs do not share base model, quantization and chat template.
+    Raises UserError as `attach` and `load_prompts` do, for a whole model, for what `base_difference` finds, and for
+    another chat template.
     """
     if not isinstance(run.model, PeftModel):
         raise UserError(f"{run.run_dir}: is a whole model; only an adapter's base model can take another adapter")
@@ -222,21 +252,17 @@ def load_beside(run: LoadedRun, name: str, run_dir: Path) -> LoadedRun:
     prompts = load_prompts(run_dir)
     if prompts.manifest.artifact != "adapter":
         raise UserError(f"{run_dir}: is a whole model, not an adapter; load it by itself")
-    for what, old, new in (
-        ("base model", _base_of(run), _base_of(prompts)),
-        ("quantization", run.recipe.quantization, prompts.recipe.quantization),
-        ("chat template", run.manifest.template_sha256, prompts.manifest.template_sha256),
-    ):
-        if old != new:
-            raise UserError(f"{run_dir}: was trained with another {what} than {run.run_dir}; load it by itself")
-    attach_adapter(run.model, prompts.manifest.folder(run_dir), name)
+    different = base_difference(run, prompts)
+    if different is None and run.manifest.template_sha256 != prompts.manifest.template_sha256:
+        different = "chat template"
+    if different:
+        raise UserError(f"{run_dir}: was trained with another {different} than {run.run_dir}; load it by itself")
+    return attach(run, name, prompts)
+
+
+def _loaded(prompts: RunPrompts, machine: Machine, model: Any) -> LoadedRun:
     shared = {field.name: getattr(prompts, field.name) for field in fields(RunPrompts)}
-    return LoadedRun(**shared, machine=run.machine, model=run.model.eval())
-
-
-def _base_of(run: RunPrompts) -> tuple[Any, ...]:
-    """What two runs must share to share a base model; the name too: fine-tuned models keep their base's config."""
-    return tuple(run.manifest.base_model.get(key) for key in ("name_or_path", "revision", "config_sha256"))
+    return LoadedRun(**shared, machine=machine, model=model.eval())
 
 
 def _with_weights(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:
@@ -270,7 +296,7 @@ def _load_tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
         raise UserError(f"{folder}: the tokenizer saved with the run cannot be read; train again") from error
 
 
-def attach_adapter(model: Any, folder: Path, name: str = "default") -> Any:
+def _attach_adapter(model: Any, folder: Path, name: str) -> Any:
     """The model with the adapter in `folder`, called `name`, beside those that it has; raises UserError."""
     try:
         if isinstance(model, PeftModel):

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from peft import PeftModel
 
 from qdsft.console import say
-from qdsft.inference import LoadedRun, RunPrompts, attach_adapter, load_prompts, load_weights
+from qdsft.inference import (
+    FIRST_ADAPTER,
+    LoadedRun,
+    RunPrompts,
+    attach,
+    base_difference,
+    load_prompts,
+    load_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -62,31 +70,17 @@ def _names(run_dirs: Sequence[Path]) -> list[str]:
 
 def _alone(prompts: RunPrompts, name: str) -> Column:
     run = load_weights(prompts)
-    return Column(name, run, "default" if isinstance(run.model, PeftModel) else None)
+    return Column(name, run, FIRST_ADAPTER if isinstance(run.model, PeftModel) else None)
 
 
 def _beside(columns: Sequence[Column], prompts: RunPrompts, name: str) -> Column | None:
     """The run as one more adapter of a base model that is loaded; None if there is no such model."""
-    host = next((column for column in columns if _share_a_base(column.run, prompts)), None)
-    if host is None:
+    if prompts.manifest.artifact != "adapter":
         return None
+    adapters = (column.run for column in columns if column.adapter is not None)
+    host = next((run for run in adapters if base_difference(run, prompts) is None), None)
     adapter = f"adapter_{len(columns)}"
-    attach_adapter(host.run.model, prompts.manifest.folder(prompts.run_dir), adapter)
-    shared = {field.name: getattr(prompts, field.name) for field in fields(RunPrompts)}
-    return Column(name, LoadedRun(**shared, machine=host.run.machine, model=host.run.model), adapter)
-
-
-def _share_a_base(one: RunPrompts, other: RunPrompts) -> bool:
-    def base(prompts: RunPrompts) -> object:
-        recipe, manifest = prompts.recipe, prompts.manifest
-        return recipe.model.model_dump(exclude={"chat_template"}), recipe.quantization, manifest.base_model
-
-    # PEFT keeps trained biases in the base model itself: they are there for one adapter alone.
-    plain = all(
-        prompts.manifest.artifact == "adapter" and (prompts.recipe.lora or {}).get("bias", "none") == "none"
-        for prompts in (one, other)
-    )
-    return plain and base(one) == base(other)
+    return None if host is None else Column(name, attach(host, adapter, prompts), adapter)
 
 
 def _base(column: Column) -> Column:
