@@ -6,9 +6,9 @@ import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
+from qdsft.arguments import port_or_any
 from qdsft.errors import UserError
 
-LAST_PORT = 65535
 EVERYONE = "0.0.0.0"
 
 
@@ -19,7 +19,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     demo.add_argument("others", nargs="*", type=Path, metavar="OTHER_RUN", help="runs to show beside the first")
     demo.add_argument("--base", action="store_true", help="show the base model before training, too")
     demo.add_argument("--constrained", action="store_true", help="allow the models only valid decompositions")
-    demo.add_argument("--port", type=_port, default=7860, help="where the page is (7860)")
+    demo.add_argument("--port", type=port_or_any, default=7860, help="where the page is (7860)")
     demo.add_argument("--host", default="127.0.0.1", help="127.0.0.1: this machine alone; 0.0.0.0: the whole network")
     demo.add_argument(
         "--share",
@@ -43,10 +43,3 @@ def _demo(options: argparse.Namespace) -> int:
 
     demo(run_dirs, host=options.host, port=options.port, base=options.base, constrained=options.constrained)
     return 0
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= LAST_PORT:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 (any free one) and {LAST_PORT}")
-    return number

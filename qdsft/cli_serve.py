@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-LAST_PORT = 65535
+from qdsft.arguments import port
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,7 +24,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--engine", choices=("transformers", "vllm"), default="transformers", help="the server (transformers)"
     )
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1: this machine only)")
-    serve.add_argument("--port", type=_port, default=8000, help="the port to listen at (8000)")
+    serve.add_argument("--port", type=port, default=8000, help="the port to listen at (8000)")
     serve.add_argument(
         "--request", metavar="QUESTION", help="start nothing: print the request that asks this question, as JSON"
     )
@@ -50,10 +50,3 @@ def _serve(options: argparse.Namespace) -> int:
         print(json.dumps(make_request(options.run_dir, options.request), ensure_ascii=False))
         return 0
     return serve(options.run_dir, engine=options.engine, host=options.host, port=options.port, extra=options.extra)
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 < number <= LAST_PORT:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and {LAST_PORT}")
-    return number

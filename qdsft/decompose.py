@@ -7,7 +7,8 @@ from pathlib import Path
 from qdsft.answers.answer_formats import check_format, show_answer
 from qdsft.decomposition import Decomposition
 from qdsft.errors import UserError
-from qdsft.inference import FIRST_ADAPTER, LoadedRun, load_beside, load_run
+from qdsft.inference import FIRST_ADAPTER, LoadedRun, load_run
+from qdsft.side_by_side import load_beside
 
 
 class Decomposer:
@@ -31,7 +32,7 @@ class Decomposer:
     def add_adapter(self, name: str, run_dir: str | Path) -> None:
         """Load another run's adapter onto the same base model, to answer where a call says `adapter=name`.
 
-        It keeps its own wording and length limit. Raises UserError as `qdsft.inference.load_beside` and
+        It keeps its own wording and length limit. Raises UserError as `qdsft.side_by_side.load_beside` and
         `LoadedRun.grammar` do.
         """
         other = load_beside(self.run, name, Path(run_dir))

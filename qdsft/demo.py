@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from ipaddress import ip_address
@@ -23,6 +22,7 @@ from qdsft.console import say
 from qdsft.demo_page import render_page, script, style
 from qdsft.errors import UserError
 from qdsft.inference import LoadedRun
+from qdsft.listening import listen, reachable
 from qdsft.run import read_eval_rows
 from qdsft.self_contained import has_hangul
 from qdsft.side_by_side import load_columns
@@ -73,29 +73,9 @@ def demo(run_dirs: Sequence[Path], *, host: str, port: int, base: bool, constrai
         if not is_local:
             address = f"http://{socket.gethostname()}:{number}"
             say(f"warning: everyone in the network can use this page ({address}): there is no password, no encryption")
-        say(f"open http://{_reachable(host)}:{number} (Ctrl-C ends)")
+        say(f"open http://{reachable(host)}:{number} (Ctrl-C ends)")
         _serve(app, listener, answering)
     say("\nended")
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that holds the port, before any weights are loaded; raises UserError if that cannot be."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise UserError(f"--host {host}: {error.strerror or error}; give 127.0.0.1 or 0.0.0.0") from error
-    try:
-        if os.name != "nt":  # where it would take a port away from whoever has it
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise UserError(
-            f"{host}:{port}: nothing can listen there ({error.strerror or error}); give another --port or --host"
-        ) from error
-    return listener
 
 
 def examples(run: LoadedRun) -> dict[str, list[str]]:
@@ -201,8 +181,3 @@ def _serve(app: Starlette, listener: socket.socket, answering: Answering) -> Non
 
 def _is_loopback(listener: socket.socket) -> bool:
     return ip_address(listener.getsockname()[0]).is_loopback
-
-
-def _reachable(host: str) -> str:
-    """The name to open the page by for an address to listen at."""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)

@@ -205,62 +205,14 @@ def load_weights(prompts: RunPrompts) -> LoadedRun:
             f"{folder}: the model saved with the run cannot be loaded; put its files back or train again ({error})"
         ) from error
     if prompts.manifest.artifact == "adapter":
-        model = _attach_adapter(model, folder, FIRST_ADAPTER)
+        model = attach_adapter(model, folder, FIRST_ADAPTER)
     if not recipe.quantization:
         model = model.to(machine.device)
-    return _loaded(prompts, machine, model)
+    return with_model(prompts, machine, model)
 
 
-def attach(run: LoadedRun, name: str, prompts: RunPrompts) -> LoadedRun:
-    """Another run's adapter under `name` on the base model of a loaded run, which both then share.
-
-    The model's `set_adapter` says which of them computes. Only for runs between which `base_difference` finds none.
-    Raises UserError if the adapter cannot be loaded.
-    """
-    _attach_adapter(run.model, prompts.manifest.folder(prompts.run_dir), name)
-    return _loaded(prompts, run.machine, run.model)
-
-
-def base_difference(one: RunPrompts, other: RunPrompts) -> str | None:
-    """Why the adapters of two runs cannot share a loaded base model: what differs, in words; None if they can."""
-
-    def parts(run: RunPrompts) -> dict[str, Any]:
-        return {
-            "base model": run.manifest.base_model,  # its name too: fine-tuned models keep their base's config
-            "quantization": run.recipe.quantization,
-            "model section": run.recipe.model.model_dump(exclude={"chat_template"}),
-        }
-
-    mine, others = parts(one), parts(other)
-    if different := next((what for what in mine if mine[what] != others[what]), None):
-        return different
-    # PEFT keeps trained biases in the base model itself: they are there for one adapter alone.
-    trains_biases = any((run.recipe.lora or {}).get("bias", "none") != "none" for run in (one, other))
-    return "set of biases" if trains_biases else None
-
-
-def load_beside(run: LoadedRun, name: str, run_dir: Path) -> LoadedRun:
-    """As `attach`, for a run directory.
-
-    Raises UserError as `attach` and `load_prompts` do, for a whole model, for what `base_difference` finds, and for
-    another chat template.
-    """
-    if not isinstance(run.model, PeftModel):
-        raise UserError(f"{run.run_dir}: is a whole model; only an adapter's base model can take another adapter")
-    if not name or "." in name or name in run.model.peft_config:
-        raise UserError(f"{name!r} cannot name another adapter; give a name of its own, without dots")
-    prompts = load_prompts(run_dir)
-    if prompts.manifest.artifact != "adapter":
-        raise UserError(f"{run_dir}: is a whole model, not an adapter; load it by itself")
-    different = base_difference(run, prompts)
-    if different is None and run.manifest.template_sha256 != prompts.manifest.template_sha256:
-        different = "chat template"
-    if different:
-        raise UserError(f"{run_dir}: was trained with another {different} than {run.run_dir}; load it by itself")
-    return attach(run, name, prompts)
-
-
-def _loaded(prompts: RunPrompts, machine: Machine, model: Any) -> LoadedRun:
+def with_model(prompts: RunPrompts, machine: Machine, model: Any) -> LoadedRun:
+    """The run with a model that is loaded already."""
     shared = {field.name: getattr(prompts, field.name) for field in fields(RunPrompts)}
     return LoadedRun(**shared, machine=machine, model=model.eval())
 
@@ -296,7 +248,7 @@ def _load_tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
         raise UserError(f"{folder}: the tokenizer saved with the run cannot be read; train again") from error
 
 
-def _attach_adapter(model: Any, folder: Path, name: str) -> Any:
+def attach_adapter(model: Any, folder: Path, name: str) -> Any:
     """The model with the adapter in `folder`, called `name`, beside those that it has; raises UserError."""
     try:
         if isinstance(model, PeftModel):

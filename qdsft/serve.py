@@ -8,7 +8,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from qdsft.attention import decoding_attention
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.inference import RunPrompts, load_prompts
+from qdsft.listening import listen, reachable
 from qdsft.model import find_machine
 from qdsft.staging import public_name, stage
 
@@ -39,7 +39,7 @@ def serve(run_dir: Path, *, engine: str, host: str, port: int, extra: Sequence[s
     run = load_prompts(run_dir)
     if engine == "transformers":
         _check_transformers(run)
-    _check_port(host, port)
+    listen(host, port).close()  # a server would only say that it cannot once its model is loaded
     name = public_name(run_dir)
     with tempfile.TemporaryDirectory(prefix="qdsft-serve-") as above:
         stage(run, Path(above) / name)
@@ -64,7 +64,7 @@ def make_request(run_dir: Path, question: str) -> dict[str, Any]:
 def curl(run: RunPrompts, name: str, host: str, port: int) -> str:
     """A command that asks the run's first golden prompt."""
     body = json.dumps(_body(run, name, run.manifest.golden_prompts[0].messages), ensure_ascii=False)
-    address = f"http://{_reachable(host)}:{port}/v1/chat/completions"
+    address = f"http://{reachable(host)}:{port}/v1/chat/completions"
     return f"curl {address} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
 
 
@@ -134,24 +134,6 @@ def _vllm() -> str:
         engine_vllm.check_installed()
         raise UserError("--engine vllm needs the command vllm; put it on the PATH")
     return found
-
-
-def _check_port(host: str, port: int) -> None:
-    """Raise UserError if nothing can listen there, which a server would say only once its model is loaded."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise UserError(
-            f"{host}:{port}: nothing can listen there ({error.strerror or error}); give another --port or --host"
-        ) from error
-
-
-def _reachable(host: str) -> str:
-    """The address to ask at for one to listen at."""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
 
 
 def _run(command: Sequence[str], folder: Path | None) -> int:

@@ -9,19 +9,70 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 
 from qdsft.console import say
+from qdsft.errors import UserError
 from qdsft.inference import (
     FIRST_ADAPTER,
     LoadedRun,
     RunPrompts,
-    attach,
-    base_difference,
+    attach_adapter,
     load_prompts,
     load_weights,
+    with_model,
 )
+
+
+def attach(run: LoadedRun, name: str, prompts: RunPrompts) -> LoadedRun:
+    """Another run's adapter under `name` on the base model of a loaded run, which both then share.
+
+    The model's `set_adapter` says which of them computes. Only for runs between which `base_difference` finds none.
+    Raises UserError if the adapter cannot be loaded.
+    """
+    attach_adapter(run.model, prompts.manifest.folder(prompts.run_dir), name)
+    return with_model(prompts, run.machine, run.model)
+
+
+def base_difference(one: RunPrompts, other: RunPrompts) -> str | None:
+    """Why the adapters of two runs cannot share a loaded base model: what differs, in words; None if they can."""
+
+    def parts(run: RunPrompts) -> dict[str, Any]:
+        return {
+            "base model": run.manifest.base_model,  # its name too: fine-tuned models keep their base's config
+            "quantization": run.recipe.quantization,
+            "model section": run.recipe.model.model_dump(exclude={"chat_template"}),
+        }
+
+    mine, others = parts(one), parts(other)
+    if different := next((what for what in mine if mine[what] != others[what]), None):
+        return different
+    # PEFT keeps trained biases in the base model itself: they are there for one adapter alone.
+    trains_biases = any((run.recipe.lora or {}).get("bias", "none") != "none" for run in (one, other))
+    return "set of biases" if trains_biases else None
+
+
+def load_beside(run: LoadedRun, name: str, run_dir: Path) -> LoadedRun:
+    """As `attach`, for a run directory.
+
+    Raises UserError as `attach` and `load_prompts` do, for a whole model, for what `base_difference` finds, and for
+    another chat template.
+    """
+    if not isinstance(run.model, PeftModel):
+        raise UserError(f"{run.run_dir}: is a whole model; only an adapter's base model can take another adapter")
+    if not name or "." in name or name in run.model.peft_config:
+        raise UserError(f"{name!r} cannot name another adapter; give a name of its own, without dots")
+    prompts = load_prompts(run_dir)
+    if prompts.manifest.artifact != "adapter":
+        raise UserError(f"{run_dir}: is a whole model, not an adapter; load it by itself")
+    different = base_difference(run, prompts)
+    if different is None and run.manifest.template_sha256 != prompts.manifest.template_sha256:
+        different = "chat template"
+    if different:
+        raise UserError(f"{run_dir}: was trained with another {different} than {run.run_dir}; load it by itself")
+    return attach(run, name, prompts)
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ pytest.importorskip("uvicorn", reason="the extra demo is not installed")
 pytest.importorskip("starlette", reason="the extra demo is not installed")
 
 from qdsft.answering import MOST_WAITING, Answering
-from qdsft.demo import EXAMPLES, examples, listen
+from qdsft.demo import EXAMPLES, examples
 from qdsft.inference import load_run
+from qdsft.listening import listen
 from qdsft.side_by_side import load_columns
 
 Capture = pytest.CaptureFixture[str]

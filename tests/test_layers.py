@@ -60,6 +60,7 @@ LIGHT = {
         "json_rows",
         "kept_lines",
         "launch",
+        "listening",
         "lengths",
         "lint",
         "problem",
