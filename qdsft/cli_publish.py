@@ -7,7 +7,6 @@ from pathlib import Path
 
 from qdsft.arguments import positive
 from qdsft.console import say
-from qdsft.errors import UserError
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,13 +48,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from qdsft.run import read_finished
+    from qdsft.published import refuse_output
+    from qdsft.run import read_adapter_run
 
-    manifest = read_finished(options.run_dir)
-    if manifest.artifact == "model":
-        raise UserError(f"{options.run_dir}: is a whole model already: {manifest.folder(options.run_dir)}")
-    if options.output.exists():
-        raise UserError(f"{options.output} exists; delete it or choose another --output")
+    read_adapter_run(options.run_dir)
+    refuse_output(options.output)
     from qdsft.merge import merge
 
     found = merge(

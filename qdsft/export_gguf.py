@@ -16,7 +16,7 @@ from qdsft.gguf_file import check_file, convert, find_converter, stage_for_conve
 from qdsft.inference import RunPrompts, load_prompts, load_weights
 from qdsft.modelfile import modelfile
 from qdsft.run import GoldenPrompt
-from qdsft.staging import public_name
+from qdsft.staging import served_name
 
 
 def export_gguf(
@@ -47,7 +47,7 @@ def export_gguf(
         output.parent.mkdir(parents=True, exist_ok=True)
         try:
             with tempfile.TemporaryDirectory(prefix="qdsft-gguf-") as above:
-                folder = Path(above) / public_name(run_dir)
+                folder = Path(above) / served_name(run_dir)
                 stage_for_conversion(run, folder)
                 say(f"converting to {kind}")
                 convert(command, folder, temporary, kind)

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
 from qdsft.errors import UserError
 from qdsft.files import write_json
 from qdsft.inference import RunPrompts
@@ -186,7 +188,5 @@ def _base_pieces(run: RunPrompts) -> Path | None:
 
     try:
         return Path(hf_hub_download(name, PIECES, revision=run.manifest.base_model.get("revision")))
-    except (
-        Exception
-    ):  # not there, no connection, no access, no name of the Hub: the vocabulary is in tokenizer.json too
-        return None
+    except (OSError, ValueError, httpx2.HTTPError):
+        return None  # not there, no connection, no access, no name of the Hub: the vocabulary is in tokenizer.json too

@@ -26,8 +26,8 @@ from qdsft.files import disk_errors, exclusive, new_directory, write_json, write
 from qdsft.inference import LoadedRun, RunPrompts, generation_config, load_prompts, load_weights
 from qdsft.merge_weights import SHARD_BYTES, Dequantized, Merge
 from qdsft.model import dequantized_weights, load_config
-from qdsft.published import MERGE_FILE, public_manifest
-from qdsft.run import MANIFEST, read_eval_rows, read_finished, versions, write_manifest
+from qdsft.published import MERGE_FILE, public_manifest, refuse_output
+from qdsft.run import MANIFEST, read_adapter_run, read_eval_rows, versions, write_manifest
 
 Base = Literal["auto", "original", "dequantized"]
 OTHER = "choose another --output"
@@ -53,11 +53,8 @@ def merge(
     Raises UserError for a run without an adapter, an `output` that exists, too little disk, and as `load_prompts`,
     `load_weights` and `merge_weights.Merge` do.
     """
-    manifest = read_finished(run_dir)
-    if manifest.artifact == "model":
-        raise UserError(f"{run_dir}: is a whole model already: {manifest.folder(run_dir)}")
-    if output.exists():
-        raise UserError(f"{output} exists; delete it or {OTHER}")
+    manifest = read_adapter_run(run_dir)
+    refuse_output(output)
     candidates = _candidates(run_dir, bool(manifest.recipe.get("quantization")), base, check)
     prompts = load_prompts(run_dir)
     config = load_config(prompts.recipe)
@@ -73,7 +70,6 @@ def merge(
             found, formats = _make(folder, plan, weights, prompts, candidates, wanted, (samples, batch_size, check))
         chosen = min(found, key=lambda name: found[name]["logits"]["mean_kl"]) if check else candidates[0]
         _keep(folder, chosen)
-        _write_companions(folder, plan, prompts, wanted)
         certificate = _certificate(prompts, chosen, dtype, found, formats)
         public = public_manifest(manifest, merged_dtype=dtype)
         write_manifest(folder, public)
@@ -101,11 +97,12 @@ def _announce(
     output: Path, weights: BaseWeights, prompts: RunPrompts, dtype: torch.dtype, candidates: list[str], check: bool
 ) -> None:
     """Say what is needed; raises UserError unless the disk has room for it."""
-    count = sum(map(prod, weights.shapes().values()))
+    sizes = [prod(shape) for shape in weights.shapes().values()]
+    count = sum(sizes)
     merged = count * dtype.itemsize
     quantized = prompts.recipe.quantization or {}
     width = 0.6 if quantized.get("load_in_4bit") else 1.1 if quantized else 4 if not torch.cuda.is_available() else 2
-    shard = min(SHARD_BYTES, merged) + 8 * max(map(prod, weights.shapes().values()))
+    shard = min(SHARD_BYTES, merged) + 8 * max(sizes)
     memory = shard + (count * width if "dequantized" in candidates else 0)
     if check:
         memory = max(memory, count * width, merged)
@@ -152,6 +149,7 @@ def _make(
             if name == "dequantized" and trained:
                 values = dequantized_weights(trained.model)
             plan.write(weights, folder / name, dtype, values)
+            _write_companions(folder / name, plan, prompts, dtype)
         if not before or not trained:
             return {}, [dtype]
         formats, shell = [dtype, trained.model.dtype], replace(trained, model=None)
@@ -160,20 +158,18 @@ def _make(
         found = {}
         for name in candidates:
             say(f"comparing: merged into the {name} base")
-            found[name] = compare(before, _observe(folder / name, plan, shell, dtype, questions, (sequences, size)))
+            found[name] = compare(before, _observe(folder / name, shell, dtype, questions, (sequences, size)))
             _free()
     return found, formats
 
 
 def _observe(
     folder: Path,
-    plan: Merge,
     shell: LoadedRun,
     dtype: torch.dtype,
     questions: Questions,
     asked: tuple[list[tuple[list[int], int]], int],
 ) -> Observed:
-    _write_companions(folder, plan, shell, dtype)
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,

@@ -17,6 +17,12 @@ TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{20,}")
 HOME = re.compile(rb"(?:/home/|/Users/|/root/|[A-Za-z]:\\\\?Users\\\\?)[\w.-]+")
 
 
+def refuse_output(folder: Path) -> None:
+    """Raise UserError if a merged model cannot be written to `folder` because something is there."""
+    if folder.exists():
+        raise UserError(f"{folder} exists; delete it or choose another --output")
+
+
 def public_name(name: str) -> str:
     """A model or data set as others know it: its id on the Hub, else the last part of its path."""
     return name if on_hub(name) else Path(name).name

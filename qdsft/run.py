@@ -101,6 +101,14 @@ def read_manifest(run_dir: Path) -> Manifest:
         raise UserError(f"{path}: damaged, or written by another version of qdsft; train again") from error
 
 
+def read_adapter_run(run_dir: Path) -> Manifest:
+    """As read_finished, for a run with an adapter; raises UserError if it is a whole model."""
+    manifest = read_finished(run_dir)
+    if manifest.artifact == "model":
+        raise UserError(f"{run_dir}: is a whole model already: {manifest.folder(run_dir)}")
+    return manifest
+
+
 def read_finished(run_dir: Path) -> Manifest:
     """As read_manifest, for a run that has ended; raises UserError if it has not."""
     manifest = read_manifest(run_dir)

@@ -23,7 +23,7 @@ from qdsft.errors import UserError
 from qdsft.inference import RunPrompts, load_prompts
 from qdsft.listening import listen, reachable
 from qdsft.model import find_machine
-from qdsft.staging import public_name, stage
+from qdsft.staging import served_name, stage
 
 NEEDED = ("fastapi", "uvicorn", "openai")
 """What `transformers serve` imports and transformers does not bring along."""
@@ -40,7 +40,7 @@ def serve(run_dir: Path, *, engine: str, host: str, port: int, extra: Sequence[s
     if engine == "transformers":
         _check_transformers(run)
     listen(host, port).close()  # a server would only say that it cannot once its model is loaded
-    name = public_name(run_dir)
+    name = served_name(run_dir)
     with tempfile.TemporaryDirectory(prefix="qdsft-serve-") as above:
         stage(run, Path(above) / name)
         build = transformers_command if engine == "transformers" else vllm_command
@@ -56,7 +56,7 @@ def serve(run_dir: Path, *, engine: str, host: str, port: int, extra: Sequence[s
 def make_request(run_dir: Path, question: str) -> dict[str, Any]:
     """The body of a chat completion that asks a served run as `qdsft decompose` does; raises UserError as that does."""
     run = load_prompts(run_dir)
-    body = _body(run, public_name(run_dir), run.writer.messages(run.writer.record(question)))
+    body = _body(run, served_name(run_dir), run.writer.messages(run.writer.record(question)))
     run.encode([body["messages"]])  # a server would not refuse what cannot be encoded as in training
     return body
 

@@ -10,11 +10,10 @@ from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.files import write_json
 from qdsft.inference import RunPrompts, generation_config
+from qdsft.published import MERGE_FILE
 
 GENERATION = "generation_config.json"
 TOKENIZER = "tokenizer_config.json"
-CERTIFICATE = "merge.json"
-"""What `qdsft merge` writes beside a merged model."""
 
 
 def stage(run: RunPrompts, folder: Path) -> None:
@@ -48,7 +47,7 @@ def stage(run: RunPrompts, folder: Path) -> None:
     write_json(folder / TOKENIZER, {**_read(source / TOKENIZER), **settings})
 
 
-def public_name(run_dir: Path) -> str:
+def served_name(run_dir: Path) -> str:
     """What a server calls the model of a run: its folder's name, in characters that stand for themselves in a URL."""
     name = run_dir.resolve().name
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)
@@ -63,5 +62,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _warn_of_merge(folder: Path) -> None:
-    if (folder / CERTIFICATE).is_file() and _read(folder / CERTIFICATE).get("passed") is False:
-        say(f"warning: {folder / CERTIFICATE}: this merged model does not agree with the adapter as it was trained")
+    if (folder / MERGE_FILE).is_file() and _read(folder / MERGE_FILE).get("passed") is False:
+        say(f"warning: {folder / MERGE_FILE}: this merged model does not agree with the adapter as it was trained")

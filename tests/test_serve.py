@@ -27,7 +27,7 @@ from qdsft.decompose import Decomposer
 from qdsft.errors import UserError
 from qdsft.inference import load_prompts
 from qdsft.serve import make_request, serve, vllm_command
-from qdsft.staging import public_name, stage
+from qdsft.staging import served_name, stage
 from qdsft.tokens import encode_prompts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -289,4 +289,4 @@ def test_a_merge_that_does_not_agree_is_said(
 
 
 def test_names_that_stand_for_themselves_in_a_url(tmp_path: Path) -> None:
-    assert public_name(tmp_path / "a b@c:d.gguf") == "a-b-c-d.gguf"
+    assert served_name(tmp_path / "a b@c:d.gguf") == "a-b-c-d.gguf"
