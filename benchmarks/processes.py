@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -87,7 +86,7 @@ def measure(run_dir: Path, data: Path, model: Path, config: str, processes: int,
         [
             *(sys.executable, "-m", "accelerate.commands.launch", "--quiet"),
             *("--config_file", f"accelerate_configs/{config}.yaml", "--num_processes", str(processes)),
-            *("--main_process_port", free_port(), "scripts/run_sft.py", "recipes/tiny/full.yaml", "--overwrite"),
+            *("--main_process_port", "0", "scripts/run_sft.py", "recipes/tiny/full.yaml", "--overwrite"),
             *(f"model.name_or_path={model}", f"data.train={data}", f"training.output_dir={run_dir}"),
             *(f"training.max_steps={steps}", "training.report_to=none", "training.save_strategy=no"),
             "training.eval_strategy=no",
@@ -119,13 +118,6 @@ def run(command: list[str]) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-
-
-def free_port() -> str:
-    """One on which nothing listens now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 from qdsft.card_metadata import card_header
 from qdsft.files import write_text
-from qdsft.metrics.meanings import MEANINGS
+from qdsft.metrics.meanings import MEANINGS, number_in
 from qdsft.published import base_on_hub, public_base
 from qdsft.run import Manifest
 
@@ -81,6 +81,15 @@ def read_metrics(run_dir: Path) -> dict[str, dict[str, Any]]:
     path = run_dir / "metrics.json"
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {name: content[name] for name in ("tuned", "constrained", "baseline") if name in content}
+
+
+def tuned_numbers(run_dir: Path) -> dict[str, float]:
+    """The numbers among the trained model's metrics in metrics.json; empty where it cannot be read."""
+    try:
+        tuned = read_metrics(run_dir).get("tuned", {})
+        return {name: value for name in tuned if (value := number_in(tuned, name)) is not None}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
 
 
 def brief_metrics(run_dir: Path) -> dict[str, dict[str, Any]]:

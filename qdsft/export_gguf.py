@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from qdsft import gguf_engine
 from qdsft.console import say
 from qdsft.errors import UserError
-from qdsft.files import disk_errors, refuse_existing, write_text
+from qdsft.files import disk_errors, refuse_existing, replacing, write_text
 from qdsft.gguf_file import check_file, convert, find_converter, stage_for_conversion
 from qdsft.inference import RunPrompts, load_prompts, load_weights
 from qdsft.modelfile import modelfile
@@ -42,10 +41,9 @@ def export_gguf(
     command = find_converter(converter)
     if answers and not gguf_engine.is_installed():
         raise UserError("--check-answers needs xllamacpp; install it with: pip install -e '.[gguf]'")
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     with disk_errors(output, "choose another --output"):
         output.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replacing(output) as temporary:
             with tempfile.TemporaryDirectory(prefix="qdsft-gguf-") as above:
                 folder = Path(above) / served_name(run_dir)
                 stage_for_conversion(run, folder)
@@ -54,10 +52,7 @@ def export_gguf(
             facts = check_file(temporary, run)
             prompts = _check_prompts(temporary, run)
             equal = _equal_answers(temporary, run) if answers else None
-            os.replace(temporary, output)
-            write_text(beside, modelfile(run, output, add_bos=facts["add_bos"]))
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(beside, modelfile(run, output, add_bos=facts["add_bos"]))
     return {"tensors": facts["tensors"], "prompts": prompts, "equal": equal, "modelfile": beside}
 
 

@@ -32,26 +32,28 @@ def disk_errors(path: Path, remedy: str = RUN_REMEDY) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}; free some space or {remedy}") from error
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The name of a file to write, which becomes `path` when the block ends well and else goes."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 file, or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
-        try:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with disk_errors(path), replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy a whole file, or nothing."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with disk_errors(target):
-        try:
-            shutil.copyfile(source, temporary)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with disk_errors(target), replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -137,21 +139,18 @@ def new_text_file(path: Path) -> Iterator[IO[str]]:
     Missing folders are made, and removed again if the block fails. Raises UserError if `path` exists.
     """
     refuse_existing(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     made: list[Path] = []
     complete = False
     with disk_errors(path, "choose another target"):
         try:
             made += [folder for folder in path.parents if not folder.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
                 yield file
-            os.replace(temporary, path)
             complete = True
         finally:
             if not complete:
                 with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
                     for folder in made:
                         folder.rmdir()
 

@@ -124,8 +124,10 @@ def stop_token_ids(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, config: P
     return sorted(int(token) for token in ids if token is not None)
 
 
-def load_model(recipe: Recipe, machine: Machine, *, trainable: bool) -> PreTrainedModel:
-    """The base model, quantized if the recipe says so.
+def load_model(
+    recipe: Recipe, machine: Machine, *, trainable: bool, config: PretrainedConfig | None = None
+) -> PreTrainedModel:
+    """The base model, quantized if the recipe says so; its `config` is read where it is not given.
 
     Full fine-tuning keeps float32 master weights (DeepSpeed holds its own): updates at usual learning
     rates are lost in the 8 bits of bfloat16's mantissa.
@@ -136,7 +138,7 @@ def load_model(recipe: Recipe, machine: Machine, *, trainable: bool) -> PreTrain
         dtype = torch.float32
     kernel = decoding_attention(recipe.model.attn_implementation)
     if trainable:
-        attention = choose_attention(recipe.model.attn_implementation, load_config(recipe), machine, dtype)
+        attention = choose_attention(recipe.model.attn_implementation, config or load_config(recipe), machine, dtype)
         say(f"attention: {attention.name} ({attention.reason})")
         kernel = attention.name
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": kernel}

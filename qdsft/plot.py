@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.errors import UserError
-from qdsft.files import disk_errors
+from qdsft.files import disk_errors, replacing
 from qdsft.stats import Stats
 
 
@@ -120,6 +120,5 @@ def _save(figure: Any, path: Path, kind: str) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, dpi=120, format=kind)
     pyplot.close(figure)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(picture.getvalue())
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(picture.getvalue())

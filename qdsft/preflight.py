@@ -50,7 +50,7 @@ def _checks(recipe: Recipe) -> Iterator[Check]:
         )
         name = "model"
         arguments = build_config(recipe, machine, recipe.run_dir)
-        model = load_model(recipe, machine, trainable=True)
+        model = load_model(recipe, machine, trainable=True, config=config)
         trainer = build_trainer(recipe, arguments, model, tokenizer, prepared.train, prepared.eval)
         trainer.held_out = training_evaluation(recipe, prepared.folder, tokenizer, stop_ids)
     except UserError as error:

@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qdsft.card import method, read_metrics
+from qdsft.card import method, tuned_numbers
 from qdsft.checkpoints import complete_checkpoints
 from qdsft.errors import UserError
 from qdsft.files import is_locked
-from qdsft.metrics.meanings import number_in
 from qdsft.published import MERGE_FILE, public_name
 from qdsft.run import LOG, MANIFEST, Manifest, read_manifest
 
@@ -65,6 +64,7 @@ def _describe(path: Path) -> ListedRun:
     except UserError:
         return ListedRun(str(path), "damaged", _size(path))
     state, saved = _state(path, manifest)
+    found = tuned_numbers(path)
     return ListedRun(
         str(path),
         state,
@@ -74,7 +74,7 @@ def _describe(path: Path) -> ListedRun:
         method=_merged_method(path) or method(manifest),
         data=public_name(manifest.load_recipe().data.train),
         steps=manifest.results.get("steps", saved),
-        metrics=_metrics(path),
+        metrics={name: found[name] for name in SHOWN if name in found},
     )
 
 
@@ -97,15 +97,6 @@ def _merged_method(path: Path) -> str | None:
         return str(json.loads((path / MERGE_FILE).read_text(encoding="utf-8"))["method"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _metrics(path: Path) -> dict[str, float]:
-    try:
-        tuned = read_metrics(path).get("tuned", {})
-        found = {name: number_in(tuned, name) for name in SHOWN}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _size(path: Path) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qdsft.card import tuned_numbers
 from qdsft.console import say
 from qdsft.errors import Interrupted, UserError
 from qdsft.examples import Tally, is_on_hub, stream_split
@@ -22,7 +23,7 @@ from qdsft.metrics.meanings import MEANINGS
 from qdsft.plot import plot_sweep
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.run import check_resume, fingerprint, read_manifest, run_state
-from qdsft.sweep_results import Results, check_metric, evaluated, logged, rank, table
+from qdsft.sweep_results import Results, check_metric, logged, rank, table
 
 SWEEPS = Path("outputs") / "sweeps"
 TABLE, PICTURE, RESULTS = "sweep.md", "sweep.png", "sweep.json"
@@ -186,7 +187,7 @@ def _train(path: str, run: Run, execute: Execute) -> str:
 
 def _evaluate(run: Run, metric: str, execute: Execute) -> str:
     run_dir = run.recipe.run_dir
-    if metric in evaluated(run_dir):
+    if metric in tuned_numbers(run_dir):
         return "finished"
     status = execute(["evaluate", str(run_dir)])
     _check_stopped(status)
@@ -202,7 +203,7 @@ def _check_stopped(status: int) -> None:
 def _row(run: Run, state: str, *, evaluate: bool) -> dict[str, Any]:
     run_dir = run.recipe.run_dir
     done = state == "finished"
-    found = (evaluated(run_dir) if evaluate else logged(run_dir)) if done else {}
+    found = (tuned_numbers(run_dir) if evaluate else logged(run_dir)) if done else {}
     metrics = {key: value for key, value in found.items() if math.isfinite(value)}
     seconds = read_manifest(run_dir).results.get("seconds_training") if done else None
     values = dict(run.point)

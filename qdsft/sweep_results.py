@@ -13,7 +13,6 @@ from qdsft.metrics import Prediction, score, text_score
 from qdsft.metrics.meanings import MEANINGS
 from qdsft.recipe import Recipe
 from qdsft.run import LOG
-from qdsft.scoring.score_files import METRICS_FILE
 
 Results = dict[str, Any]
 """`{"recipe", "fixed", "axes", "metric", "better", "best": folder or None, "runs": [{"values", "run_dir", "state",
@@ -31,15 +30,6 @@ def check_metric(metric: str, recipe: Recipe, *, evaluate: bool) -> None:
         raise UserError(f"--metric {metric}: no metric of these runs; choose one of {', '.join(known)}")
     if metric != "loss" and not evaluate:
         raise UserError(f"--metric {metric} needs answers; add --evaluate, which decodes the held-out rows of each run")
-
-
-def evaluated(run_dir: Path) -> dict[str, float]:
-    """Metrics of `qdsft evaluate`; empty where it has not run to its end."""
-    try:
-        tuned = json.loads((run_dir / METRICS_FILE).read_text(encoding="utf-8"))["tuned"]
-        return {key: float(value) for key, value in tuned.items() if isinstance(value, int | float)}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return {}
 
 
 def logged(run_dir: Path) -> dict[str, float]:

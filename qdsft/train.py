@@ -66,28 +66,12 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
         prepared = prepare(recipe, tokenizer, stop_ids)
     for line in describe(prepared, recipe):
         say(line)
-    manifest = run.Manifest(
-        state="running",
-        recipe_path=str(recipe.path),
-        recipe=recipe.resolved(),
-        origins=recipe.origins,
-        fingerprint=run.fingerprint(recipe, prepared.data, run.text_sha256(tokenizer.chat_template), world_size()),
-        data=prepared.data,
-        tokens=prepared.tokens,
-        template_sha256=run.text_sha256(tokenizer.chat_template),
-        golden_prompts=[run.GoldenPrompt.model_validate(prompt) for prompt in prepared.golden_prompts],
-        stop_token_ids=stop_ids,
-        base_model=base_model_facts(recipe, config),
-        artifact="model" if recipe.lora is None else "adapter",
-        versions=run.versions(),
-        git=run.git_commit(),
-        device=_device(machine),
-    )
+    manifest = _manifest(recipe, machine, prepared, tokenizer.chat_template, stop_ids, base_model_facts(recipe, config))
     checkpoint = _open(recipe, manifest, state, resume=resume, overwrite=overwrite)
     if checkpoint == recipe.run_dir:
         return recipe.run_dir
     arguments.eval_on_start = arguments.eval_on_start and checkpoint is None
-    model = load_model(recipe, machine, trainable=True)
+    model = load_model(recipe, machine, trainable=True, config=config)
     trainer = build_trainer(recipe, arguments, model, tokenizer, prepared.train, prepared.eval)
     check_running(
         processes=trainer.accelerator.num_processes,
@@ -127,6 +111,35 @@ def _announce(recipe: Recipe, machine: Machine) -> None:
     steps = recipe.accumulation_steps(world_size())
     micro = recipe.training_value("per_device_train_batch_size")
     say(f"batch: {micro} x {steps} accumulation steps x {world_size()} process(es) = {micro * steps * world_size()}")
+
+
+def _manifest(
+    recipe: Recipe,
+    machine: Machine,
+    prepared: Prepared,
+    template: str,
+    stop_ids: list[int],
+    base_model: dict[str, Any],
+) -> run.Manifest:
+    """run.json of a run that begins."""
+    template_sha256 = run.text_sha256(template)
+    return run.Manifest(
+        state="running",
+        recipe_path=str(recipe.path),
+        recipe=recipe.resolved(),
+        origins=recipe.origins,
+        fingerprint=run.fingerprint(recipe, prepared.data, template_sha256, world_size()),
+        data=prepared.data,
+        tokens=prepared.tokens,
+        template_sha256=template_sha256,
+        golden_prompts=[run.GoldenPrompt.model_validate(prompt) for prompt in prepared.golden_prompts],
+        stop_token_ids=stop_ids,
+        base_model=base_model,
+        artifact="model" if recipe.lora is None else "adapter",
+        versions=run.versions(),
+        git=run.git_commit(),
+        device=_device(machine),
+    )
 
 
 def _device(machine: Machine) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import argparse
 import multiprocessing
 import os
 import shutil
-import socket
 import traceback
 from contextlib import suppress
 from multiprocessing.queues import Queue
@@ -20,6 +19,7 @@ from typing import Any, Literal
 import torch
 from accelerate.commands import launch
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+from ports import free_port
 
 from qdsft.checkpoints import complete_checkpoints
 from qdsft.errors import Interrupted
@@ -64,7 +64,7 @@ def launcher_environment(config: str, processes: int) -> dict[str, str]:
     known = dict(os.environ)
     path = ROOT / "accelerate_configs" / f"{config}.yaml"
     arguments: argparse.Namespace = launch.launch_command_parser().parse_args(
-        ["--config_file", str(path), "--num_processes", str(processes), "--main_process_port", free_port(), "x.py"]
+        ["--config_file", str(path), "--num_processes", str(processes), "--main_process_port", str(free_port()), "x.py"]
     )
     arguments, defaults, _ = launch._validate_launch_command(arguments)
     if arguments.use_deepspeed:
@@ -129,10 +129,3 @@ def _drain(failures: Queue[str]) -> list[str]:
     while not failures.empty():
         found.append(failures.get())
     return found
-
-
-def free_port() -> str:
-    """One on which nothing listens now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 from accelerate import DistributedType, PartialState
-from launches import EXTENSIONS, ROOT, How, Job, free_port, run_launch
+from launches import EXTENSIONS, ROOT, How, Job, run_launch
 from peft import PeftModel
+from ports import free_port
 from transformers import AutoModelForCausalLM
 
 from qdsft.checkpoints import complete_checkpoints
@@ -171,7 +172,7 @@ def test_a_signal_to_one_process_saves_and_stops_all(job: Callable[..., Job], tm
 
 def test_two_machines_started_apart_train_as_one_process(job: Callable[..., Job], tmp_path: Path) -> None:
     recipe, overrides, _ = job("full", "apart")
-    port = free_port()
+    port = str(free_port())
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--main_process_port", port),
         *("--config_file", "accelerate_configs/multi_node_zero3.yaml", "--num_machines", "2", "--num_processes", "2"),

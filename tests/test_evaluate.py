@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 from qdsft.cli import main
 from qdsft.errors import UserError
@@ -84,12 +84,6 @@ def wait_for_answers(path: Path, count: int) -> None:
         time.sleep(0.01)
 
 
-def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
-
-
 def test_what_an_evaluation_leaves(run_dir: Path) -> None:
     results = evaluate(run_dir, baseline=True)
     content = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
@@ -156,7 +150,7 @@ def test_an_interrupt_says_how_to_go_on(run_dir: Path) -> None:
 def test_two_processes_give_what_one_gives(run_dir: Path, tmp_path: Path) -> None:
     alone = Path(shutil.copytree(run_dir, tmp_path / "alone"))
     evaluate(alone, baseline=True)
-    launch = ("torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port())
+    launch = ("torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()))
     process = start(*launch, "-m", "qdsft", "evaluate", run_dir, "--baseline")
     output, error = process.communicate(timeout=240)
     assert process.returncode == 0, error
@@ -224,7 +218,7 @@ def test_answers_of_something_else_are_not_used(
 
 def test_a_process_that_dies_is_noticed(run_dir: Path) -> None:
     # Started by hand: no launcher is there to stop the other one.
-    places = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    places = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     first, second = (
         start("qdsft", "evaluate", run_dir, "--batch-size", "1", RANK=rank, LOCAL_RANK=rank, **places) for rank in "01"
     )
@@ -244,7 +238,7 @@ def test_an_error_of_another_process_is_said_once(run_dir: Path) -> None:
     # The second process is given another run directory, whose weights are gone.
     other = Path(shutil.copytree(run_dir, run_dir.with_name("other")))
     (other / "model/chat_template.jinja").write_text("x", encoding="utf-8")
-    places = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    places = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     first, second = (
         start("qdsft", "evaluate", path, RANK=rank, LOCAL_RANK=rank, **places)
         for rank, path in (("0", run_dir), ("1", other))

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+from ports import free_port
 from tiny_run import make_run
 from transformers import AutoTokenizer
 
@@ -34,12 +35,6 @@ ROOT = Path(__file__).resolve().parent.parent
 QUESTIONS = ("Who is older, Ada or Bo?", "서울과 부산 중 어디가 더 큰가요?")
 
 TinyModel = Callable[[str], Path]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
