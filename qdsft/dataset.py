@@ -6,20 +6,19 @@ of everything that shapes it, so that a second run, and every other process of t
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as arrow
 from datasets import Dataset
 from huggingface_hub import constants
@@ -30,23 +29,24 @@ from trl import pack_dataset
 import qdsft
 from qdsft import corpus
 from qdsft.console import is_main_process
-from qdsft.encoder import BATCH, IGNORED, Counts, Encoder, Row
+from qdsft.encoder import BATCH, Counts, Encoder
 from qdsft.errors import UserError
 from qdsft.examples import Example, Tally, stream_split
 from qdsft.files import disk_errors, write_json
+from qdsft.packing import COLUMNS, TOGETHER, pack_file
 from qdsft.recipe import Recipe
+from qdsft.rows import Block, Row, RowMaker
 from qdsft.run import EVAL_ROWS
 
 FACTS = "facts.json"
-PACKED_TOGETHER = 20_000
-"""Rows among which the best fit is looked for; more would fill no better, and memory follows it."""
+OUR_STRATEGY = "bfd"
+"""TRL's default, and what `packing.bins` refines; its other strategies cut samples and are left to it."""
 GOLDEN_PROMPTS = 3
 SOURCES = (
     *("record", "json_rows", "readers", "corpus", "data", "question", "prompt", "decomposition", "examples"),
-    *("tokens", "seams", "encoder", "dataset"),
+    *("frames", "tokens", "pieces", "seams", "rows", "encoder", "packing", "dataset"),
 )
 """Modules that shape a row: a change in one of them makes new data."""
-COLUMNS = arrow.schema([("input_ids", arrow.list_(arrow.int32())), ("labels", arrow.list_(arrow.int32()))])
 
 
 @dataclass(frozen=True)
@@ -121,16 +121,18 @@ def cache_folder() -> Path:
 
 def of_rows(rows: Sequence[Row]) -> Dataset:
     """A few rows in memory."""
-    return Dataset(arrow.Table.from_batches([_batch(rows)], COLUMNS))
+    return Dataset(arrow.Table.from_batches([_batch(Block.of(rows))], COLUMNS))
 
 
 def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
     tally = Tally()
     with ExitStack() as files:
-        # One thread encodes while this one reads: the tokenizer leaves Python's lock free.
-        worker = files.enter_context(ThreadPoolExecutor(max_workers=1))
+        # What was imported stays: looking through it for garbage, again and again, takes a quarter of the time.
+        gc.freeze()
+        files.callback(gc.unfreeze)
+        maker = RowMaker(tokenizer, stop_ids)
         train, held_out = (
-            _Side(Encoder(tokenizer, stop_ids, recipe.max_length, recipe.data.overlength), folder, side, files, worker)
+            _Side(Encoder(maker, recipe.max_length, recipe.data.overlength), folder, side, files)
             for side in ("train", "eval")
         )
         bar = files.enter_context(tqdm(desc="preparing", unit="row", delay=2, disable=not is_main_process()))
@@ -160,13 +162,11 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
 class _Side:
     """Encodes the rows of one side of the split batch after batch and writes them."""
 
-    def __init__(self, encoder: Encoder, folder: Path, side: str, files: ExitStack, worker: ThreadPoolExecutor) -> None:
+    def __init__(self, encoder: Encoder, folder: Path, side: str, files: ExitStack) -> None:
         self.encoder = encoder
         self.path = folder / f"{side}.arrow"
         self.golden_prompts: list[dict[str, Any]] = []
         self._pending: list[Example] = []
-        self._worker = worker
-        self._running: Future[None] | None = None
         file = files.enter_context(self.path.open("wb"))
         self._arrow = files.enter_context(arrow.ipc.new_stream(file, COLUMNS))
         self._text = None
@@ -176,45 +176,29 @@ class _Side:
     def add(self, example: Example) -> None:
         self._pending.append(example)
         if len(self._pending) == BATCH:
-            self._start()
+            self._write()
 
     def finish(self) -> None:
-        self._start()
-        self._wait()
+        self._write()
         self.encoder.finish()
 
-    def _start(self) -> None:
-        """Hand over what is pending, once what was handed over before is done."""
-        self._wait()
-        self._running = self._worker.submit(self._encode, self._pending)
-        self._pending = []
-
-    def _wait(self) -> None:
-        if self._running is not None:
-            self._running.result()
-
-    def _encode(self, examples: Sequence[Example]) -> None:
-        kept = self.encoder.encode(examples)
-        if not kept:
+    def _write(self) -> None:
+        pending, self._pending = self._pending, []
+        block, examples = self.encoder.keep(self.encoder.maker.make(pending), pending)
+        if not examples:
             return
-        self._arrow.write_batch(_batch([row for row, _ in kept]))
-        for row, example in kept[: GOLDEN_PROMPTS - len(self.golden_prompts)]:
+        self._arrow.write_batch(_batch(block))
+        wanted = GOLDEN_PROMPTS - len(self.golden_prompts)
+        for row, example in zip(islice(block.rows(), wanted), examples, strict=False):
             prompt = {"messages": list(example.messages), "ids": row.input_ids[: row.prompt_length]}
             self.golden_prompts.append(prompt)
         if self._text:
-            self._text.writelines(example.to_json() + "\n" for _, example in kept)
+            self._text.writelines(example.to_json() + "\n" for example in examples)
 
 
-def _batch(rows: Sequence[Row]) -> arrow.RecordBatch:
-    lengths = np.fromiter((len(row.input_ids) for row in rows), np.int64, len(rows))
-    offsets = np.zeros(len(rows) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    flat = np.fromiter(chain.from_iterable(row.input_ids for row in rows), np.int32, int(offsets[-1]))
-    # A token is part of the prompt if it stands before its row's prompt length.
-    prompt = np.fromiter((row.prompt_length for row in rows), np.int64, len(rows))
-    position = np.arange(len(flat)) - np.repeat(offsets[:-1], lengths)
-    labels = np.where(position < np.repeat(prompt, lengths), np.int32(IGNORED), flat)
-    columns = [arrow.ListArray.from_arrays(arrow.array(offsets), arrow.array(values)) for values in (flat, labels)]
+def _batch(block: Block) -> arrow.RecordBatch:
+    offsets = arrow.array(block.ends, arrow.int32())
+    columns = [arrow.ListArray.from_arrays(offsets, arrow.array(values)) for values in (block.ids, block.labels)]
     return arrow.RecordBatch.from_arrays(columns, schema=COLUMNS)
 
 
@@ -222,12 +206,15 @@ def _pack(path: Path, recipe: Recipe, counts: Counts) -> dict[str, Any]:
     """Replace a file by its packed rows; returns their number and the share of their room that holds tokens."""
     assert recipe.max_length is not None
     packed = path.with_suffix(".packed")
-    options = {"batch_size": PACKED_TOGETHER, "cache_file_name": str(packed), "desc": None}
-    loaded = _load(path)
-    assert loaded is not None
-    result = pack_dataset(loaded, recipe.max_length, recipe.training_value("packing_strategy"), options)
-    rows = len(result)
-    del loaded, result
+    strategy = recipe.training_value("packing_strategy") or OUR_STRATEGY
+    if strategy == OUR_STRATEGY:
+        rows = pack_file(path, packed, recipe.max_length)
+    else:
+        loaded = _load(path)
+        assert loaded is not None
+        options = {"batch_size": TOGETHER, "cache_file_name": str(packed), "desc": None}
+        rows = len(pack_dataset(loaded, recipe.max_length, strategy, options))
+        del loaded
     os.replace(packed, path)
     return {"rows": rows, "efficiency": round(counts.tokens / (rows * recipe.max_length), 4)}
 

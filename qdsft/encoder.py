@@ -1,8 +1,8 @@
-"""Training rows: token ids, of which only the answer's carry loss."""
+"""Examples as training rows that keep to a length, and what became of them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -11,32 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from qdsft.errors import UserError
 from qdsft.examples import Example
-from qdsft.seams import Seams
-from qdsft.tokens import check_bos, refuse_special_tokens, render_texts
+from qdsft.rows import Block, Row, RowMaker
 
-IGNORED = -100
-"""The label of a token that carries no loss."""
 BATCH = 1000
 """Rows that are rendered and tokenized together."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One example as the model sees it."""
-
-    input_ids: list[int]
-    prompt_length: int
-    """Tokens at the beginning, which carry no loss."""
-
-    @property
-    def answer_ids(self) -> list[int]:
-        """The tokens that carry loss, the stop token among them."""
-        return self.input_ids[self.prompt_length :]
-
-    @property
-    def labels(self) -> list[int]:
-        """As input_ids where the token belongs to the completion, IGNORED elsewhere."""
-        return [IGNORED] * self.prompt_length + self.answer_ids
 
 
 @dataclass
@@ -51,14 +29,16 @@ class Counts:
     dropped: int = 0
     truncated: int = 0
 
-    def add(self, row: Row) -> None:
-        """Count a row that is kept."""
-        length = len(row.input_ids)
-        self.supervised += len(row.answer_ids)
-        self.shortest = min(self.shortest, length) if self.rows else length
-        self.longest = max(self.longest, length)
-        self.rows += 1
-        self.tokens += length
+    def add(self, block: Block) -> None:
+        """Count rows that are kept."""
+        if not len(block.lengths):
+            return
+        shortest = int(block.lengths.min())
+        self.shortest = min(self.shortest, shortest) if self.rows else shortest
+        self.longest = max(self.longest, int(block.lengths.max()))
+        self.rows += len(block.lengths)
+        self.tokens += len(block.ids)
+        self.supervised += len(block.ids) - int(block.prompts.sum())
 
     def summary(self) -> dict[str, Any]:
         """Counts and shares, for the console and run.json."""
@@ -76,10 +56,9 @@ class Counts:
 
 @dataclass
 class Encoder:
-    """Tokenizes examples and masks their prompts, batch after batch; every row is tokenized once (see `seams`)."""
+    """Sees to it that rows keep to `max_length`, batch after batch."""
 
-    tokenizer: PreTrainedTokenizerBase
-    stop_ids: Sequence[int]
+    maker: RowMaker
     max_length: int | None
     overlength: str
     counts: Counts = field(default_factory=Counts)
@@ -87,22 +66,23 @@ class Encoder:
     """Tokens and source of the longest row over max_length, and the number of such rows."""
     _seen: int = 0
 
-    def __post_init__(self) -> None:
-        self._seams = Seams(self.tokenizer)
-
     def encode(self, examples: Sequence[Example]) -> list[tuple[Row, Example]]:
         """The rows that are kept, in order, with the example as it was used (`truncate` shortens it).
 
-        Raises UserError, naming file and line, for a row without a supervised token, a row whose answer
-        does not end in a token of `stop_ids`, and a prompt whose ids change once an answer follows it.
+        Raises UserError as `RowMaker.make` does, and for a row that is too long even without its user text.
         """
-        kept = []
-        for row, example in zip(self._rows(examples), examples, strict=True):
-            fitting = self._fit(row, example)
-            if fitting is not None:
-                self.counts.add(fitting[0])
-                kept.append(fitting)
-        return kept
+        block, kept = self.keep(self.maker.make(examples), examples)
+        return list(zip(block.rows(), kept, strict=True))
+
+    def keep(self, block: Block, examples: Sequence[Example]) -> tuple[Block, Sequence[Example]]:
+        """As `encode`, for rows that are made already."""
+        self._seen += len(examples)
+        if self.max_length is not None and len(examples) and block.lengths.max() > self.max_length:
+            pairs = zip(block.rows(), examples, strict=True)
+            kept = [pair for row, example in pairs if (pair := self._fit(row, example, self.max_length))]
+            block, examples = Block.of([row for row, _ in kept]), [example for _, example in kept]
+        self.counts.add(block)
+        return block, examples
 
     def finish(self) -> None:
         """To be called behind the last row: with overlength "error", raises UserError if any was too long."""
@@ -113,9 +93,9 @@ class Encoder:
                 "rows are too long); raise training.max_length, or set data.overlength to drop or truncate"
             )
 
-    def _fit(self, row: Row, example: Example) -> tuple[Row, Example] | None:
+    def _fit(self, row: Row, example: Example, max_length: int) -> tuple[Row, Example] | None:
         length = len(row.input_ids)
-        if self.max_length is None or length <= self.max_length:
+        if length <= max_length:
             return row, example
         if self.overlength == "error":
             longest, source, count = self._worst
@@ -127,12 +107,13 @@ class Encoder:
             self.counts.dropped += 1
             return None
         self.counts.truncated += 1
-        return self._shorten(row, example, self.max_length)
+        return self._shorten(row, example, max_length)
 
     def _shorten(self, row: Row, example: Example, max_length: int) -> tuple[Row, Example]:
         """Cut the end of the user text until the row fits; the completion stays whole."""
         question = example.question
-        offsets = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        tokenizer = self.maker.tokenizer
+        offsets = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         keep = len(offsets)
         while len(row.input_ids) > max_length:
             keep -= len(row.input_ids) - max_length
@@ -143,22 +124,8 @@ class Encoder:
                     "without its user text; raise training.max_length or remove the row"
                 )
             example = replace(example, messages=(*example.messages[:-1], {"role": "user", "content": text}))
-            row = self._rows([example])[0]
+            row = next(self.maker.make([example]).rows())
         return row, example
-
-    def _rows(self, examples: Sequence[Example]) -> list[Row]:
-        answered = [[*e.messages, {"role": "assistant", "content": e.completion}] for e in examples]
-        refuse_special_tokens(self.tokenizer, answered, [example.record.source for example in examples])
-        texts = render_texts(self.tokenizer, answered, add_generation_prompt=False)
-        all_ids, lengths = self._seams.tokenize(examples, texts)
-        self._seen += len(examples)
-        stops = frozenset(self.stop_ids)
-        rows = []
-        for example, text, ids, length in zip(examples, texts, all_ids, lengths, strict=True):
-            check_bos(self.tokenizer, text, ids)
-            _check_end(self.tokenizer, ids, length, stops, example.record.source)
-            rows.append(Row(ids, length))
-        return rows
 
 
 @dataclass(frozen=True)
@@ -179,7 +146,7 @@ def encode_examples(
     overlength: str,
 ) -> TokenizedRows:
     """All examples at once; raises UserError as `Encoder.encode` and `Encoder.finish` do."""
-    encoder = Encoder(tokenizer, stop_ids, max_length, overlength)
+    encoder = Encoder(RowMaker(tokenizer, stop_ids), max_length, overlength)
     kept = [pair for batch in in_batches(examples) for pair in encoder.encode(batch)]
     encoder.finish()
     return TokenizedRows([row for row, _ in kept], [example for _, example in kept], encoder.counts)
@@ -190,24 +157,3 @@ def in_batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
     stream = iter(examples)
     while batch := list(islice(stream, BATCH)):
         yield batch
-
-
-def last_token(tokenizer: PreTrainedTokenizerBase, answer_ids: Sequence[int], stops: Collection[int]) -> int:
-    """What an answer ends in: its last token but for blanks, such as the line break that ChatML writes after that."""
-    last = len(answer_ids) - 1
-    while last > 0 and answer_ids[last] not in stops and not tokenizer.decode([answer_ids[last]]).strip():
-        last -= 1
-    return answer_ids[last]
-
-
-def _check_end(
-    tokenizer: PreTrainedTokenizerBase, ids: list[int], prompt_length: int, stops: frozenset[int], source: str
-) -> None:
-    if len(ids) == prompt_length:
-        raise UserError(f"{source}: no token of this row carries loss; the chat template drops the answer")
-    last = last_token(tokenizer, ids[prompt_length:], stops)
-    if last not in stops:
-        raise UserError(
-            f"{source}: the answer ends in {tokenizer.decode([last])!r}, where generation does not stop; end the "
-            f"assistant turn of the chat template with {tokenizer.eos_token!r}"
-        )

@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +77,9 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
 
 def _fingerprint_text(example: Example) -> bytes:
-    return json.dumps([example.messages, example.completion], ensure_ascii=False).encode("utf-8")
+    texts = [*chain.from_iterable(message.values() for message in example.messages), example.completion]
+    # With its lengths before it, no text can be taken for another division of the same characters.
+    return f"{[len(text) for text in texts]}{''.join(texts)}".encode()
 
 
 def render(records: Iterable[Record], writer: PromptWriter) -> Iterator[Example]:

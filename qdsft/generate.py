@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
 from qdsft.console import say
 from qdsft.constrained import Constraint, Grammar
-from qdsft.encoder import Row
 from qdsft.errors import UserError
+from qdsft.rows import Row
 
 
 @dataclass(frozen=True)

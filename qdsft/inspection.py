@@ -11,10 +11,11 @@ from transformers import PreTrainedTokenizerBase
 
 from qdsft.corpus import read_rows
 from qdsft.dataset import Prepared, describe, prepare
-from qdsft.encoder import Encoder, Row
+from qdsft.encoder import Encoder
 from qdsft.examples import Example, stream_split
 from qdsft.model import load_config, load_tokenizer, stop_token_ids
 from qdsft.recipe import Recipe
+from qdsft.rows import Row, RowMaker
 
 BAR = 40
 """Widest bar of the histogram, in characters."""
@@ -33,7 +34,7 @@ def inspect(recipe: Recipe, rows: int, *, colour: bool) -> Iterator[str]:
     yield from describe(prepared, recipe)
     yield ""
     yield from histogram(sample_lengths(prepared))
-    encoder = Encoder(tokenizer, stop_ids, recipe.max_length, recipe.data.overlength)
+    encoder = Encoder(RowMaker(tokenizer, stop_ids), recipe.max_length, recipe.data.overlength)
     train = (example for side, example in stream_split(recipe, read_rows) if side == "train")
     for row, example in islice(_encoded(encoder, train), rows):
         yield ""

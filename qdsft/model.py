@@ -31,6 +31,9 @@ from qdsft.errors import UserError
 from qdsft.launch import uses_cpu, uses_deepspeed
 from qdsft.recipe import Recipe
 
+REPACKS = "support_avx512bf16_for_cpu"
+"""What bitsandbytes names the attribute of a Linear4bit that says whether it repacks its weights."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
@@ -147,6 +150,7 @@ def load_model(
         options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": index}}
     model: PreTrainedModel = _from_pretrained(AutoModelForCausalLM, recipe, what="weights", **options)
     _mend_generation_config(model)
+    keep_quantized_weights(model)
     return model
 
 
@@ -186,6 +190,17 @@ def dequantized_weights(model: Any) -> dict[str, Callable[[], torch.Tensor]]:
             own = name.removeprefix("base_model.model.").removesuffix(".base_layer")
             found[f"{own}.weight"] = partial(dequantize_bnb_weight, module.weight, getattr(module, "state", None))
     return found
+
+
+def keep_quantized_weights(model: torch.nn.Module) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights for evaluation, as it does on CPUs with bfloat16 instructions.
+
+    It rounds their scales, in place, and through the packed weights no gradient flows: training would go on with
+    another model after the first evaluation, and learn nothing below its last layers.
+    """
+    for module in model.modules():
+        if getattr(module, REPACKS, False):
+            setattr(module, REPACKS, False)  # noqa: B010
 
 
 def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from qdsft import contracts
 from qdsft.dataset import Prepared
-from qdsft.encoder import IGNORED, last_token
 from qdsft.errors import UserError
 from qdsft.files import new_directory
 from qdsft.hub import check_write
@@ -22,6 +21,7 @@ from qdsft.planning.shapes import read_shapes
 from qdsft.probe import longest_rows, probe_memory
 from qdsft.recipe import Recipe
 from qdsft.recipe_trainer import RecipeTrainer
+from qdsft.rows import IGNORED, last_token
 from qdsft.tokens import encode_prompts
 
 ROWS_READ = 1000

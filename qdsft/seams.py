@@ -4,7 +4,8 @@ A row is rendered and tokenized once, with its answer. Its prompt is all of the 
 template makes of the answer, and the mask follows from the token that begins there. That this is what
 inference will ask is seen by doing what inference does, the prompt alone, for the first rows, for every
 seam between prompt and answer that was not seen before, for one row in RECHECKED, and wherever the answer
-or the beginning of a token is not where it should be.
+or the beginning of a token is not where it should be. These rows are tokenized whole as well, the others by
+their words where the tokenizer allows it (see `pieces`).
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from qdsft.errors import UserError
 from qdsft.examples import Example
-from qdsft.tokens import encode_prompts, ids_and_lengths, render_texts
+from qdsft.pieces import Pieces, tokens_before
+from qdsft.tokens import encode_prompts, render_texts, token_ids
 
 RECHECKED = 100
 """One row of so many has its prompt rendered and encoded by itself in any case."""
 JUNCTIONS = 10_000
 """Distinct seams that are remembered as checked; in data with more, the others are always checked."""
+COMPARED = 100
+"""First rows that are tokenized both ways in any case; if one differs, all are tokenized whole."""
 BEFORE, BEHIND = 8, 4
 """Characters of prompt and answer that make a seam."""
 
@@ -52,6 +57,11 @@ class Seams:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
+        self._backend: Tokenizer | None = getattr(tokenizer, "backend_tokenizer", None)
+        if self._backend is not None:
+            self._backend.no_truncation()
+            self._backend.no_padding()
+        self._pieces = Pieces.of(self._backend)
         self._wrapping: Wrapping | None = None
         self._junctions: set[tuple[str, str]] = set()
         self._seen = 0
@@ -74,7 +84,7 @@ class Seams:
             if not texts[i].startswith(prompt):
                 raise _changed_prompt(examples[i])
             ends[i] = len(prompt)
-        all_ids, lengths = ids_and_lengths(self.tokenizer, texts, [end or 0 for end in ends])
+        all_ids, lengths = self._encode(texts, [end or 0 for end in ends], alone)
         unclear = [i for i, length in enumerate(lengths) if length < 0]
         checked = sorted({*alone, *unclear})
         prompts = encode_prompts(self.tokenizer, [examples[i].messages for i in checked])
@@ -83,6 +93,34 @@ class Seams:
                 raise _changed_prompt(examples[i])
             lengths[i] = len(ids)
         return all_ids, lengths
+
+    def _encode(self, texts: list[str], ends: list[int], alone: list[int]) -> tuple[list[list[int]], list[int]]:
+        """Token ids, and how many lie before each end; -1 where that is not clear. Those of `alone` also whole."""
+        if self._pieces is None:
+            return self._encode_whole(texts, ends)
+        parts = [(text[:end], text[end:]) for text, end in zip(texts, ends, strict=True)]
+        encoded = self._pieces.encode(parts)
+        is_first = self._seen == len(texts)
+        compared = sorted({*alone, *range(min(COMPARED, len(texts)))}) if is_first else alone
+        whole, _ = self._encode_whole([texts[i] for i in compared], [ends[i] for i in compared])
+        different = [i for i, ids in zip(compared, whole, strict=True) if encoded[i][0] != ids]
+        if different and is_first:
+            self._pieces = None
+            return self._encode_whole(texts, ends)
+        if different:
+            raise UserError(
+                f"the tokenizer reads {texts[different[0]]!r} otherwise than word by word, which no row before it "
+                "showed; report this text and the model's name"
+            )
+        return [ids for ids, _ in encoded], [length for _, length in encoded]
+
+    def _encode_whole(self, texts: list[str], ends: list[int]) -> tuple[list[list[int]], list[int]]:
+        if self._backend is None or not texts:
+            return token_ids(self.tokenizer, texts), [-1] * len(texts)
+        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
+        measured = zip(encodings, texts, ends, strict=True)
+        lengths = [tokens_before(encoding, end, len(text)) for encoding, text, end in measured]
+        return [encoding.ids for encoding in encodings], lengths
 
     def _prompt_ends(self, examples: Sequence[Example], texts: Sequence[str]) -> list[int | None]:
         if self._wrapping is None:

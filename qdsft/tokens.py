@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from qdsft.errors import UserError
+from qdsft.frames import copies_contents, fill, fits, parts, stand_ins
 from qdsft.prompt import Message
+
+MANY = 8
+"""Conversations for which it is worth while to look through the template (see `frames`)."""
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
@@ -22,22 +27,22 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[S
     refuse_special_tokens(tokenizer, conversations, [None] * len(conversations))
     texts = render_texts(tokenizer, conversations, add_generation_prompt=True)
     ids = token_ids(tokenizer, texts)
-    for text, row in zip(texts, ids, strict=True):
-        check_bos(tokenizer, text, row)
+    check_bos(tokenizer, texts, ids)
     return ids
 
 
-def check_bos(tokenizer: PreTrainedTokenizerBase, text: str, ids: Sequence[int]) -> None:
-    """Raise UserError unless `ids` carry exactly the BOS tokens that the template wrote into `text`."""
-    bos = tokenizer.bos_token
+def check_bos(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], all_ids: Sequence[Sequence[int]]) -> None:
+    """Raise UserError unless each row's ids carry exactly the BOS tokens that the template wrote into its text."""
+    bos, bos_id = tokenizer.bos_token, tokenizer.bos_token_id
     if bos is None:
         return
-    wanted, found = text.count(bos), ids.count(tokenizer.bos_token_id)
-    if wanted != found:
-        raise UserError(
-            f"the chat template writes {wanted} {bos} but the tokenizer yields {found}; "
-            "its settings add or remove them: use the model's own tokenizer files"
-        )
+    for text, ids in zip(texts, all_ids, strict=True):
+        wanted, found = text.count(bos), ids.count(bos_id)
+        if wanted != found:
+            raise UserError(
+                f"the chat template writes {wanted} {bos} but the tokenizer yields {found}; "
+                "its settings add or remove them: use the model's own tokenizer files"
+            )
 
 
 def special_token_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
@@ -71,15 +76,31 @@ def render_texts(
     The same texts as tokenizer.apply_chat_template, whose care for tools and documents takes longer than the
     template itself.
     """
-    template = _compile_jinja_template(tokenizer.get_chat_template())
+    source = tokenizer.get_chat_template()
     known = {**tokenizer.special_tokens_map, "add_generation_prompt": add_generation_prompt}
     try:
-        return [
-            template.render(messages=list(conversation), tools=None, documents=None, **known)
-            for conversation in conversations
-        ]
+        template = _compile_jinja_template(source)
+        render = partial(template.render, tools=None, documents=None, **known)
+        if len(conversations) < MANY or not copies_contents(template.environment, source):
+            return [render(messages=list(conversation)) for conversation in conversations]
+        return _fill_all(render, conversations)
     except jinja2.TemplateError as error:
         raise UserError(f"the chat template refuses the messages: {error}") from error
+
+
+def _fill_all(render: Callable[..., str], conversations: Sequence[Sequence[Message]]) -> list[str]:
+    """The texts by a template that only copies contents, rendered once for all conversations of the same roles."""
+    frames: dict[tuple[str, ...], list[str] | None] = {}
+    texts = []
+    for conversation in conversations:
+        roles = tuple([message["role"] for message in conversation])
+        contents = [message["content"] for message in conversation]
+        if roles not in frames:
+            unread = [{"role": role, "content": text} for role, text in zip(roles, stand_ins(len(roles)), strict=True)]
+            frames[roles] = parts(render(messages=unread), len(roles))
+        frame = frames[roles]
+        texts.append(fill(frame, contents) if frame and fits(contents) else render(messages=list(conversation)))
+    return texts
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
@@ -88,21 +109,3 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list
         return []
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     return ids
-
-
-def ids_and_lengths(
-    tokenizer: PreTrainedTokenizerBase, texts: list[str], boundaries: list[int]
-) -> tuple[list[list[int]], list[int]]:
-    """Token ids, and how many of them lie before each boundary (in characters); -1 where that is not clear."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None or not texts:
-        return token_ids(tokenizer, texts), [-1] * len(texts)
-    backend.no_truncation()
-    backend.no_padding()
-    encodings = backend.encode_batch(texts, add_special_tokens=False)
-    lengths = []
-    for text, encoding, boundary in zip(texts, encodings, boundaries, strict=True):
-        token = encoding.char_to_token(boundary) if boundary < len(text) else len(encoding)
-        starts_there = token is not None and (token == len(encoding) or encoding.token_to_chars(token)[0] == boundary)
-        lengths.append(token if starts_there else -1)
-    return [encoding.ids for encoding in encodings], lengths

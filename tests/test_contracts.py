@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from qdsft import contracts
 from qdsft.dataset import of_rows
-from qdsft.encoder import Row
 from qdsft.errors import UserError
 from qdsft.model import find_machine, load_model, load_tokenizer
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.recipe_trainer import RecipeTrainer
+from qdsft.rows import Row
 from qdsft.trainer import build_config, build_trainer
 
 ROOT = Path(__file__).parent.parent

@@ -15,13 +15,13 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from qdsft import dataset, encoder
+from qdsft import dataset, encoder, pieces
 from qdsft.dataset import Prepared, cache_folder, prepare
-from qdsft.encoder import IGNORED
 from qdsft.errors import UserError
 from qdsft.examples import Example, stream_split
 from qdsft.model import load_config, load_tokenizer, stop_token_ids
 from qdsft.recipe import Recipe, load_recipe
+from qdsft.rows import IGNORED
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = {
@@ -247,6 +247,7 @@ def test_memory_does_not_grow_with_the_rows(
 ) -> None:
     monkeypatch.setattr(encoder, "BATCH", 200)
     monkeypatch.setattr(dataset, "BATCH", 200)
+    monkeypatch.setattr(pieces, "REMEMBERED", 500)
     peaks = []
     for rows in (1_000, 5_000):
         source = tmp_path / f"{rows}.jsonl"

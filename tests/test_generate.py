@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from qdsft.encoder import Row
 from qdsft.generate import Answer, PromptTooLarge, generate, mean_loss, read_answer
+from qdsft.rows import Row
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt_neox", "qwen3", "gemma3_text"])

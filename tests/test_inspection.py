@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from qdsft.cli import main
-from qdsft.encoder import Row
 from qdsft.inspection import histogram, show_row
 from qdsft.model import load_tokenizer
 from qdsft.recipe import load_recipe
+from qdsft.rows import Row
 
 ROOT = Path(__file__).resolve().parent.parent
 TinyModel = Callable[[str], Path]

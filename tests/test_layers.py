@@ -86,6 +86,10 @@ LIGHT = {
     *(name for name in SOURCES if name.partition(".")[0] in SUBPACKAGES),
 }
 BLOCKS = {
+    "frames",
+    "packing",
+    "pieces",
+    "rows",
     "interrupt",
     "recipe_trainer",
     "hub",

@@ -14,6 +14,7 @@ from qdsft.encoder import Encoder
 from qdsft.errors import UserError
 from qdsft.examples import Example
 from qdsft.record import Record
+from qdsft.rows import RowMaker
 from qdsft.tokens import encode_prompts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +42,7 @@ def tokenizer(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path])
 
 
 def encoder_of(tokenizer: Any) -> Encoder:
-    return Encoder(tokenizer, [tokenizer.eos_token_id], None, "error")
+    return Encoder(RowMaker(tokenizer, [tokenizer.eos_token_id]), None, "error")
 
 
 def test_few_prompts_are_encoded_and_every_length_is_right(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 import trl.trainer.utils as trl_utils
+from bitsandbytes.nn.modules import Linear4bit
+from peft import get_peft_model
 from transformers import AutoModelForCausalLM
 
 from qdsft.dataset import of_rows
-from qdsft.encoder import IGNORED, Row
 from qdsft.errors import UserError
-from qdsft.model import Machine, find_machine, load_model, load_tokenizer
+from qdsft.model import REPACKS, Machine, find_machine, load_model, load_tokenizer, lora_config
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.recipe_trainer import RecipeTrainer
+from qdsft.rows import IGNORED, Row
 from qdsft.trainer import build_config, build_trainer
 
 ROOT = Path(__file__).parent.parent
@@ -128,3 +130,23 @@ def test_evaluation_without_held_out_rows_is_refused(tmp_path: Path, tiny_model:
     config = build_config(recipe, CPU, recipe.run_dir)
     with pytest.raises(UserError, match=r"training\.eval_strategy needs held-out rows"):
         build_trainer(recipe, config, model, tokenizer, of_rows([Row([1, 2], 0)]), None)
+
+
+def test_evaluating_leaves_quantized_weights_and_their_gradients_alone(
+    tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    """On a CPU with bfloat16 instructions bitsandbytes repacks 4-bit weights in its first evaluation, unless stopped."""
+    recipe = tiny(
+        tmp_path, f"model.name_or_path={tiny_model('llama')}", "quantization={load_in_4bit: true}", "lora={r: 2}"
+    )
+    model = get_peft_model(load_model(recipe, CPU, trainable=True), lora_config(recipe))
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+    assert layers and not any(getattr(layer, REPACKS) for layer in layers)
+    before = [layer.weight.detach().clone() for layer in layers]
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        model.eval()(input_ids=ids)
+    assert all(torch.equal(old, layer.weight) for old, layer in zip(before, layers, strict=True))
+    model.train()(input_ids=ids, labels=ids).loss.backward()
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if "lora_B" in name}
+    assert gradients and all(grad is not None and grad.any() for grad in gradients.values())

@@ -1,0 +1,119 @@
+"""Training rows: token ids, of which only the answer's carry loss."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from qdsft.errors import UserError
+from qdsft.examples import Example
+from qdsft.seams import Seams
+from qdsft.tokens import check_bos, refuse_special_tokens, render_texts
+
+IGNORED = -100
+"""The label of a token that carries no loss."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example as the model sees it."""
+
+    input_ids: list[int]
+    prompt_length: int
+    """Tokens at the beginning, which carry no loss."""
+
+    @property
+    def answer_ids(self) -> list[int]:
+        """The tokens that carry loss, the stop token among them."""
+        return self.input_ids[self.prompt_length :]
+
+    @property
+    def labels(self) -> list[int]:
+        """As input_ids where the token belongs to the completion, IGNORED elsewhere."""
+        return [IGNORED] * self.prompt_length + self.answer_ids
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows one behind the other."""
+
+    ids: NDArray[np.int32]
+    """Of all rows, `[token]`."""
+    lengths: NDArray[np.int64]
+    """Tokens of each row, `[row]`."""
+    prompts: NDArray[np.int64]
+    """How many of them are prompt, `[row]`."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Block:
+        """The same rows."""
+        lengths = np.fromiter((len(row.input_ids) for row in rows), np.int64, len(rows))
+        prompts = np.fromiter((row.prompt_length for row in rows), np.int64, len(rows))
+        tokens = chain.from_iterable(row.input_ids for row in rows)
+        return cls(np.fromiter(tokens, np.int32, int(lengths.sum())), lengths, prompts)
+
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """Where each row begins in `ids`, and where the last one ends, `[row + 1]`."""
+        return np.concatenate([[0], np.cumsum(self.lengths)])
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """As `ids` where the token belongs to a completion, IGNORED elsewhere, `[token]`."""
+        position = np.arange(len(self.ids)) - np.repeat(self.ends[:-1], self.lengths)
+        return np.where(position < np.repeat(self.prompts, self.lengths), np.int32(IGNORED), self.ids)
+
+    def rows(self) -> Iterator[Row]:
+        """One by one."""
+        ends = self.ends
+        for start, end, prompt in zip(ends[:-1], ends[1:], self.prompts, strict=True):
+            yield Row(self.ids[start:end].tolist(), int(prompt))
+
+
+class RowMaker:
+    """Renders and tokenizes examples and finds the end of their prompts; every row is tokenized once (see `seams`)."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_ids: Collection[int]) -> None:
+        self.tokenizer = tokenizer
+        self._stops = frozenset(stop_ids)
+        self._seams = Seams(tokenizer)
+
+    def make(self, examples: Sequence[Example]) -> Block:
+        """A row for each example, however long.
+
+        Raises UserError, naming file and line, for a row without a supervised token, a row whose answer
+        does not end in a stop token, and a prompt whose ids change once an answer follows it.
+        """
+        answered = [[*e.messages, {"role": "assistant", "content": e.completion}] for e in examples]
+        refuse_special_tokens(self.tokenizer, answered, [example.record.source for example in examples])
+        texts = render_texts(self.tokenizer, answered, add_generation_prompt=False)
+        all_ids, lengths = self._seams.tokenize(examples, texts)
+        check_bos(self.tokenizer, texts, all_ids)
+        for example, ids, length in zip(examples, all_ids, lengths, strict=True):
+            if len(ids) == length or ids[-1] not in self._stops:
+                self._check_end(ids[length:], example)
+        return Block.of([Row(ids, length) for ids, length in zip(all_ids, lengths, strict=True)])
+
+    def _check_end(self, answer_ids: list[int], example: Example) -> None:
+        source = example.record.source
+        if not answer_ids:
+            raise UserError(f"{source}: no token of this row carries loss; the chat template drops the answer")
+        last = last_token(self.tokenizer, answer_ids, self._stops)
+        if last not in self._stops:
+            raise UserError(
+                f"{source}: the answer ends in {self.tokenizer.decode([last])!r}, where generation does not stop; end "
+                f"the assistant turn of the chat template with {self.tokenizer.eos_token!r}"
+            )
+
+
+def last_token(tokenizer: PreTrainedTokenizerBase, answer_ids: Sequence[int], stops: Collection[int]) -> int:
+    """What an answer ends in: its last token but for blanks, such as the line break that ChatML writes after that."""
+    last = len(answer_ids) - 1
+    while last > 0 and answer_ids[last] not in stops and not tokenizer.decode([answer_ids[last]]).strip():
+        last -= 1
+    return answer_ids[last]
