@@ -109,7 +109,7 @@ def _serve(address: str, folder: str) -> None:
     os.write(1, b"ready\n")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     while True:
-        ready, _, _ = select.select([listener, 0], [], [])
+        ready, _, _ = select.select([listener.fileno(), 0], [], [])
         if 0 in ready:  # whoever started the server is gone
             return
         client, _ = listener.accept()
