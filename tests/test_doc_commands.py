@@ -67,7 +67,7 @@ PRINTED = {
     "make quickstart": "report: outputs/tiny-full/report.html",
 }
 """Beginning of a command -> what its page says that it is for, as a pattern of what it prints."""
-ROWS = 24
+ROWS = 12
 TESTED = [
     page
     for page in PAGES
@@ -174,6 +174,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for recipe in (folder / "recipes").glob("*/*.yaml"):
         text = re.sub(r"max_new_tokens: \d+", "max_new_tokens: 16", recipe.read_text(encoding="utf-8"))
         text = re.sub(r"num_train_epochs: \d+", "max_steps: 2", text)
+        text = re.sub(r"max_length: \d+", "max_length: 512", text)
         recipe.write_text(text, encoding="utf-8")
     sides: dict[str, list[str]] = {"train": [], "eval": []}
     rows = folder / "data/examples/sample_train.jsonl"
