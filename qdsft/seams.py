@@ -18,10 +18,10 @@ from transformers import PreTrainedTokenizerBase
 
 from qdsft.errors import UserError
 from qdsft.examples import Example
-from qdsft.pieces import Pieces, tokens_before
+from qdsft.pieces import Pieces, as_bytes, tokens_before
 from qdsft.tokens import encode_prompts, render_texts, token_ids
 
-RECHECKED = 100
+RECHECKED = 500
 """One row of so many has its prompt rendered and encoded by itself in any case."""
 JUNCTIONS = 10_000
 """Distinct seams that are remembered as checked; in data with more, the others are always checked."""
@@ -66,8 +66,8 @@ class Seams:
         self._junctions: set[tuple[str, str]] = set()
         self._seen = 0
 
-    def tokenize(self, examples: Sequence[Example], texts: list[str]) -> tuple[list[list[int]], list[int]]:
-        """(ids, prompt tokens) of rows that the template has rendered with their answers.
+    def tokenize(self, examples: Sequence[Example], texts: list[str]) -> tuple[list[bytes], list[int]]:
+        """(ids as `pieces.as_bytes`, prompt tokens) of rows that the template has rendered with their answers.
 
         Raises UserError, naming file and line, for a prompt that is not the beginning of its row, as text
         or as tokens.
@@ -89,12 +89,12 @@ class Seams:
         checked = sorted({*alone, *unclear})
         prompts = encode_prompts(self.tokenizer, [examples[i].messages for i in checked])
         for i, ids in zip(checked, prompts, strict=True):
-            if all_ids[i][: len(ids)] != ids or lengths[i] not in {-1, len(ids)}:
+            if not all_ids[i].startswith(as_bytes(ids)) or lengths[i] not in {-1, len(ids)}:
                 raise _changed_prompt(examples[i])
             lengths[i] = len(ids)
         return all_ids, lengths
 
-    def _encode(self, texts: list[str], ends: list[int], alone: list[int]) -> tuple[list[list[int]], list[int]]:
+    def _encode(self, texts: list[str], ends: list[int], alone: list[int]) -> tuple[list[bytes], list[int]]:
         """Token ids, and how many lie before each end; -1 where that is not clear. Those of `alone` also whole."""
         if self._pieces is None:
             return self._encode_whole(texts, ends)
@@ -114,13 +114,13 @@ class Seams:
             )
         return [ids for ids, _ in encoded], [length for _, length in encoded]
 
-    def _encode_whole(self, texts: list[str], ends: list[int]) -> tuple[list[list[int]], list[int]]:
+    def _encode_whole(self, texts: list[str], ends: list[int]) -> tuple[list[bytes], list[int]]:
         if self._backend is None or not texts:
-            return token_ids(self.tokenizer, texts), [-1] * len(texts)
+            return [as_bytes(ids) for ids in token_ids(self.tokenizer, texts)], [-1] * len(texts)
         encodings = self._backend.encode_batch(texts, add_special_tokens=False)
         measured = zip(encodings, texts, ends, strict=True)
         lengths = [tokens_before(encoding, end, len(text)) for encoding, text, end in measured]
-        return [encoding.ids for encoding in encodings], lengths
+        return [as_bytes(encoding.ids) for encoding in encodings], lengths
 
     def _prompt_ends(self, examples: Sequence[Example], texts: Sequence[str]) -> list[int | None]:
         if self._wrapping is None:
