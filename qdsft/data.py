@@ -114,12 +114,12 @@ def _is_plain(question: Any, steps: Any) -> bool:
     text = "".join(steps)
     if not (text.isprintable() and question.isprintable() and question.strip() and all(map(str.strip, steps))):
         return False
-    return "#" not in text or all(
-        1 <= reference_number(digits) < number
-        for number, step in enumerate(steps, start=1)
-        if "#" in step
-        for digits in REFERENCE.findall(step)
-    )
+    if "#" in text:
+        for number, step in enumerate(steps, start=1):
+            for digits in REFERENCE.findall(step):
+                if not 1 <= reference_number(digits) < number:
+                    return False
+    return True
 
 
 def _names(record: Record) -> str:

@@ -74,7 +74,8 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
 
 def _fingerprint_text(example: Example) -> bytes:
-    texts = [*(message["content"] for message in example.messages), example.completion]
+    texts = [message["content"] for message in example.messages]
+    texts.append(example.completion)
     # With its lengths before it, no text can be taken for another division of the same characters.
     return f"{[len(text) for text in texts]}{''.join(texts)}".encode()
 

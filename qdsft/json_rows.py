@@ -93,17 +93,16 @@ def json_lines(lines: Iterator[tuple[int, str | RowError]], path: Path) -> Scann
         if isinstance(line, RowError):
             yield line
             continue
-        start = len(line) - len(line.lstrip())
-        end = len(line.rstrip())
-        if start >= end:
+        text = line.strip()
+        if not text:
             continue
         try:
-            row, stop = decoder.row(line[:end], start, where)
-            if stop < end:
-                stop = len(line) - len(line[stop:].lstrip())
-                raise json.JSONDecodeError("Extra data", line, stop)
+            row, stop = decoder.row(text, 0, where)
+            if stop < len(text):
+                raise json.JSONDecodeError("Extra data", text, len(text) - len(text[stop:].lstrip()))
         except json.JSONDecodeError as error:
-            message = f"not JSON at column {error.pos + 1}: {error.msg}; write one object a line, or one JSON list"
+            column = len(line) - len(line.lstrip()) + error.pos + 1
+            message = f"not JSON at column {column}: {error.msg}; write one object a line, or one JSON list"
             row = RowError(where, "not JSON", message)
         except RowError as error:
             row = error

@@ -77,8 +77,7 @@ class Seams:
         if self._wrapping is None:
             (prompt,) = render_texts(self.tokenizer, [examples[0].messages], add_generation_prompt=True)
             self._wrapping = Wrapping.of(prompt, texts[0], examples[0].completion)
-        ends = self._prompt_ends(examples, texts)
-        alone = [i for i, end in enumerate(ends) if self._to_be_checked(texts[i], end)]
+        ends, alone = self._look(examples, texts)
         asked = render_texts(self.tokenizer, [examples[i].messages for i in alone], add_generation_prompt=True)
         for i, prompt in zip(alone, asked, strict=True):
             if not texts[i].startswith(prompt):
@@ -122,22 +121,25 @@ class Seams:
         lengths = [tokens_before(encoding, end, len(text)) for encoding, text, end in measured]
         return [as_bytes(encoding.ids) for encoding in encodings], lengths
 
-    def _prompt_ends(self, examples: Sequence[Example], texts: Sequence[str]) -> list[int | None]:
-        if self._wrapping is None:
-            return [None] * len(texts)
-        pairs = zip(texts, examples, strict=True)
-        return [self._wrapping.prompt_end(text, example.completion) for text, example in pairs]
-
-    def _to_be_checked(self, text: str, end: int | None) -> bool:
-        self._seen += 1
-        if end is None:
-            return True
-        junction = (text[max(end - BEFORE, 0) : end], text[end : end + BEHIND])
-        if junction in self._junctions:
-            return self._seen % RECHECKED == 0
-        if len(self._junctions) < JUNCTIONS:
-            self._junctions.add(junction)
-        return True
+    def _look(self, examples: Sequence[Example], texts: Sequence[str]) -> tuple[list[int | None], list[int]]:
+        """Characters of each prompt, None where that is not seen, and the rows that are to be checked."""
+        wrapping, junctions = self._wrapping, self._junctions
+        ends: list[int | None] = []
+        alone: list[int] = []
+        for i, (text, example) in enumerate(zip(texts, examples, strict=True)):
+            end = wrapping.prompt_end(text, example.completion) if wrapping else None
+            ends.append(end)
+            if end is not None:
+                junction = (text[max(end - BEFORE, 0) : end], text[end : end + BEHIND])
+                if junction in junctions:
+                    if (self._seen + i) % RECHECKED == 0:
+                        alone.append(i)
+                    continue
+                if len(junctions) < JUNCTIONS:
+                    junctions.add(junction)
+            alone.append(i)
+        self._seen += len(texts)
+        return ends, alone
 
 
 def _changed_prompt(example: Example) -> UserError:
