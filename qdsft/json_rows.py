@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from qdsft.record import Record, RowError, Scanned, show
 
 Decode = Callable[[str, int], tuple[Any, int]]
+BETWEEN = ",null,"
+"""What stands between lines that are read as one list."""
+TOGETHER = 100
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -24,7 +28,7 @@ class _Json:
             "parse_int": self._int,
             "parse_float": self._float,
         }
-        self._decode: Decode = json.JSONDecoder(**hooks).raw_decode
+        self._decode_all: Callable[[str], Any] = json.JSONDecoder(**hooks).decode
         self._decode_pairs: Decode = json.JSONDecoder(**hooks, object_pairs_hook=self._pairs).raw_decode
 
     def _pairs(self, items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -52,14 +56,35 @@ class _Json:
         """(the row at `start` or what is wrong with it, where it ends); raises RowError if that is not known."""
         self.found.clear()
         try:
-            value, end = self._decode(text, start)
-            if not _has_every_field_once(value, text[start:end]):
-                self.found.clear()
-                value, end = self._decode_pairs(text, start)
+            value, end = self._decode_pairs(text, start)
             fault = self._fault(value, text[start:end])
         except RecursionError as error:
             raise RowError(where, "not JSON", "nested too deeply") from error
         return (RowError(where, *fault) if fault else Record(value, where)), end
+
+    def rows(self, lines: list[str]) -> list[dict[str, Any]] | None:
+        """The objects of lines that hold one each, read as one list in half the time; None to read line by line.
+
+        That none is broken, and none takes part of another, shows in how often signs occur. Only lines in which
+        every `{` begins an outermost object are read here: there is one a line, at its beginning. A name is followed
+        by a quote and a colon, so with no more of these than there are fields none came twice.
+        """
+        text = BETWEEN.join(lines)
+        count = len(lines)
+        between = {text.count(BETWEEN), text.count(f"}}{BETWEEN}{{")}
+        if text.count("{") != count or between != {count - 1}:
+            return None
+        if any(f"{blank}:" in text for blank in " \t\n\r") or ("\\u" in text and _SURROGATE.search(text)):
+            return None
+        self.found.clear()
+        try:
+            values = self._decode_all(f"[{text}]")
+        except (json.JSONDecodeError, RecursionError):
+            return None
+        found: list[dict[str, Any]] = values[::2]
+        if self.found or len(values) != 2 * count - 1 or set(map(type, found)) != {dict}:
+            return None
+        return found if text.count('":') == sum(map(len, found)) else None
 
     def _fault(self, value: Any, text: str) -> tuple[str, str] | None:
         if "\\u" in text and _SURROGATE.search(text):
@@ -73,21 +98,19 @@ class _Json:
         return self.found[0] if self.found else None
 
 
-def _has_every_field_once(value: Any, text: str) -> bool:
-    """Whether that shows at a glance, as it does for nearly all rows; False says to read the row pair by pair.
-
-    Every name is followed by a quote and a colon, so with no more of these than there are fields none came twice.
-    """
-    return (
-        isinstance(value, dict)
-        and text.count('":') == len(value)
-        and text.count("{") == 1
-        and not (" :" in text or "\t:" in text or "\n:" in text or "\r:" in text)
-    )
-
-
 def json_lines(lines: Iterator[tuple[int, str | RowError]], path: Path) -> Scanned:
     decoder = _Json()
+    while batch := list(islice(lines, TOGETHER)):
+        texts = [line.strip() for _, line in batch if isinstance(line, str)]
+        rows = decoder.rows(texts) if len(texts) == len(batch) else None
+        if rows is None:
+            yield from _one_by_one(decoder, batch, path)
+        else:
+            for (number, _), row in zip(batch, rows, strict=True):
+                yield Record(row, f"{path}:{number}")
+
+
+def _one_by_one(decoder: _Json, lines: list[tuple[int, str | RowError]], path: Path) -> Scanned:
     for number, line in lines:
         where = f"{path}:{number}"
         if isinstance(line, RowError):

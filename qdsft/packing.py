@@ -60,7 +60,7 @@ class _Supply:
     def next_for(self, room: int) -> int:
         """The length to take next where `room` tokens are left; 0 if none fits."""
         best = int(self._fitting[room])
-        if best == room or best == 0 or room > 2 * int(self._present[-1]):
+        if best in {room, 0} or room == self._size or room > 2 * int(self._present[-1]):
             return best
         firsts: Integers = self._present[: np.searchsorted(self._present, room, side="right")]
         seconds = self._fitting[room - firsts]
