@@ -32,11 +32,11 @@ from trl import pack_dataset
 import qdsft
 from qdsft import corpus
 from qdsft.console import is_main_process
-from qdsft.encoder import BATCH, Counts, Encoder
+from qdsft.encoder import BATCH, Encoder
 from qdsft.errors import UserError
 from qdsft.examples import Example, Tally, stream_split
 from qdsft.files import disk_errors, write_json
-from qdsft.packing import COLUMNS, TOGETHER, pack_file
+from qdsft.packing import COLUMNS, PACKED, TOGETHER, Packer
 from qdsft.recipe import Recipe
 from qdsft.rows import Block, Row, RowMaker
 from qdsft.run import EVAL_ROWS
@@ -135,7 +135,7 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
         files.callback(gc.unfreeze)
         maker = RowMaker(tokenizer, stop_ids)
         train, held_out = (
-            _Side(Encoder(maker, recipe.max_length, recipe.data.overlength), folder, side, files)
+            _Side(Encoder(maker, recipe.max_length, recipe.data.overlength), folder, side, files, _size(recipe, side))
             for side in ("train", "eval")
         )
         bar = files.enter_context(tqdm(desc="preparing", unit="row", delay=2, disable=not is_main_process()))
@@ -150,14 +150,10 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
         held_out.finish()
     if not train.encoder.counts.rows:
         raise UserError(f"{recipe.where('data.overlength')}: every training row was dropped; raise training.max_length")
-    packing = None
-    if recipe.packing:
-        packing = _pack(train.path, recipe, train.encoder.counts)
-        if recipe.training_value("eval_packing") in {None, True} and held_out.encoder.counts.rows:
-            _pack(held_out.path, recipe, held_out.encoder.counts)
+    packed = [_packed_rows(side, recipe) for side in (train, held_out)]
     facts = {
         "data": tally.summary(),
-        "tokens": {**train.encoder.counts.summary(), "packing": packing},
+        "tokens": {**train.encoder.counts.summary(), "packing": packed[0]},
         "eval_tokens": held_out.encoder.counts.summary(),
         "golden_prompts": train.golden_prompts,
     }
@@ -167,13 +163,15 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
 class _Side:
     """Encodes the rows of one side of the split batch after batch and writes them."""
 
-    def __init__(self, encoder: Encoder, folder: Path, side: str, files: ExitStack) -> None:
+    def __init__(self, encoder: Encoder, folder: Path, side: str, files: ExitStack, size: int | None) -> None:
         self.encoder = encoder
+        self.side = side
         self.path = folder / f"{side}.arrow"
         self.golden_prompts: list[dict[str, Any]] = []
         self._pending: list[Example] = []
         file = files.enter_context(self.path.open("wb"))
-        self._arrow = files.enter_context(arrow.ipc.new_stream(file, COLUMNS))
+        self._arrow = files.enter_context(arrow.ipc.new_stream(file, PACKED if size else COLUMNS))
+        self.packer = Packer(self._arrow, size) if size else None
         self._text = None
         if side == "eval":
             self._text = files.enter_context((folder / EVAL_ROWS).open("w", encoding="utf-8", newline="\n"))
@@ -186,13 +184,18 @@ class _Side:
     def finish(self) -> None:
         self._write()
         self.encoder.finish()
+        if self.packer:
+            self.packer.finish()
 
     def _write(self) -> None:
         pending, self._pending = self._pending, []
         block, examples = self.encoder.keep(self.encoder.maker.make(pending), pending)
         if not examples:
             return
-        self._arrow.write_batch(_batch(block))
+        if self.packer:
+            self.packer.write(block)
+        else:
+            self._arrow.write_batch(_batch(block))
         wanted = GOLDEN_PROMPTS - len(self.golden_prompts)
         for row, example in zip(islice(block.rows(), wanted), examples, strict=False):
             prompt = {"messages": list(example.messages), "ids": row.input_ids[: row.prompt_length]}
@@ -207,20 +210,35 @@ def _batch(block: Block) -> arrow.RecordBatch:
     return arrow.RecordBatch.from_arrays(columns, schema=COLUMNS)
 
 
-def _pack(path: Path, recipe: Recipe, counts: Counts) -> dict[str, Any]:
-    """Replace a file by its packed rows; returns their number and the share of their room that holds tokens."""
+def _is_packed(recipe: Recipe, side: str) -> bool:
+    return recipe.packing and (side == "train" or recipe.training_value("eval_packing") in {None, True})
+
+
+def _strategy(recipe: Recipe) -> str:
+    return recipe.training_value("packing_strategy") or OUR_STRATEGY
+
+
+def _size(recipe: Recipe, side: str) -> int | None:
+    """Tokens of a packed row, where we pack this side ourselves."""
+    return recipe.max_length if _is_packed(recipe, side) and _strategy(recipe) == OUR_STRATEGY else None
+
+
+def _packed_rows(side: _Side, recipe: Recipe) -> dict[str, Any] | None:
+    """Packed rows and the share of their room that holds tokens; packs what is to be packed by TRL."""
+    counts = side.encoder.counts
+    if not counts.rows or not _is_packed(recipe, side.side):
+        return None
     assert recipe.max_length is not None
-    packed = path.with_suffix(".packed")
-    strategy = recipe.training_value("packing_strategy") or OUR_STRATEGY
-    if strategy == OUR_STRATEGY:
-        rows = pack_file(path, packed, recipe.max_length)
+    if side.packer:
+        rows = side.packer.rows
     else:
-        loaded = _load(path)
+        loaded = _load(side.path)
         assert loaded is not None
+        packed = side.path.with_suffix(".packed")
         options = {"batch_size": TOGETHER, "cache_file_name": str(packed), "desc": None}
-        rows = len(pack_dataset(loaded, recipe.max_length, strategy, options))
+        rows = len(pack_dataset(loaded, recipe.max_length, _strategy(recipe), options))
         del loaded
-    os.replace(packed, path)
+        os.replace(packed, side.path)
     return {"rows": rows, "efficiency": round(counts.tokens / (rows * recipe.max_length), 4)}
 
 

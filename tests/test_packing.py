@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from trl import pack_dataset
 
 from qdsft import packing
-from qdsft.packing import COLUMNS, bins, pack_file
+from qdsft.packing import PACKED, Packer, bins
+from qdsft.rows import Block, Row
 from qdsft.synth import generate
 
 SIZE = 1024
@@ -72,24 +73,26 @@ def test_no_worse_than_trl(low: int, high: int) -> None:
 
 
 @pytest.mark.parametrize("together", [7, 50, 20_000])
-def test_a_packed_file_holds_the_same_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+def test_what_is_written_holds_the_same_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int) -> None:
     monkeypatch.setattr(packing, "TOGETHER", together)
     chance = random.Random(1)
     samples = [[chance.randrange(1000) for _ in range(chance.randint(1, 30))] for _ in range(100)]
-    labels = [[-100] * (len(ids) // 2) + ids[len(ids) // 2 :] for ids in samples]
-    source, target = tmp_path / "rows.arrow", tmp_path / "packed.arrow"
-    with arrow.ipc.new_stream(str(source), COLUMNS) as stream:
+    rows = [Row(ids, len(ids) // 2) for ids in samples]
+    target = tmp_path / "packed.arrow"
+    with arrow.ipc.new_stream(str(target), PACKED) as stream:
+        packer = Packer(stream, 64)
         for start in range(0, 100, 10):
-            part = {"input_ids": samples[start : start + 10], "labels": labels[start : start + 10]}
-            stream.write_batch(arrow.RecordBatch.from_pydict(part, COLUMNS))
-    rows = pack_file(source, target, 64)
+            packer.write(Block.of(rows[start : start + 10]))
+        packer.finish()
     packed = Dataset.from_file(str(target))
-    assert len(packed) == rows
+    assert len(packed) == packer.rows
     found = []
     for row in packed:
         assert sum(row["seq_lengths"]) == len(row["input_ids"]) == len(row["labels"]) <= 64
         for end, length in zip(np.cumsum(row["seq_lengths"]), row["seq_lengths"], strict=True):
             found.append((row["input_ids"][end - length : end], row["labels"][end - length : end]))
-    assert sorted(found) == sorted(zip(samples, labels, strict=True))
+    assert sorted(found) == sorted((row.input_ids, row.labels) for row in rows)
     best = len(bins([len(ids) for ids in samples], 64))
-    assert rows == best if together >= 100 else rows > best  # the end of each window leaves a row that is not full
+    assert (
+        packer.rows == best if together >= 100 else packer.rows > best
+    )  # the end of each window leaves a row that is not full
