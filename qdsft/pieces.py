@@ -78,6 +78,10 @@ class Pieces:
             encoded += self._encode(rows[start : start + LEARNED])
         return encoded
 
+    def whole(self, texts: Sequence[str]) -> list[bytes]:
+        """Ids of texts that are not taken apart."""
+        return [as_bytes(one.ids) for one in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
     def _encode(self, rows: Sequence[tuple[str, str]]) -> list[tuple[bytes, int]]:
         found = [self._known(*self._guess(prompt, answer)) for prompt, answer in rows]
         new = [i for i, row in enumerate(found) if row is None]

@@ -25,7 +25,7 @@ RECHECKED = 500
 """One row of so many has its prompt rendered and encoded by itself in any case."""
 JUNCTIONS = 10_000
 """Distinct seams that are remembered as checked; in data with more, the others are always checked."""
-COMPARED = 100
+COMPARED = 50
 """First rows that are tokenized both ways in any case; if one differs, all are tokenized whole."""
 BEFORE, BEHIND = 8, 4
 """Characters of prompt and answer that make a seam."""
@@ -101,7 +101,7 @@ class Seams:
         encoded = self._pieces.encode(parts)
         is_first = self._seen == len(texts)
         compared = sorted({*alone, *range(min(COMPARED, len(texts)))}) if is_first else alone
-        whole, _ = self._encode_whole([texts[i] for i in compared], [ends[i] for i in compared])
+        whole = self._pieces.whole([texts[i] for i in compared])
         different = [i for i, ids in zip(compared, whole, strict=True) if encoded[i][0] != ids]
         if different and is_first:
             self._pieces = None
