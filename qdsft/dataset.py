@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -81,21 +81,34 @@ def prepare(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequen
     was dropped, and if the cache folder cannot be written.
     """
     folder = cache_folder() / _key(recipe, tokenizer, stop_ids)
-    if not (folder / FACTS).is_file():
-        # Others may be at it: each works in a folder of its own, and the first to be done gives it its name.
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        with disk_errors(folder, "set QDSFT_CACHE to another folder"):
-            try:
-                temporary.mkdir(parents=True)
-                _make(recipe, tokenizer, stop_ids, temporary)
-                if not folder.exists():
+    if prepared := _opened(folder):
+        return prepared
+    # Others may be at it: each works in a folder of its own, and the first to be done gives it its name.
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with disk_errors(folder, "set QDSFT_CACHE to another folder"):
+        try:
+            temporary.mkdir(parents=True)
+            _make(recipe, tokenizer, stop_ids, temporary)
+            if not (prepared := _opened(folder)):
+                shutil.rmtree(folder, ignore_errors=True)  # if it is there, a part of it is lost or damaged
+                with suppress(OSError):  # from another process that was faster still
                     os.replace(temporary, folder)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    train, held_out = (_load(folder / f"{side}.arrow") for side in ("train", "eval"))
-    assert train is not None
-    return Prepared(folder, train, held_out, **facts)
+                prepared = _opened(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    if not prepared:
+        raise UserError(f"{folder}: what was prepared cannot be read back; set QDSFT_CACHE to another folder")
+    return prepared
+
+
+def _opened(folder: Path) -> Prepared | None:
+    """What lies there; None if it is not there or not whole."""
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        train, held_out = (_load(folder / f"{side}.arrow") for side in ("train", "eval"))
+    except (OSError, ValueError, arrow.ArrowException):
+        return None
+    return Prepared(folder, train, held_out, **facts) if train and (folder / EVAL_ROWS).is_file() else None
 
 
 def describe(prepared: Prepared, recipe: Recipe) -> Iterator[str]:
