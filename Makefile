@@ -44,6 +44,7 @@ test: $(READY)
 check: $(READY)
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/ruff check --quiet .
+	@$(BIN)/codespell
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/make_schema.py --check
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" -q

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import sysconfig
 from dataclasses import dataclass
 from importlib import import_module, metadata
@@ -75,7 +76,10 @@ def torch_build(cards: Cards) -> Finding:
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
     found = f"{torch.__version__}, {build}"
     if cards.names and torch.version.cuda is None:
-        return Finding("torch", "failed", found, f"install one that sees the card: pip install torch=={_plain(found)}")
+        remedy = f"install one that sees the card: pip install torch=={_plain(found)}"
+        if sys.platform == "win32":  # there pip's own is built without CUDA
+            remedy += " with the --index-url that pytorch.org/get-started/locally shows for CUDA, or use WSL2"
+        return Finding("torch", "failed", found, remedy)
     if cards.names and not torch.cuda.is_available():
         return Finding("torch", "failed", f"{found}, sees no card", "update the driver; look at CUDA_VISIBLE_DEVICES")
     return Finding("torch", "ok", found)

@@ -93,7 +93,7 @@ def _import_vllm() -> Any:
         import vllm
     except ImportError as error:
         raise UserError(
-            "--engine vllm needs vLLM; install it in an environment of its own with: pip install 'qdsft[vllm]', or "
+            "--engine vllm needs vLLM; install it in an environment of its own with: pip install 'vllm>=0.30', or "
             "use --engine transformers"
         ) from error
     return vllm

@@ -138,7 +138,7 @@ def data_file(recipe: Recipe, key: str) -> Path:
     if not os.path.exists(name):
         raise UserError(
             f"{recipe.where(f'data.{key}')}: data.{key}: there is no file {name} (looked at {Path(name).absolute()}); "
-            "correct the path, or give a Hub dataset as user/name"
+            f"give another with data.{key}=FILE, or a Hub dataset as user/name"
         )
     return Path(name)
 

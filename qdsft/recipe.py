@@ -178,7 +178,7 @@ def build_recipe(path: Path, data: Mapping[str, Any], origins: dict[str, str]) -
         key, message = problem
         raise UserError(f"{origins.get('.'.join(key), path)}: {message}")
     if "train" not in (data.get("data") or {}):
-        raise UserError(f"{path}: data.train is missing; it names a JSON or JSONL file or a Hub dataset")
+        raise UserError(f"{path}: data.train is missing; give a data file or a Hub dataset with data.train=FILE")
     recipe = Recipe.model_validate({**data, "path": path, "origins": origins})
     _check_combinations(recipe)
     return recipe

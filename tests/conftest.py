@@ -8,11 +8,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from command_server import CommandServer
 from hypothesis import settings
 
 from qdsft.files import write_new_lines
@@ -36,6 +37,14 @@ LONG = ("test_quickstart.py", "test_crash.py", "test_distributed.py")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests: the long ones first, then as they are written."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+@pytest.fixture(scope="session")
+def quick_python() -> Iterator[str]:
+    """An interpreter that has imported everything already, for processes that tests start."""
+    server = CommandServer()
+    yield server.python
+    server.close()
 
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"

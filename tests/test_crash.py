@@ -10,7 +10,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -154,13 +153,13 @@ def test_a_run_killed_behind_its_last_step_takes_no_further_one(
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_says_how_to_go_on(
-    arguments: Callable[..., tuple[str, list[str]]], number: int, status: int
+    arguments: Callable[..., tuple[str, list[str]]], number: int, status: int, quick_python: str
 ) -> None:
     # No save would come by itself: the one that is resumed from is the signal's.
     plain = ("training.save_strategy=no", "training.max_steps=300")
     path, overrides = arguments("stopped", *plain)
     run_dir = load_recipe(path, overrides).run_dir
-    command = [sys.executable, "-m", "qdsft", "train", path, *overrides]
+    command = [quick_python, "-m", "qdsft", "train", path, *overrides]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (run_dir / "log.jsonl").is_file() and time.monotonic() < deadline:

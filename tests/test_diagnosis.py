@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,10 @@ def test_torch_against_the_cards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", None)
     finding = diagnosis.torch_build(ONE)
     assert finding.status == "failed" and f"pip install torch=={torch.__version__.split('+')[0]}" in finding.remedy
+    assert "--index-url" not in finding.remedy
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert "with the --index-url that pytorch.org/get-started/locally shows" in diagnosis.torch_build(ONE).remedy
+    monkeypatch.undo()
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert diagnosis.torch_build(ONE).found.endswith("CUDA 13.0, sees no card")

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+import tomllib
 import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from pages import PAGES, READMES, fences
 from test_layers import LAYERS, SOURCES, imports, package_of
 
 import qdsft
@@ -24,14 +26,11 @@ from qdsft.metrics import Prediction, score
 from qdsft.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
-READMES = [ROOT / "README.md", ROOT / "README.ko.md"]
-PAGES = sorted([*READMES, ROOT / "CONTRIBUTING.md", *ROOT.glob("recipes/**/*.md"), *ROOT.glob("d*/*.md")])
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 FENCE = re.compile(r"^ *```(?:bash|sh)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 ANY_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 NOT_RUN = {"powershell": "for Windows, where no test runs"}
 """Language of a fenced block -> why its commands are not looked at."""
-HEREDOC = re.compile(r"<<'END'\n.*?^ *END$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:|#)([^)#]+)[^)]*\)")
 FRAGMENT = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#]*)#([^)]+)\)")
 PICTURE = re.compile(r"<img [^>]*>|!\[[^\]]*\]\([^)]+\)")
@@ -39,12 +38,14 @@ RECIPE_ROW = re.compile(r"^\| \[recipes/(\w+)\].*$", re.MULTILINE)
 
 
 def commands() -> list[tuple[str, str]]:
-    found = []
-    for page in PAGES:
-        for block in FENCE.findall(page.read_text(encoding="utf-8")):
-            lines = HEREDOC.sub("", block.replace("\\\n", " ")).splitlines()
-            found += [(page.relative_to(ROOT).as_posix(), line.strip()) for line in lines if line.strip()]
-    return [(page, line) for page, line in found if not line.startswith("#")]
+    """(page, command) of all shell blocks; what a command reads from the page is left out."""
+    return [
+        (page.relative_to(ROOT).as_posix(), one.text.replace("\\\n", " ").partition("<<")[0].strip())
+        for page in PAGES
+        for fence in fences(page)
+        if fence.language in {"bash", "sh"}
+        for one in fence.commands()
+    ]
 
 
 def test_there_are_commands() -> None:
@@ -215,7 +216,7 @@ def test_what_scripts_write_is_up_to_date(
     monkeypatch.setattr("sys.argv", [script, "--check"])
     assert made.main() == 0
     written = next(tmp_path.iterdir())
-    written.write_text(written.read_text(encoding="utf-8").replace("the", "teh", 1) + " ", encoding="utf-8")
+    written.write_text(written.read_text(encoding="utf-8").replace("the", "xhe", 1) + " ", encoding="utf-8")
     assert made.main() == 1
 
 
@@ -293,3 +294,8 @@ def test_the_citation_names_this_release() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == qdsft.__version__
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## (\S+) \((.*)\)$", changes, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert newest and newest.groups() == (project["version"], str(citation["date-released"]))
+    assert project["version"] == qdsft.__version__

@@ -66,7 +66,7 @@ def test_without_vllm_the_remedy_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     run = load_prompts(make_run(tmp_path / "run", tiny_model("llama")))
-    with pytest.raises(UserError, match=r"--engine vllm needs vLLM; install it .* pip install 'qdsft\[vllm\]', or use"):
+    with pytest.raises(UserError, match=r"--engine vllm needs vLLM; install it .* pip install 'vllm>=0.30', or use"):
         list(stream_ids(run, [[1]]))
 
 

@@ -70,8 +70,8 @@ def kept(run_dir: Path) -> list[str]:
     return sorted(path.name for path in run_dir.glob(".predictions*"))
 
 
-def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", *map(str, arguments)]
+def start(*arguments: str | Path, python: str = sys.executable, **environment: str) -> subprocess.Popen[str]:
+    command = [python, "-m", *map(str, arguments)]
     return subprocess.Popen(
         command, env=ENVIRONMENT | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -137,8 +137,8 @@ def test_free_text(tmp_path: Path, trained: Path) -> None:
         evaluate(run_dir, break_metrics=True)
 
 
-def test_an_interrupt_says_how_to_go_on(run_dir: Path) -> None:
-    process = start("qdsft", "evaluate", run_dir, "--batch-size", "1")
+def test_an_interrupt_says_how_to_go_on(run_dir: Path, quick_python: str) -> None:
+    process = start("qdsft", "evaluate", run_dir, "--batch-size", "1", python=quick_python)
     wait_for_answers(partial_path(run_dir, "tuned", 0), 0)
     process.send_signal(signal.SIGINT)
     output, error = process.communicate(timeout=60)
@@ -216,9 +216,9 @@ def test_answers_of_something_else_are_not_used(
     assert kept(run_dir) == []
 
 
-def test_a_process_that_dies_is_noticed(run_dir: Path) -> None:
+def test_a_process_that_dies_is_noticed(run_dir: Path, quick_python: str) -> None:
     # Started by hand: no launcher is there to stop the other one.
-    places = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    places = {"python": quick_python, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     first, second = (
         start("qdsft", "evaluate", run_dir, "--batch-size", "1", RANK=rank, LOCAL_RANK=rank, **places) for rank in "01"
     )
@@ -234,11 +234,11 @@ def test_a_process_that_dies_is_noticed(run_dir: Path) -> None:
     assert len(kept(run_dir)) == 2
 
 
-def test_an_error_of_another_process_is_said_once(run_dir: Path) -> None:
+def test_an_error_of_another_process_is_said_once(run_dir: Path, quick_python: str) -> None:
     # The second process is given another run directory, whose weights are gone.
     other = Path(shutil.copytree(run_dir, run_dir.with_name("other")))
     (other / "model/chat_template.jinja").write_text("x", encoding="utf-8")
-    places = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    places = {"python": quick_python, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     first, second = (
         start("qdsft", "evaluate", path, RANK=rank, LOCAL_RANK=rank, **places)
         for rank, path in (("0", run_dir), ("1", other))

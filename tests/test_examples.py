@@ -303,13 +303,13 @@ def test_only_the_chosen_rows_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_data_file_that_is_missing_names_the_line_of_the_recipe(tmp_path: Path) -> None:
-    remedy = "correct the path, or give a Hub dataset as user/name"
+    remedy = "give another with data.%s=FILE, or a Hub dataset as user/name"
     assert refusal(lambda: collected(stream_split(recipe_of()))) == (
-        f"r.yaml:3: data.train: there is no file t.jsonl (looked at {tmp_path}/t.jsonl); {remedy}"
+        f"r.yaml:3: data.train: there is no file t.jsonl (looked at {tmp_path}/t.jsonl); {remedy % 'train'}"
     )
     written("t.jsonl", QUESTIONS)
     assert refusal(lambda: collected(stream_split(recipe_of("data.eval=./e")))) == (
-        f"command line: data.eval: there is no file ./e (looked at {tmp_path}/e); {remedy}"
+        f"command line: data.eval: there is no file ./e (looked at {tmp_path}/e); {remedy % 'eval'}"
     )
     assert "there is no file" in refusal(lambda: list(file_records(recipe_of(f"data.train={'x' * 300}"), "train")))
 

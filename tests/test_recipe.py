@@ -67,7 +67,7 @@ def test_the_byte_order_mark_and_crlf_of_windows_are_read() -> None:
         ("seed: 1\n", "r.yaml: model.name_or_path is missing; it names a Hub model or a local folder"),
         (
             "model: {name_or_path: m}\n",
-            "r.yaml: data.train is missing; it names a JSON or JSONL file or a Hub dataset",
+            "r.yaml: data.train is missing; give a data file or a Hub dataset with data.train=FILE",
         ),
         (BASE + "training:\n  packing: yes\n", 'must be true or false, not the text "yes"; write true'),
         (BASE + "training:\n  learning_rate: '2e-4'\n", 'must be a number, not the text "2e-4"; remove the quotes'),

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -243,9 +242,11 @@ def test_the_script_says_an_error_in_one_line(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_real_sweep_of_two_by_two_is_stopped_and_goes_on(tiny_model: Callable[[str], Path], elsewhere: Path) -> None:
+def test_a_real_sweep_of_two_by_two_is_stopped_and_goes_on(
+    tiny_model: Callable[[str], Path], elsewhere: Path, quick_python: str
+) -> None:
     words = [f"model.name_or_path={tiny_model('qwen3')}", DATA, "training.max_steps=2", *GRID[1:], "--name", "two"]
-    command = [sys.executable, str(ROOT / "scripts" / "sweep.py"), RECIPE, *words]
+    command = [quick_python, str(ROOT / "scripts" / "sweep.py"), RECIPE, *words]
     folder = elsewhere / "outputs" / "sweeps" / "two"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(

@@ -35,10 +35,17 @@ def test_it_installs_and_finds_its_recipes(tmp_path: Path) -> None:
     assert not {name for name in names if name.startswith(("outputs/", "models/", "data/synthetic", ".venv/"))}
 
     (wheel,) = made.glob("*.whl")
-    install = ["pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
-    run(sys.executable, "-m", *install, folder=empty)
+    for package in (wheel, source):
+        check_installed(package, site / package.suffix, empty)
+
+
+def check_installed(package: Path, site: Path, empty: Path) -> None:
+    """Install it into a folder of its own and use it from an empty one."""
+    install = ["pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(site)]
+    run(sys.executable, "-m", *install, str(package), folder=empty)
     packaged = {path.relative_to(site / "qdsft").as_posix() for path in (site / "qdsft" / "recipes").rglob("*.*")}
     assert packaged == {path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.*")}
+    assert {"recipes/recipe.schema.json", "recipes/mistral/chat_template.jinja"} <= packaged
     command = str(site / "bin" / "qdsft")
     assert "COMMAND" in run(command, "--help", folder=empty, PYTHONPATH=str(site))
     shown = run(command, "recipe", "mistral/qlora_8gb", folder=empty, PYTHONPATH=str(site))
@@ -46,3 +53,13 @@ def test_it_installs_and_finds_its_recipes(tmp_path: Path) -> None:
     rows = ROOT / "data" / "examples" / "sample_train.jsonl"
     checked = run(command, "check", "mistral/qlora_8gb", f"data.train={rows}", folder=empty, PYTHONPATH=str(site))
     assert f"chat template: {site / 'qdsft' / 'recipes' / 'mistral' / 'chat_template.jinja'}" in checked
+    # The example rows are not installed.
+    done = subprocess.run(
+        [command, "check", "mistral/qlora_8gb"],
+        cwd=empty,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert done.stderr.endswith("give another with data.train=FILE, or a Hub dataset as user/name\n")
