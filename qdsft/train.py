@@ -21,6 +21,7 @@ from qdsft.console import is_main_process, say
 from qdsft.dataset import Prepared, describe, prepare
 from qdsft.errors import Interrupted, UserError
 from qdsft.files import copy_file, exclusive
+from qdsft.heap import keep_freed_memory
 from qdsft.interrupt import StopRequest
 from qdsft.launch import check_launch, check_running, world_size
 from qdsft.model import (
@@ -56,6 +57,8 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     started = time.monotonic()
     check_launch(quantized=recipe.quantization is not None)
     machine = find_machine()
+    if machine.device == "cpu":
+        keep_freed_memory()
     state = PartialState(cpu=machine.device == "cpu")
     # Kept from here on: it is what tells transformers to shard the weights while it loads them (ZeRO-3).
     arguments = build_config(recipe, machine, recipe.run_dir)
