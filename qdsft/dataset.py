@@ -14,12 +14,15 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as arrow
+import tokenizers
+import transformers
+import trl
 from datasets import Dataset
 from huggingface_hub import constants
 from tqdm import tqdm
@@ -136,11 +139,13 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
             for side in ("train", "eval")
         )
         bar = files.enter_context(tqdm(desc="preparing", unit="row", delay=2, disable=not is_main_process()))
+        seen = 0
         for side, example in stream_split(recipe, corpus.read_rows):
             tally.add(side, example)
             if side != "left_out":
                 (train if side == "train" else held_out).add(example)
-            bar.update()
+            if (seen := seen + 1) % BATCH == 0:
+                bar.update(BATCH)
         train.finish()
         held_out.finish()
     if not train.encoder.counts.rows:
@@ -238,7 +243,7 @@ def _key(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[
         "training": {
             key: recipe.training_value(key) for key in ("max_length", "packing", "packing_strategy", "eval_packing")
         },
-        "versions": {name: metadata.version(name) for name in ("tokenizers", "transformers", "trl", "datasets")},
+        "versions": [library.__version__ for library in (tokenizers, transformers, trl, datasets)],
         "sources": [Path(qdsft.__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in SOURCES],
     }
     text = json.dumps(parts, sort_keys=True, default=str)

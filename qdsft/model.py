@@ -200,7 +200,7 @@ def keep_quantized_weights(model: torch.nn.Module) -> None:
     """
     for module in model.modules():
         if getattr(module, REPACKS, False):
-            setattr(module, REPACKS, False)  # noqa: B010
+            setattr(module, REPACKS, False)
 
 
 def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]:

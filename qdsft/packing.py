@@ -46,15 +46,16 @@ class _Supply:
         self._waiting: list[list[int]] = [[] for _ in range(size + 1)]
         for index in range(len(lengths) - 1, -1, -1):
             self._waiting[lengths[index]].append(index)
+        self._counts = np.array([len(ones) for ones in self._waiting])
         self._look()
 
     def _look(self) -> None:
         """Note which lengths there are, the longest that fits each room, and which length there is but once."""
-        self._present = np.array([length for length, ones in enumerate(self._waiting) if ones], np.int64)
+        self._present = np.flatnonzero(self._counts)
         fitting = np.zeros(self._size + 1, np.int64)
         fitting[self._present] = self._present
         self._fitting = np.maximum.accumulate(fitting)
-        self._single = np.array([len(self._waiting[length]) == 1 for length in self._present])
+        self._single = self._counts[self._present] == 1
 
     def next_for(self, room: int) -> int:
         """The length to take next where `room` tokens are left; 0 if none fits."""
@@ -71,6 +72,7 @@ class _Supply:
         waiting = self._waiting[length]
         index = waiting.pop()
         self.left -= 1
+        self._counts[length] = len(waiting)
         if len(waiting) < 2:
             self._look()
         return index

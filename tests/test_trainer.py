@@ -133,7 +133,7 @@ def test_evaluation_without_held_out_rows_is_refused(tmp_path: Path, tiny_model:
 def test_evaluating_leaves_quantized_weights_and_their_gradients_alone(
     tmp_path: Path, tiny_model: Callable[[str], Path]
 ) -> None:
-    """On a CPU with bfloat16 instructions bitsandbytes repacks 4-bit weights in its first evaluation unless stopped."""
+    """On a CPU with bfloat16 instructions bitsandbytes packs 4-bit weights in its first evaluation, unless stopped."""
     recipe = tiny(
         tmp_path, f"model.name_or_path={tiny_model('llama')}", "quantization={load_in_4bit: true}", "lora={r: 2}"
     )
