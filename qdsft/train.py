@@ -38,6 +38,7 @@ from qdsft.probe import LESS_MEMORY
 from qdsft.readiness import Readiness, save_weights
 from qdsft.recipe import Recipe
 from qdsft.recipe_trainer import RecipeTrainer
+from qdsft.recomputation import settle_recomputation
 from qdsft.trainer import build_config, build_trainer
 from qdsft.training_evaluation import training_evaluation
 
@@ -74,6 +75,7 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     if checkpoint == recipe.run_dir:
         return recipe.run_dir
     arguments.eval_on_start = arguments.eval_on_start and checkpoint is None
+    manifest.results |= settle_recomputation(recipe, machine, prepared.tokens["longest"], arguments)
     model = load_model(recipe, machine, trainable=True, config=config)
     trainer = build_trainer(recipe, arguments, model, tokenizer, prepared.train, prepared.eval)
     check_running(

@@ -112,7 +112,7 @@ BLOCKS = {
     *("decoding", "processes"),
     "diagnosis",
     *("staging", "gguf_engine", "gguf_file", "modelfile"),
-    *("supervised_loss", "sweep"),
+    *("recomputation", "supervised_loss", "sweep"),
     *("answering", "side_by_side"),
     *("agreement", "base_weights", "merge_weights"),
 }
