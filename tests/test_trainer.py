@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import trl.trainer.utils as trl_utils
 from bitsandbytes.nn.modules import Linear4bit
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM
@@ -18,6 +17,7 @@ from qdsft.model import REPACKS, Machine, find_machine, load_model, load_tokeniz
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.recipe_trainer import RecipeTrainer
 from qdsft.rows import IGNORED, Row
+from qdsft.supervised_loss import SupervisedLogProbs
 from qdsft.trainer import build_config, build_trainer
 
 ROOT = Path(__file__).parent.parent
@@ -87,15 +87,13 @@ def test_only_supervised_positions_are_projected_and_loss_and_gradients_stay(
 ) -> None:
     batch = trainer.data_collator([trainer.train_dataset[0], trainer.train_dataset[1]])
     projected: list[int] = []
-    original = trl_utils._ChunkedLogProbFunction
+    original = SupervisedLogProbs.apply
 
-    class Counting:
-        @staticmethod
-        def apply(hidden: torch.Tensor, *rest: object) -> object:
-            projected.append(hidden.shape[0])
-            return original.apply(hidden, *rest)
+    def count(hidden: torch.Tensor, *rest: object) -> object:
+        projected.append(hidden.shape[0])
+        return original(hidden, *rest)  # type: ignore[no-untyped-call]
 
-    monkeypatch.setattr(trl_utils, "_ChunkedLogProbFunction", Counting)
+    monkeypatch.setattr(SupervisedLogProbs, "apply", count)
     stock = AutoModelForCausalLM.from_pretrained(tiny_model("llama"))
     expected = stock(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]).loss
     expected.backward()
