@@ -5,8 +5,8 @@
     python benchmarks/gpu.py --smoke                         # tiny shapes on a CPU, to see that it runs
 
 Beside torch, transformers, peft and accelerate it needs the wheels bitsandbytes, trl, datasets, dill and multiprocess.
-With pydantic, pyyaml and jinja2 as well, the figure of `qdsft plan` stands beside each measured peak, and "ours" computes
-as few layers twice as the plan allows; without them it does so with all.
+With pydantic, pyyaml and jinja2 as well, the figure of `qdsft plan` stands beside each measured peak, and "ours"
+computes as few layers twice as the plan allows; without them it does so with all.
 
 Ways: "ours" (packed rows, 16-bit arithmetic, as the recipes have it), "TRL, tuned" (the same but all layers computed
 twice, as TRL does by default), "TRL, defaults" (padded rows, AdamW in float32; QLoRA computes in float32, as `trl sft
