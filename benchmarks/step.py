@@ -3,7 +3,8 @@
 
 TRL's runs import nothing of this project. "defaults" leaves SFTConfig as it is but for what a comparison needs (data,
 batch, steps, learning rate); "tuned" sets what a user who knows it would on a CPU: no gradient checkpointing, float32,
-batches of rows of like length. Every run is a process of its own; runs take turns, and ratios are within a turn.
+batches of rows of like length. Every run is a process of its own; runs take turns, and ratios are within a turn. A load
+average above the number of threads means that others used the machine meanwhile: take the ratios, not the seconds.
 
     python benchmarks/step.py --recipe recipes/tiny/full.yaml --rows 640 --batch 16 --repeats 3
     python benchmarks/step.py --recipe recipes/gemma3_270m/lora_cpu.yaml --model models/gemma-3-270m --rows 64 --batch 8
@@ -126,11 +127,14 @@ def measure(options: argparse.Namespace, place: Path) -> list[dict[str, dict[str
     settings = write_settings(options.recipe, overrides, place, options.batch, steps)
     turns = []
     for turn in range(options.repeats):
+        print(f"turn {turn + 1}: load average {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
         ways = {OURS: ours(options.recipe, overrides, place / f"ours-{turn}")}
         for name, flag in ((TUNED, "--tuned"), (DEFAULTS, "--defaults")):
             said = run([sys.executable, __file__, "--settings", str(settings), flag])
             ways[name] = json.loads(said.splitlines()[-1])
         turns.append(ways)
+        seconds = ", ".join(f"{name} {way['seconds']:.1f}" for name, way in ways.items())
+        print(f"turn {turn + 1}: {seconds} s; load average {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
     return turns
 
 

@@ -22,6 +22,8 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)  # renamings inside the pinned releases
     # DeepSpeed says on standard output, where results belong, that a machine without a GPU has none.
     logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator to CPU" not in record.getMessage())
+    # bitsandbytes misses a package that only serves what model.keep_quantized_weights switches off.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "kernels" not in record.getMessage())
 
 
 def say(text: str) -> None:

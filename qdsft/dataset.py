@@ -12,14 +12,17 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as arrow
+import tokenizers
+import transformers
+import trl
 from datasets import Dataset
 from huggingface_hub import constants
 from tqdm import tqdm
@@ -29,11 +32,11 @@ from trl import pack_dataset
 import qdsft
 from qdsft import corpus
 from qdsft.console import is_main_process
-from qdsft.encoder import BATCH, Counts, Encoder
+from qdsft.encoder import BATCH, Encoder
 from qdsft.errors import UserError
 from qdsft.examples import Example, Tally, stream_split
 from qdsft.files import disk_errors, write_json
-from qdsft.packing import COLUMNS, TOGETHER, pack_file
+from qdsft.packing import COLUMNS, PACKED, TOGETHER, Packer
 from qdsft.recipe import Recipe
 from qdsft.rows import Block, Row, RowMaker
 from qdsft.run import EVAL_ROWS
@@ -78,21 +81,34 @@ def prepare(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequen
     was dropped, and if the cache folder cannot be written.
     """
     folder = cache_folder() / _key(recipe, tokenizer, stop_ids)
-    if not (folder / FACTS).is_file():
-        # Others may be at it: each works in a folder of its own, and the first to be done gives it its name.
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        with disk_errors(folder, "set QDSFT_CACHE to another folder"):
-            try:
-                temporary.mkdir(parents=True)
-                _make(recipe, tokenizer, stop_ids, temporary)
-                if not folder.exists():
+    if prepared := _opened(folder):
+        return prepared
+    # Others may be at it: each works in a folder of its own, and the first to be done gives it its name.
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with disk_errors(folder, "set QDSFT_CACHE to another folder"):
+        try:
+            temporary.mkdir(parents=True)
+            _make(recipe, tokenizer, stop_ids, temporary)
+            if not (prepared := _opened(folder)):
+                shutil.rmtree(folder, ignore_errors=True)  # if it is there, a part of it is lost or damaged
+                with suppress(OSError):  # from another process that was faster still
                     os.replace(temporary, folder)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    train, held_out = (_load(folder / f"{side}.arrow") for side in ("train", "eval"))
-    assert train is not None
-    return Prepared(folder, train, held_out, **facts)
+                prepared = _opened(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    if not prepared:
+        raise UserError(f"{folder}: what was prepared cannot be read back; set QDSFT_CACHE to another folder")
+    return prepared
+
+
+def _opened(folder: Path) -> Prepared | None:
+    """What lies there; None if it is not there or not whole."""
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        train, held_out = (_load(folder / f"{side}.arrow") for side in ("train", "eval"))
+    except (OSError, ValueError, arrow.ArrowException):
+        return None
+    return Prepared(folder, train, held_out, **facts) if train and (folder / EVAL_ROWS).is_file() else None
 
 
 def describe(prepared: Prepared, recipe: Recipe) -> Iterator[str]:
@@ -132,27 +148,25 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
         files.callback(gc.unfreeze)
         maker = RowMaker(tokenizer, stop_ids)
         train, held_out = (
-            _Side(Encoder(maker, recipe.max_length, recipe.data.overlength), folder, side, files)
+            _Side(Encoder(maker, recipe.max_length, recipe.data.overlength), folder, side, files, _size(recipe, side))
             for side in ("train", "eval")
         )
         bar = files.enter_context(tqdm(desc="preparing", unit="row", delay=2, disable=not is_main_process()))
+        seen = 0
         for side, example in stream_split(recipe, corpus.read_rows):
             tally.add(side, example)
             if side != "left_out":
                 (train if side == "train" else held_out).add(example)
-            bar.update()
+            if (seen := seen + 1) % BATCH == 0:
+                bar.update(BATCH)
         train.finish()
         held_out.finish()
     if not train.encoder.counts.rows:
         raise UserError(f"{recipe.where('data.overlength')}: every training row was dropped; raise training.max_length")
-    packing = None
-    if recipe.packing:
-        packing = _pack(train.path, recipe, train.encoder.counts)
-        if recipe.training_value("eval_packing") in {None, True} and held_out.encoder.counts.rows:
-            _pack(held_out.path, recipe, held_out.encoder.counts)
+    packed = [_packed_rows(side, recipe) for side in (train, held_out)]
     facts = {
         "data": tally.summary(),
-        "tokens": {**train.encoder.counts.summary(), "packing": packing},
+        "tokens": {**train.encoder.counts.summary(), "packing": packed[0]},
         "eval_tokens": held_out.encoder.counts.summary(),
         "golden_prompts": train.golden_prompts,
     }
@@ -162,13 +176,15 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
 class _Side:
     """Encodes the rows of one side of the split batch after batch and writes them."""
 
-    def __init__(self, encoder: Encoder, folder: Path, side: str, files: ExitStack) -> None:
+    def __init__(self, encoder: Encoder, folder: Path, side: str, files: ExitStack, size: int | None) -> None:
         self.encoder = encoder
+        self.side = side
         self.path = folder / f"{side}.arrow"
         self.golden_prompts: list[dict[str, Any]] = []
         self._pending: list[Example] = []
         file = files.enter_context(self.path.open("wb"))
-        self._arrow = files.enter_context(arrow.ipc.new_stream(file, COLUMNS))
+        self._arrow = files.enter_context(arrow.ipc.new_stream(file, PACKED if size else COLUMNS))
+        self.packer = Packer(self._arrow, size) if size else None
         self._text = None
         if side == "eval":
             self._text = files.enter_context((folder / EVAL_ROWS).open("w", encoding="utf-8", newline="\n"))
@@ -181,13 +197,18 @@ class _Side:
     def finish(self) -> None:
         self._write()
         self.encoder.finish()
+        if self.packer:
+            self.packer.finish()
 
     def _write(self) -> None:
         pending, self._pending = self._pending, []
         block, examples = self.encoder.keep(self.encoder.maker.make(pending), pending)
         if not examples:
             return
-        self._arrow.write_batch(_batch(block))
+        if self.packer:
+            self.packer.write(block)
+        else:
+            self._arrow.write_batch(_batch(block))
         wanted = GOLDEN_PROMPTS - len(self.golden_prompts)
         for row, example in zip(islice(block.rows(), wanted), examples, strict=False):
             prompt = {"messages": list(example.messages), "ids": row.input_ids[: row.prompt_length]}
@@ -202,20 +223,35 @@ def _batch(block: Block) -> arrow.RecordBatch:
     return arrow.RecordBatch.from_arrays(columns, schema=COLUMNS)
 
 
-def _pack(path: Path, recipe: Recipe, counts: Counts) -> dict[str, Any]:
-    """Replace a file by its packed rows; returns their number and the share of their room that holds tokens."""
+def _is_packed(recipe: Recipe, side: str) -> bool:
+    return recipe.packing and (side == "train" or recipe.training_value("eval_packing") in {None, True})
+
+
+def _strategy(recipe: Recipe) -> str:
+    return recipe.training_value("packing_strategy") or OUR_STRATEGY
+
+
+def _size(recipe: Recipe, side: str) -> int | None:
+    """Tokens of a packed row, where we pack this side ourselves."""
+    return recipe.max_length if _is_packed(recipe, side) and _strategy(recipe) == OUR_STRATEGY else None
+
+
+def _packed_rows(side: _Side, recipe: Recipe) -> dict[str, Any] | None:
+    """Packed rows and the share of their room that holds tokens; packs what is to be packed by TRL."""
+    counts = side.encoder.counts
+    if not counts.rows or not _is_packed(recipe, side.side):
+        return None
     assert recipe.max_length is not None
-    packed = path.with_suffix(".packed")
-    strategy = recipe.training_value("packing_strategy") or OUR_STRATEGY
-    if strategy == OUR_STRATEGY:
-        rows = pack_file(path, packed, recipe.max_length)
+    if side.packer:
+        rows = side.packer.rows
     else:
-        loaded = _load(path)
+        loaded = _load(side.path)
         assert loaded is not None
+        packed = side.path.with_suffix(".packed")
         options = {"batch_size": TOGETHER, "cache_file_name": str(packed), "desc": None}
-        rows = len(pack_dataset(loaded, recipe.max_length, strategy, options))
+        rows = len(pack_dataset(loaded, recipe.max_length, _strategy(recipe), options))
         del loaded
-    os.replace(packed, path)
+        os.replace(packed, side.path)
     return {"rows": rows, "efficiency": round(counts.tokens / (rows * recipe.max_length), 4)}
 
 
@@ -238,7 +274,7 @@ def _key(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[
         "training": {
             key: recipe.training_value(key) for key in ("max_length", "packing", "packing_strategy", "eval_packing")
         },
-        "versions": {name: metadata.version(name) for name in ("tokenizers", "transformers", "trl", "datasets")},
+        "versions": [library.__version__ for library in (tokenizers, transformers, trl, datasets)],
         "sources": [Path(qdsft.__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in SOURCES],
     }
     text = json.dumps(parts, sort_keys=True, default=str)

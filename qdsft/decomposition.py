@@ -27,7 +27,7 @@ class Decomposition:
 
     def render(self) -> str:
         """The training target: one numbered step a line, without a final newline."""
-        return "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, start=1))
+        return "\n".join([f"{number}. {step}" for number, step in enumerate(self.steps, start=1)])
 
     @classmethod
     def parse(cls, text: str) -> Decomposition:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -123,7 +123,7 @@ class Encoder:
                     f"{example.record.source}: the row has more than training.max_length {max_length} tokens even "
                     "without its user text; raise training.max_length or remove the row"
                 )
-            example = replace(example, messages=(*example.messages[:-1], {"role": "user", "content": text}))
+            example = example._replace(messages=(*example.messages[:-1], {"role": "user", "content": text}))
             row = next(self.maker.make([example]).rows())
         return row, example
 

@@ -8,10 +8,8 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from qdsft.data import is_hub_id, stream_records
 from qdsft.errors import UserError
@@ -21,8 +19,7 @@ from qdsft.recipe import Recipe
 from qdsft.record import Record
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """One row with its messages and the answer to learn."""
 
     record: Record
@@ -77,7 +74,8 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
 
 def _fingerprint_text(example: Example) -> bytes:
-    texts = [*chain.from_iterable(message.values() for message in example.messages), example.completion]
+    texts = [message["content"] for message in example.messages]
+    texts.append(example.completion)
     # With its lengths before it, no text can be taken for another division of the same characters.
     return f"{[len(text) for text in texts]}{''.join(texts)}".encode()
 

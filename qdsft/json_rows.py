@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from qdsft.record import Record, RowError, Scanned, show
 
+Decode = Callable[[str, int], tuple[Any, int]]
+BETWEEN = ",null,"
+"""What stands between lines that are read as one list."""
+TOGETHER = 100
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -18,10 +23,13 @@ class _Json:
 
     def __init__(self) -> None:
         self.found: list[tuple[str, str]] = []
-        decoder = json.JSONDecoder(
-            object_pairs_hook=self._pairs, parse_constant=self._constant, parse_int=self._int, parse_float=self._float
-        )
-        self.raw_decode: Callable[[str, int], tuple[Any, int]] = decoder.raw_decode
+        hooks: dict[str, Any] = {
+            "parse_constant": self._constant,
+            "parse_int": self._int,
+            "parse_float": self._float,
+        }
+        self._decode_all: Callable[[str], Any] = json.JSONDecoder(**hooks).decode
+        self._decode_pairs: Decode = json.JSONDecoder(**hooks, object_pairs_hook=self._pairs).raw_decode
 
     def _pairs(self, items: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(items)
@@ -48,11 +56,35 @@ class _Json:
         """(the row at `start` or what is wrong with it, where it ends); raises RowError if that is not known."""
         self.found.clear()
         try:
-            value, end = self.raw_decode(text, start)
+            value, end = self._decode_pairs(text, start)
             fault = self._fault(value, text[start:end])
         except RecursionError as error:
             raise RowError(where, "not JSON", "nested too deeply") from error
         return (RowError(where, *fault) if fault else Record(value, where)), end
+
+    def rows(self, lines: list[str]) -> list[dict[str, Any]] | None:
+        """The objects of lines that hold one each, read as one list in half the time; None to read line by line.
+
+        That none is broken, and none takes part of another, shows in how often signs occur. Only lines in which
+        every `{` begins an outermost object are read here: there is one a line, at its beginning. A name is followed
+        by a quote and a colon, so with no more of these than there are fields none came twice.
+        """
+        text = BETWEEN.join(lines)
+        count = len(lines)
+        between = {text.count(BETWEEN), text.count(f"}}{BETWEEN}{{")}
+        if text.count("{") != count or between != {count - 1}:
+            return None
+        if any(f"{blank}:" in text for blank in " \t\n\r") or ("\\u" in text and _SURROGATE.search(text)):
+            return None
+        self.found.clear()
+        try:
+            values = self._decode_all(f"[{text}]")
+        except (json.JSONDecodeError, RecursionError):
+            return None
+        found: list[dict[str, Any]] = values[::2]
+        if self.found or len(values) != 2 * count - 1 or set(map(type, found)) != {dict}:
+            return None
+        return found if text.count('":') == sum(map(len, found)) else None
 
     def _fault(self, value: Any, text: str) -> tuple[str, str] | None:
         if "\\u" in text and _SURROGATE.search(text):
@@ -68,22 +100,32 @@ class _Json:
 
 def json_lines(lines: Iterator[tuple[int, str | RowError]], path: Path) -> Scanned:
     decoder = _Json()
+    while batch := list(islice(lines, TOGETHER)):
+        texts = [line.strip() for _, line in batch if isinstance(line, str)]
+        rows = decoder.rows(texts) if len(texts) == len(batch) else None
+        if rows is None:
+            yield from _one_by_one(decoder, batch, path)
+        else:
+            for (number, _), row in zip(batch, rows, strict=True):
+                yield Record(row, f"{path}:{number}")
+
+
+def _one_by_one(decoder: _Json, lines: list[tuple[int, str | RowError]], path: Path) -> Scanned:
     for number, line in lines:
         where = f"{path}:{number}"
         if isinstance(line, RowError):
             yield line
             continue
-        start = len(line) - len(line.lstrip())
-        end = len(line.rstrip())
-        if start >= end:
+        text = line.strip()
+        if not text:
             continue
         try:
-            row, stop = decoder.row(line[:end], start, where)
-            if stop < end:
-                stop = len(line) - len(line[stop:].lstrip())
-                raise json.JSONDecodeError("Extra data", line, stop)
+            row, stop = decoder.row(text, 0, where)
+            if stop < len(text):
+                raise json.JSONDecodeError("Extra data", text, len(text) - len(text[stop:].lstrip()))
         except json.JSONDecodeError as error:
-            message = f"not JSON at column {error.pos + 1}: {error.msg}; write one object a line, or one JSON list"
+            column = len(line) - len(line.lstrip()) + error.pos + 1
+            message = f"not JSON at column {column}: {error.msg}; write one object a line, or one JSON list"
             row = RowError(where, "not JSON", message)
         except RowError as error:
             row = error

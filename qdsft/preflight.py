@@ -14,6 +14,7 @@ from qdsft.files import exclusive
 from qdsft.model import find_machine, load_config, load_model, load_tokenizer, stop_token_ids
 from qdsft.readiness import Check, Readiness
 from qdsft.recipe import Recipe
+from qdsft.recomputation import settle_recomputation
 from qdsft.trainer import build_config, build_trainer
 from qdsft.training_evaluation import training_evaluation
 
@@ -50,6 +51,7 @@ def _checks(recipe: Recipe) -> Iterator[Check]:
         )
         name = "model"
         arguments = build_config(recipe, machine, recipe.run_dir)
+        settle_recomputation(recipe, machine, prepared.tokens["longest"], arguments)
         model = load_model(recipe, machine, trainable=True, config=config)
         trainer = build_trainer(recipe, arguments, model, tokenizer, prepared.train, prepared.eval)
         trainer.held_out = training_evaluation(recipe, prepared.folder, tokenizer, stop_ids)

@@ -52,15 +52,21 @@ class PromptWriter:
         needed = (jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(source)) for source in (system, user))
         self.columns = sorted(set().union(*needed))
         """The columns that a prompt needs: those of the system and user messages."""
+        self._fixed = self._system_message(Record({}, "")) if _is_text(_parts(system)) else None
+        """The system message, where no row changes it."""
 
     def messages(self, record: Record) -> list[Message]:
         """The chat messages before the answer: an optional system message and one user message."""
-        system = _render("system", self._system, record)
         user = _render("user", self._user, record)
         if not user.strip():
             raise RowError(record.source, "empty prompt", "prompt.user comes out empty for this row; fill its columns")
-        messages = [{"role": "system", "content": system}] if system.strip() else []
+        messages = self._system_message(record) if self._fixed is None else self._fixed
         return [*messages, {"role": "user", "content": user}]
+
+    def _system_message(self, record: Record) -> list[Message]:
+        """None or one."""
+        system = _render("system", self._system, record)
+        return [{"role": "system", "content": system}] if system.strip() else []
 
     def record(self, question: str) -> Record:
         """The row of a typed question: the question itself, or a JSON object where the prompt has several columns.
@@ -98,19 +104,27 @@ def _compile(key: str, source: str) -> Renderer:
     """A function of a row; where the template is a mere text or column, as most are, one that skips Jinja."""
     try:
         compiled = _ENVIRONMENT.from_string(source)
-        statements = _ENVIRONMENT.parse(source).body
+        parts = _parts(source)
     except jinja2.TemplateSyntaxError as error:
         raise UserError(f"prompt.{key}: not valid Jinja: {error.message}") from error
     except RecursionError as error:
         raise UserError(f"prompt.{key}: not valid Jinja: nested too deeply") from error
-    parts = [part for node in statements for part in (node.nodes if isinstance(node, nodes.Output) else [node])]
-    if all(isinstance(part, nodes.TemplateData) for part in parts):
+    if _is_text(parts):
         text = compiled.render()
         return lambda row: text
     if len(parts) == 1 and isinstance(parts[0], nodes.Name):
         column = parts[0].name
         return lambda row: value if isinstance(value := row.get(column), str) else compiled.render(row)
     return compiled.render
+
+
+def _parts(source: str) -> list[nodes.Node]:
+    statements = _ENVIRONMENT.parse(source).body
+    return [part for node in statements for part in (node.nodes if isinstance(node, nodes.Output) else [node])]
+
+
+def _is_text(parts: list[nodes.Node]) -> bool:
+    return all(isinstance(part, nodes.TemplateData) for part in parts)
 
 
 def _render(key: str, template: Renderer, record: Record) -> str:

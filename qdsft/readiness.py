@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,12 @@ class Readiness:
         try:
             config, where = read_config(self.recipe)
             setup = read_setup(self.recipe, length=longest, gpus=trainer.accelerator.num_processes)
+            kwargs = trainer.args.activation_checkpointing_kwargs or {}
+            setup = replace(
+                setup,
+                checkpointing=trainer.args.activation_checkpointing,
+                every_n_layers=kwargs.get("every_n_layers", 1),
+            )
             peak = training_peak(read_shapes(config, where), setup)
         except UserError:  # an architecture that plan does not know
             return ""

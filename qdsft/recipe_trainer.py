@@ -8,17 +8,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+import accelerate.utils.other
 import torch
-import trl.trainer.utils
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
+from qdsft import supervised_loss
 from qdsft.checkpoints import RUN_DIGEST, SAVING, complete_checkpoints, remove_checkpoint
+from qdsft.launch import uses_deepspeed
 from qdsft.training_evaluation import PREFIX, TrainingEvaluation
 
-# Off Triton devices TRL projects every position onto the vocabulary, to keep shapes fixed for compilers that
-# need it. On a CPU that is most of the work with a large vocabulary, and only supervised positions count.
-trl.trainer.utils._use_triton = lambda device: device.type in {"cuda", "cpu", "mps"}
+supervised_loss.install()
+# accelerate loads DeepSpeed where it is installed, half a second, only to ask whether a model is one of its engines.
+accelerate.utils.other.is_deepspeed_available = uses_deepspeed
 
 
 class RecipeTrainer(SFTTrainer):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from qdsft.errors import UserError
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One row and where it stands."""
 
     row: dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qdsft.errors import UserError
 from qdsft.examples import Example
+from qdsft.pieces import TOKEN_BYTES, as_bytes
 from qdsft.seams import Seams
 from qdsft.tokens import check_bos, refuse_special_tokens, render_texts
 
@@ -52,12 +53,15 @@ class Block:
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Block:
         """The same rows."""
-        lengths = np.fromiter((len(row.input_ids) for row in rows), np.int64, len(rows))
-        prompts = np.fromiter((row.prompt_length for row in rows), np.int64, len(rows))
-        tokens = chain.from_iterable(row.input_ids for row in rows)
-        return cls(np.fromiter(tokens, np.int32, int(lengths.sum())), lengths, prompts)
+        return cls.of_bytes([as_bytes(row.input_ids) for row in rows], [row.prompt_length for row in rows])
 
-    @property
+    @classmethod
+    def of_bytes(cls, all_ids: Sequence[bytes], prompts: Sequence[int]) -> Block:
+        """Rows whose ids are given as `pieces.as_bytes`, with their prompts' numbers of tokens."""
+        lengths = np.fromiter(map(len, all_ids), np.int64, len(all_ids)) // TOKEN_BYTES
+        return cls(np.frombuffer(b"".join(all_ids), np.int32), lengths, np.array(prompts, np.int64))
+
+    @cached_property
     def ends(self) -> NDArray[np.int64]:
         """Where each row begins in `ids`, and where the last one ends, `[row + 1]`."""
         return np.concatenate([[0], np.cumsum(self.lengths)])
@@ -68,11 +72,27 @@ class Block:
         position = np.arange(len(self.ids)) - np.repeat(self.ends[:-1], self.lengths)
         return np.where(position < np.repeat(self.prompts, self.lengths), np.int32(IGNORED), self.ids)
 
+    def count(self, token: int) -> list[int]:
+        """How often it stands in each row."""
+        positions = np.flatnonzero(self.ids == token)
+        counts: list[int] = np.diff(np.searchsorted(positions, self.ends)).tolist()
+        return counts
+
+    def unended(self, stops: Collection[int]) -> list[int]:
+        """Indices of rows that are all prompt or whose last token is none of these."""
+        last = self.ids[np.maximum(self.ends[1:] - 1, 0)] if len(self.ids) else self.ids
+        ended = (self.lengths > self.prompts) & np.isin(last, list(stops))
+        found: list[int] = np.flatnonzero(~ended).tolist()
+        return found
+
     def rows(self) -> Iterator[Row]:
         """One by one."""
-        ends = self.ends
-        for start, end, prompt in zip(ends[:-1], ends[1:], self.prompts, strict=True):
-            yield Row(self.ids[start:end].tolist(), int(prompt))
+        return map(self.row, range(len(self.lengths)))
+
+    def row(self, index: int) -> Row:
+        """One of them."""
+        start, end = self.ends[index : index + 2]
+        return Row(self.ids[start:end].tolist(), int(self.prompts[index]))
 
 
 class RowMaker:
@@ -92,12 +112,11 @@ class RowMaker:
         answered = [[*e.messages, {"role": "assistant", "content": e.completion}] for e in examples]
         refuse_special_tokens(self.tokenizer, answered, [example.record.source for example in examples])
         texts = render_texts(self.tokenizer, answered, add_generation_prompt=False)
-        all_ids, lengths = self._seams.tokenize(examples, texts)
-        check_bos(self.tokenizer, texts, all_ids)
-        for example, ids, length in zip(examples, all_ids, lengths, strict=True):
-            if len(ids) == length or ids[-1] not in self._stops:
-                self._check_end(ids[length:], example)
-        return Block.of([Row(ids, length) for ids, length in zip(all_ids, lengths, strict=True)])
+        block = Block.of_bytes(*self._seams.tokenize(examples, texts))
+        check_bos(self.tokenizer, texts, block.count)
+        for row in block.unended(self._stops):
+            self._check_end(block.row(row).answer_ids, examples[row])
+        return block
 
     def _check_end(self, answer_ids: list[int], example: Example) -> None:
         source = example.record.source

@@ -18,14 +18,14 @@ from transformers import PreTrainedTokenizerBase
 
 from qdsft.errors import UserError
 from qdsft.examples import Example
-from qdsft.pieces import Pieces, tokens_before
+from qdsft.pieces import Pieces, as_bytes, tokens_before
 from qdsft.tokens import encode_prompts, render_texts, token_ids
 
-RECHECKED = 100
+RECHECKED = 500
 """One row of so many has its prompt rendered and encoded by itself in any case."""
 JUNCTIONS = 10_000
 """Distinct seams that are remembered as checked; in data with more, the others are always checked."""
-COMPARED = 100
+COMPARED = 50
 """First rows that are tokenized both ways in any case; if one differs, all are tokenized whole."""
 BEFORE, BEHIND = 8, 4
 """Characters of prompt and answer that make a seam."""
@@ -66,8 +66,8 @@ class Seams:
         self._junctions: set[tuple[str, str]] = set()
         self._seen = 0
 
-    def tokenize(self, examples: Sequence[Example], texts: list[str]) -> tuple[list[list[int]], list[int]]:
-        """(ids, prompt tokens) of rows that the template has rendered with their answers.
+    def tokenize(self, examples: Sequence[Example], texts: list[str]) -> tuple[list[bytes], list[int]]:
+        """(ids as `pieces.as_bytes`, prompt tokens) of rows that the template has rendered with their answers.
 
         Raises UserError, naming file and line, for a prompt that is not the beginning of its row, as text
         or as tokens.
@@ -77,8 +77,7 @@ class Seams:
         if self._wrapping is None:
             (prompt,) = render_texts(self.tokenizer, [examples[0].messages], add_generation_prompt=True)
             self._wrapping = Wrapping.of(prompt, texts[0], examples[0].completion)
-        ends = self._prompt_ends(examples, texts)
-        alone = [i for i, end in enumerate(ends) if self._to_be_checked(texts[i], end)]
+        ends, alone = self._look(examples, texts)
         asked = render_texts(self.tokenizer, [examples[i].messages for i in alone], add_generation_prompt=True)
         for i, prompt in zip(alone, asked, strict=True):
             if not texts[i].startswith(prompt):
@@ -89,12 +88,12 @@ class Seams:
         checked = sorted({*alone, *unclear})
         prompts = encode_prompts(self.tokenizer, [examples[i].messages for i in checked])
         for i, ids in zip(checked, prompts, strict=True):
-            if all_ids[i][: len(ids)] != ids or lengths[i] not in {-1, len(ids)}:
+            if not all_ids[i].startswith(as_bytes(ids)) or lengths[i] not in {-1, len(ids)}:
                 raise _changed_prompt(examples[i])
             lengths[i] = len(ids)
         return all_ids, lengths
 
-    def _encode(self, texts: list[str], ends: list[int], alone: list[int]) -> tuple[list[list[int]], list[int]]:
+    def _encode(self, texts: list[str], ends: list[int], alone: list[int]) -> tuple[list[bytes], list[int]]:
         """Token ids, and how many lie before each end; -1 where that is not clear. Those of `alone` also whole."""
         if self._pieces is None:
             return self._encode_whole(texts, ends)
@@ -102,7 +101,7 @@ class Seams:
         encoded = self._pieces.encode(parts)
         is_first = self._seen == len(texts)
         compared = sorted({*alone, *range(min(COMPARED, len(texts)))}) if is_first else alone
-        whole, _ = self._encode_whole([texts[i] for i in compared], [ends[i] for i in compared])
+        whole = self._pieces.whole([texts[i] for i in compared])
         different = [i for i, ids in zip(compared, whole, strict=True) if encoded[i][0] != ids]
         if different and is_first:
             self._pieces = None
@@ -114,30 +113,33 @@ class Seams:
             )
         return [ids for ids, _ in encoded], [length for _, length in encoded]
 
-    def _encode_whole(self, texts: list[str], ends: list[int]) -> tuple[list[list[int]], list[int]]:
+    def _encode_whole(self, texts: list[str], ends: list[int]) -> tuple[list[bytes], list[int]]:
         if self._backend is None or not texts:
-            return token_ids(self.tokenizer, texts), [-1] * len(texts)
+            return [as_bytes(ids) for ids in token_ids(self.tokenizer, texts)], [-1] * len(texts)
         encodings = self._backend.encode_batch(texts, add_special_tokens=False)
         measured = zip(encodings, texts, ends, strict=True)
         lengths = [tokens_before(encoding, end, len(text)) for encoding, text, end in measured]
-        return [encoding.ids for encoding in encodings], lengths
+        return [as_bytes(encoding.ids) for encoding in encodings], lengths
 
-    def _prompt_ends(self, examples: Sequence[Example], texts: Sequence[str]) -> list[int | None]:
-        if self._wrapping is None:
-            return [None] * len(texts)
-        pairs = zip(texts, examples, strict=True)
-        return [self._wrapping.prompt_end(text, example.completion) for text, example in pairs]
-
-    def _to_be_checked(self, text: str, end: int | None) -> bool:
-        self._seen += 1
-        if end is None:
-            return True
-        junction = (text[max(end - BEFORE, 0) : end], text[end : end + BEHIND])
-        if junction in self._junctions:
-            return self._seen % RECHECKED == 0
-        if len(self._junctions) < JUNCTIONS:
-            self._junctions.add(junction)
-        return True
+    def _look(self, examples: Sequence[Example], texts: Sequence[str]) -> tuple[list[int | None], list[int]]:
+        """Characters of each prompt, None where that is not seen, and the rows that are to be checked."""
+        wrapping, junctions = self._wrapping, self._junctions
+        ends: list[int | None] = []
+        alone: list[int] = []
+        for i, (text, example) in enumerate(zip(texts, examples, strict=True)):
+            end = wrapping.prompt_end(text, example.completion) if wrapping else None
+            ends.append(end)
+            if end is not None:
+                junction = (text[max(end - BEFORE, 0) : end], text[end : end + BEHIND])
+                if junction in junctions:
+                    if (self._seen + i) % RECHECKED == 0:
+                        alone.append(i)
+                    continue
+                if len(junctions) < JUNCTIONS:
+                    junctions.add(junction)
+            alone.append(i)
+        self._seen += len(texts)
+        return ends, alone
 
 
 def _changed_prompt(example: Example) -> UserError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import jinja2
@@ -27,18 +27,20 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[S
     refuse_special_tokens(tokenizer, conversations, [None] * len(conversations))
     texts = render_texts(tokenizer, conversations, add_generation_prompt=True)
     ids = token_ids(tokenizer, texts)
-    check_bos(tokenizer, texts, ids)
+    check_bos(tokenizer, texts, lambda token: [row.count(token) for row in ids])
     return ids
 
 
-def check_bos(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], all_ids: Sequence[Sequence[int]]) -> None:
-    """Raise UserError unless each row's ids carry exactly the BOS tokens that the template wrote into its text."""
-    bos, bos_id = tokenizer.bos_token, tokenizer.bos_token_id
+def check_bos(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], count: Callable[[int], Iterable[int]]) -> None:
+    """Raise UserError unless each row's ids carry exactly the BOS tokens that the template wrote into its text.
+
+    `count` says how many of a token each row carries.
+    """
+    bos = tokenizer.bos_token
     if bos is None:
         return
-    for text, ids in zip(texts, all_ids, strict=True):
-        wanted, found = text.count(bos), ids.count(bos_id)
-        if wanted != found:
+    for text, found in zip(texts, count(tokenizer.bos_token_id), strict=True):
+        if (wanted := text.count(bos)) != found:
             raise UserError(
                 f"the chat template writes {wanted} {bos} but the tokenizer yields {found}; "
                 "its settings add or remove them: use the model's own tokenizer files"

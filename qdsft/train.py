@@ -21,6 +21,7 @@ from qdsft.console import is_main_process, say
 from qdsft.dataset import Prepared, describe, prepare
 from qdsft.errors import Interrupted, UserError
 from qdsft.files import copy_file, exclusive
+from qdsft.heap import keep_freed_memory
 from qdsft.interrupt import StopRequest
 from qdsft.launch import check_launch, check_running, world_size
 from qdsft.model import (
@@ -37,6 +38,7 @@ from qdsft.probe import LESS_MEMORY
 from qdsft.readiness import Readiness, save_weights
 from qdsft.recipe import Recipe
 from qdsft.recipe_trainer import RecipeTrainer
+from qdsft.recomputation import settle_recomputation
 from qdsft.trainer import build_config, build_trainer
 from qdsft.training_evaluation import training_evaluation
 
@@ -56,6 +58,8 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     started = time.monotonic()
     check_launch(quantized=recipe.quantization is not None)
     machine = find_machine()
+    if machine.device == "cpu":
+        keep_freed_memory()
     state = PartialState(cpu=machine.device == "cpu")
     # Kept from here on: it is what tells transformers to shard the weights while it loads them (ZeRO-3).
     arguments = build_config(recipe, machine, recipe.run_dir)
@@ -71,6 +75,7 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     if checkpoint == recipe.run_dir:
         return recipe.run_dir
     arguments.eval_on_start = arguments.eval_on_start and checkpoint is None
+    manifest.results |= settle_recomputation(recipe, machine, prepared.tokens["longest"], arguments)
     model = load_model(recipe, machine, trainable=True, config=config)
     trainer = build_trainer(recipe, arguments, model, tokenizer, prepared.train, prepared.eval)
     check_running(

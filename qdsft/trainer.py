@@ -14,6 +14,7 @@ from trl import SFTConfig
 from qdsft.errors import UserError
 from qdsft.launch import world_size
 from qdsft.model import Machine, lora_config
+from qdsft.planning.setup import AUTO
 from qdsft.recipe import Recipe
 from qdsft.recipe_trainer import JsonLog, RecipeTrainer
 from qdsft.run import LOG
@@ -26,6 +27,8 @@ def build_config(recipe: Recipe, machine: Machine, run_dir: Path, processes: int
     values = {key: value for key, value in recipe.training.items() if key not in {"global_batch_size", "output_dir"}}
     for key in ("report_to", "save_total_limit", "activation_checkpointing"):
         values.setdefault(key, recipe.training_value(key))
+    if values["activation_checkpointing"] == AUTO:
+        values["activation_checkpointing"] = True  # until the machine and the rows are known (recomputation.py)
     values |= _evaluation_schedule(recipe)
     _check_trackers(recipe, values["report_to"])
     dtype = machine.choose_dtype(recipe.model.dtype)

@@ -27,8 +27,8 @@ NARROWED: dict[str, dict[str, Any]] = {
     # "wrapped" cuts rows apart and lets samples see each other.
     "training.packing_strategy": {"enum": ["bfd", "bfd_split"], "default": "bfd"},
     "training.completion_only_loss": {"enum": [True], "default": True},
-    # TRL's default, under the name that transformers has given it since.
-    "training.activation_checkpointing": {"enum": [True, False], "default": True},
+    # "auto" is ours; TRL's default is true, under an older name.
+    "training.activation_checkpointing": {"enum": ["auto", True, False], "default": "auto"},
     "training.report_to": {"default": "tensorboard"},
     "training.save_total_limit": {"default": 2},
     "training.output_dir": {"description": "The run directory; default outputs/<recipe folder>-<recipe file>."},

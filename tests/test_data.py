@@ -6,6 +6,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,29 @@ def refusal(call: Callable[[], object]) -> str:
 
 def sources(records: list[Record]) -> list[str]:
     return [record.source for record in records]
+
+
+PARTS = ["Who", " ", "", "#0", "#1", "#2", "#3", "#99999999999", "\n", "\x00", "\u2028", "\u00a0", "가", None, 1, ["x"]]
+
+
+def test_what_passes_at_a_glance_has_no_fault() -> None:
+    questions = [*PARTS, *(f"Who{part}" for part in PARTS if isinstance(part, str))]
+    lists = [
+        [],
+        *([part] for part in PARTS),
+        *map(list, product(PARTS, PARTS)),
+        ["a", "#1", "b #2, #1"],
+        ["a", "b #2 #1"],
+    ]
+    for question, steps in product(questions, lists):
+        record = Record({"question": question, "sub_questions": steps}, "d:1")
+        found = [str(fault) for fault in faults(record)]
+        try:
+            validate(record)
+        except UserError as error:
+            assert str(error) == found[0]
+        else:
+            assert not found
 
 
 @pytest.mark.parametrize(

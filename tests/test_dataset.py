@@ -210,6 +210,27 @@ def test_a_changed_file_or_tokenizer_makes_the_rows_anew(
     assert made == ["made"] * 3
 
 
+FILES = ("facts.json", "train.arrow", "eval.arrow", "eval.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"), [*((name, "gone") for name in FILES), *((name, "cut") for name in FILES if name != "eval.jsonl")]
+)
+def test_what_is_damaged_is_made_anew(tiny_model: TinyModel, made: list[str], name: str, loss: str) -> None:
+    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model)
+    first = prepared(recipe)
+    rows, held_out = rows_of(first.train), first.eval_rows.read_bytes()
+    damaged = first.folder / name
+    if loss == "gone":
+        damaged.unlink()
+    else:
+        os.truncate(damaged, damaged.stat().st_size // 2)
+    second = prepared(recipe)
+    assert made == ["made"] * 2
+    assert (rows_of(second.train), second.eval_rows.read_bytes()) == (rows, held_out)
+    assert [path.name for path in cache_folder().iterdir()] == [first.folder.name]
+
+
 def test_what_fails_leaves_nothing(tiny_model: TinyModel) -> None:
     recipe = recipe_of("recipes/tiny/full.yaml", tiny_model, "training.max_length=80", "training.packing=false")
     with pytest.raises(UserError, match="rows are too long"):

@@ -288,9 +288,8 @@ def test_only_the_chosen_rows_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     most = 0
 
     class Counted(Example):
-        def __init__(self, example: Example) -> None:
+        def __init__(self, *_: Any) -> None:
             nonlocal live, most
-            super().__init__(example.record, example.messages, example.completion)
             live += 1
             most = max(most, live)
 
@@ -298,7 +297,7 @@ def test_only_the_chosen_rows_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
             nonlocal live
             live -= 1
 
-    stream = (Counted(examples_of([question])[0]) for question in QUESTIONS)
+    stream = (Counted(*examples_of([question])[0]) for question in QUESTIONS)
     count = sum(1 for _ in assign_sides(stream, None, recipe_of("data.max_samples=20", "data.eval_fraction=0")))
     assert count == 20 and most <= 23
 

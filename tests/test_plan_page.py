@@ -31,11 +31,13 @@ def row(recipe: str, folder: Path) -> str:
     family = recipe.split("/")[0]
     folder.mkdir(exist_ok=True)
     shutil.copy(ROOT / "tests" / "configs" / f"{CONFIGS[family]}.json", folder / "config.json")
-    cells = []
+    cells, plans = [], []
     for memory in CARDS:
         plan = make_plan(str(ROOT / f"recipes/{recipe}.yaml"), [f"model.name_or_path={folder}"], Target(memory * 2**30))
         cells.append(f"{plan.largest_length:,}" if plan.fits else "no")
-    peaks = [f"{peak.total / 2**30:.1f}" for peak in (plan.training, plan.evaluation)]
+        plans.append(plan)
+    smallest = next((plan for plan in plans if plan.fits), plans[-1])
+    peaks = [f"{peak.total / 2**30:.1f}" for peak in (smallest.training, smallest.evaluation)]
     return f"| {' | '.join([recipe, *peaks, *cells])} |"
 
 

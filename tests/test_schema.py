@@ -131,7 +131,7 @@ def test_other_sections_may_not(section: str) -> None:
         (
             "training.activation_checkpointing",
             "no",
-            'training.activation_checkpointing must be one of true, false, not the text "no"; write false',
+            'training.activation_checkpointing must be one of auto, true, false, not the text "no"; write false',
         ),
         ("seed", 2.5, "seed must be a whole number of at least 0, not the number 2.5"),
         ("seed", "7", 'seed must be a whole number of at least 0, not the text "7"; remove the quotes'),

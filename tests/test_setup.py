@@ -52,7 +52,7 @@ def test_defaults_are_those_of_the_trainer(tmp_path: Path) -> None:
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     assert setup.micro_batch == arguments.per_device_train_batch_size
     assert setup.optimizer == arguments.optim.value
-    assert setup.checkpointing  # TRL turns it on
+    assert setup.checkpointing and setup.adaptive  # TRL turns it on; ours looks at the memory
     assert not setup.packed
     shapes = read_shapes(CONFIG, "x")
     assert [linear.name for linear in shapes.linears if setup.is_target(shapes, linear)] == ["q_proj", "v_proj"]

@@ -9,6 +9,7 @@ from qdsft.errors import UserError
 from qdsft.planning.cards import Target
 from qdsft.planning.decoding_memory import decoding_peak
 from qdsft.planning.memory import Peak, training_peak
+from qdsft.planning.recomputation import least_recomputation, recompute_all
 from qdsft.planning.setup import Setup, read_setup
 from qdsft.planning.shapes import Shapes
 from qdsft.planning.workload import Workload
@@ -31,13 +32,16 @@ class Fitting:
         if not length:
             where = recipe.where("training.max_length")
             raise UserError(f"{where}: the longest row is not known; set training.max_length")
-        return read_setup(
+        setup = read_setup(
             recipe,
             length=length,
             gpus=self.target.count,
             zero=self.target.zero,
             bfloat16=self.target.bfloat16,
         )
+        if setup.adaptive and not setup.zero:
+            return least_recomputation(self.shapes, setup, self.target.memory)
+        return setup
 
     def training(self, recipe: Recipe) -> Peak:
         """The peak of training."""
@@ -65,6 +69,7 @@ class Fitting:
         return largest(MOST_ROWS, lambda n: self._fits(replace(setup, micro_batch=n))) or None
 
     def _fits(self, setup: Setup) -> bool:
+        setup = recompute_all(setup) if setup.adaptive else setup
         return training_peak(self.shapes, setup).total <= self.target.memory
 
 

@@ -87,6 +87,11 @@ class Plan:
             "tight": self.tight,
             "micro_batch": self.setup.micro_batch,
             "length": self.setup.length,
+            "recomputation": {
+                "activation_checkpointing": self.setup.checkpointing,
+                "every_n_layers": self.setup.every_n_layers,
+                "chosen": self.setup.adaptive,
+            },
             "largest_length": self.largest_length,
             "largest_micro_batch": self.largest_micro_batch,
             "changes": [asdict(change) for change in self.changes],

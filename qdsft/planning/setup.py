@@ -10,6 +10,8 @@ from qdsft.errors import UserError
 from qdsft.planning.shapes import Linear, Shapes
 from qdsft.recipe import Recipe
 
+AUTO = "auto"
+"""training.activation_checkpointing: as much as the memory at hand asks for."""
 HEADS = ("lm_head", "embed_out")
 EMBEDDINGS = ("embed_tokens", "embed_in")
 
@@ -52,6 +54,8 @@ class Setup:
     """A CUDA card with Triton; False models PyTorch on a CPU, to compare with traces there."""
     evaluated: int = 0
     """Rows of a batch where training is interrupted to score the held-out rows, 0 where it is not."""
+    adaptive: bool = False
+    """Whether the recipe leaves the layers to be checkpointed to the memory at hand; here they are all, then."""
     materialized_logits: bool = False
     """Whether logits of all positions are made at once, as for label smoothing and by other trainers."""
 
@@ -122,7 +126,8 @@ def read_setup(recipe: Recipe, *, length: int, gpus: int = 1, zero: int = 0, bfl
     if lora is not None:
         adapter = 2 if (bits and bfloat16) or (zero and half) else 4
     stream = 4 if lora is None and not zero else compute
-    kwargs = recipe.training_value("activation_checkpointing_kwargs")
+    kwargs, recomputed = (recipe.training_value(f"activation_checkpointing{end}") for end in ("_kwargs", ""))
+    adaptive = recomputed == AUTO
     recipe.accumulation_steps(gpus)  # raises where the batch cannot be divided
     trained = stream if adapter is None else adapter
     evaluates = recipe.training_value("eval_strategy") != "no" or recipe.evaluation.every_steps is not None
@@ -140,8 +145,9 @@ def read_setup(recipe: Recipe, *, length: int, gpus: int = 1, zero: int = 0, bfl
         gradients=trained,
         master=4 if zero and trained == 2 else 0,
         optimizer=str(recipe.training_value("optim")),
-        checkpointing=bool(recipe.training_value("activation_checkpointing")),
-        every_n_layers=int(kwargs.get("every_n_layers", 1)) if isinstance(kwargs, dict) else 1,
+        checkpointing=bool(recomputed),
+        every_n_layers=int(kwargs.get("every_n_layers", 1)) if isinstance(kwargs, dict) and not adaptive else 1,
+        adaptive=adaptive,
         micro_batch=recipe.training_value("per_device_train_batch_size"),
         length=length,
         packed=packed,

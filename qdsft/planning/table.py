@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from qdsft.planning.memory import GIB, Peak
 from qdsft.planning.plan import Plan
+from qdsft.planning.recomputation import describe_recomputation
 
 
 def report(plan: Plan) -> Iterator[str]:
@@ -20,6 +21,8 @@ def report(plan: Plan) -> Iterator[str]:
     yield ""
     rows = "packed row" if setup.packed else "row"
     yield f"training, {setup.micro_batch} {rows}{'s' * (setup.micro_batch > 1)} of {setup.length} tokens at a time"
+    chosen = ", chosen for this memory" if setup.adaptive else ""
+    yield f"  recomputation: {describe_recomputation(setup)}{chosen}"
     yield from _peak(plan.training, target.memory)
     yield ""
     evaluation = plan.recipe.evaluation

@@ -1,0 +1,132 @@
+"""The loss head for training in float32 on a CPU: the supervised positions alone, and each logit computed once.
+
+TRL's own head (`trl.kernels.ChunkedLogProbFunction`) computes every tile of logits twice, once forward and once
+backward, and on a CPU folds it in some twenty passes over memory. Here the forward pass also sums the
+softmax-weighted rows of the head, `softmax(logits) @ weight`, from which the gradient of the hidden states follows by
+a subtraction and the entropy by a scalar product. Where the head itself is trained and its logits are few, they are
+kept for its gradient; else they are computed again, tile by tile.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import trl.trainer.utils
+from trl.kernels import ChunkedLogProbFunction
+
+TILE = 2**22
+"""Logits that are computed at once (16 MiB): products of narrower tiles are slower, by measurement."""
+KEPT = 2**26
+"""Logits that are kept for the gradient of the head, at most (256 MiB)."""
+
+Fields = tuple[torch.Tensor, torch.Tensor | None, None, None, torch.Tensor | None]
+"""Log-probabilities, entropy, two that SFTTrainer asks no one for, and whether the target is the likeliest token."""
+
+
+class SupervisedLogProbs(torch.autograd.Function):
+    """log softmax(hidden @ weight.T) at the targets, as TRL's function gives it: [positions, ...] -> [positions]."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: float) -> Fields:
+        """`hidden` [positions, width], `weight` [vocabulary, width], `targets` [positions]; logits times `scale`."""
+        ctx.set_materialize_grads(False)
+        positions, vocabulary = hidden.shape[0], weight.shape[0]
+        scaled = hidden * scale if scale != 1 else hidden
+        keep = ctx.needs_input_grad[1] and positions * vocabulary <= KEPT
+        width = vocabulary if keep else tile_width(positions, vocabulary)
+        buffer = hidden.new_empty(positions * width)
+        largest = hidden.new_full((positions, 1), -torch.inf)
+        total = hidden.new_zeros((positions, 1))
+        rows = torch.zeros_like(hidden)  # sum of exp(logit) times the head's row, over the tiles so far
+        for start in range(0, vocabulary, width):
+            part = weight[start : start + width]
+            tile = buffer[: positions * part.shape[0]].view(positions, part.shape[0])
+            torch.mm(scaled, part.T, out=tile)
+            previous, largest = largest, torch.maximum(largest, tile.amax(dim=1, keepdim=True))
+            tile.sub_(largest).exp_()
+            shrink = (previous - largest).exp_()
+            total.mul_(shrink).add_(tile.sum(dim=1, keepdim=True))
+            rows.mul_(shrink).addmm_(tile, part)
+        rows.div_(total)
+        log_total = total.log().add_(largest)
+        wanted = weight[targets]
+        at_target = (scaled * wanted).sum(dim=1, keepdim=True)
+        log_probs = at_target - log_total
+        entropy = log_total - (scaled * rows).sum(dim=1, keepdim=True)
+        # The same logit summed in another order: equal up to the rounding of both.
+        is_top1 = at_target >= largest - 1e-5 * largest.abs().clamp_(min=1)
+        slopes = wanted.sub_(rows).mul_(scale)
+        ctx.save_for_backward(slopes, scaled, weight, targets, buffer.view(positions, -1) if keep else log_total, total)
+        ctx.keep, ctx.width = keep, width
+        ctx.mark_non_differentiable(entropy, is_top1)
+        return log_probs[:, 0], entropy[:, 0], None, None, is_top1[:, 0]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor | None, *_: Any) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of `hidden` and `weight`."""
+        if gradient is None:
+            return None, None, None, None
+        slopes, scaled, weight, targets, kept, total = ctx.saved_tensors
+        gradient = gradient[:, None]
+        hidden_gradient = gradient * slopes if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return hidden_gradient, None, None, None
+        pushed = scaled * gradient
+        weight_gradient = torch.empty_like(weight)
+        if ctx.keep:
+            torch.mm(kept.T, pushed.div(total).neg_(), out=weight_gradient)
+        else:
+            for start in range(0, weight.shape[0], ctx.width):
+                part = weight[start : start + ctx.width]
+                probabilities = torch.mm(scaled, part.T).sub_(kept).exp_()
+                torch.mm(probabilities.T, pushed.neg(), out=weight_gradient[start : start + ctx.width])
+        weight_gradient.index_add_(0, targets, pushed)
+        return hidden_gradient, weight_gradient, None, None
+
+
+def tile_width(positions: int, vocabulary: int) -> int:
+    """Columns of a tile of logits for that many positions."""
+    return min(max(TILE // max(positions, 1), 1024), vocabulary)
+
+
+class LogProbs:
+    """What SFTTrainer calls in place of TRL's function: ours where it computes the same, TRL's elsewhere."""
+
+    @staticmethod
+    def apply(
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        temperature: float,
+        chunk_size: int,
+        softcap: float | None = None,
+        logit_scale: float = 1.0,
+        outputs: tuple[str, ...] = (),
+    ) -> Any:
+        """The arguments and results of `ChunkedLogProbFunction.apply`."""
+        ours = (
+            hidden.device.type == "cpu"
+            and hidden.dtype == weight.dtype == torch.float32
+            and not torch.is_autocast_enabled("cpu")
+            and torch.is_grad_enabled()
+            and bias is None
+            and softcap is None
+            and set(outputs) <= {"log_probs", "entropy", "is_top1"}
+        )
+        if ours:
+            return SupervisedLogProbs.apply(hidden, weight, targets, logit_scale / temperature)  # type: ignore[no-untyped-call]
+        return ChunkedLogProbFunction.apply(
+            hidden, weight, bias, targets, temperature, chunk_size, softcap, logit_scale, outputs
+        )
+
+
+def install() -> None:
+    """Have SFTTrainer score supervised positions alone on every device, and with our function where that is due.
+
+    Off Triton devices TRL projects every position onto the vocabulary, to keep shapes fixed for compilers that need
+    it. On a CPU that is most of the work with a large vocabulary.
+    """
+    trl.trainer.utils._use_triton = lambda device: device.type in {"cuda", "cpu", "mps"}
+    trl.trainer.utils._ChunkedLogProbFunction = LogProbs
