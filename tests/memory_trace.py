@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,6 +70,7 @@ def trace(
     rows: int = 1,
     length: int = 1024,
     attention: str = "sdpa",
+    dequantize: bool = False,
     **lora: Any,
 ) -> Trace:
     """Run a model of a config.json on `rows` rows of `length` tokens; `adapters` None trains all weights."""
@@ -84,6 +86,8 @@ def trace(
         with FakeTensorMode(allow_non_fake_inputs=True):
             known = _materialize(model, adapters)
             model.train()
+            if dequantize:
+                dequantize_frozen_layers(model)
             if checkpointing:
                 model.gradient_checkpointing_enable()
                 if adapters is not None:
@@ -91,6 +95,31 @@ def trace(
             base = model.get_base_model() if adapters is not None else model
             context = torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext()
             return _passes(getattr(base, base.base_model_prefix), known, context, rows, length)
+
+
+class Dequantized(torch.autograd.Function):
+    """A frozen linear layer as bitsandbytes computes a 4-bit one: its weight is made in 16 bits for each product."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.weight = weight
+        return torch.nn.functional.linear(inputs, torch.empty_like(weight))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+        return torch.matmul(gradient, torch.empty_like(ctx.weight)), None
+
+
+def dequantize_frozen_layers(model: torch.nn.Module) -> None:
+    """Have each frozen linear layer compute so."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad:
+            module.forward = partial(_product, module)  # type: ignore[method-assign]
+
+
+def _product(module: torch.nn.Linear, inputs: torch.Tensor) -> Any:
+    product = Dequantized.apply(inputs.to(module.weight.dtype), module.weight)  # type: ignore[no-untyped-call]
+    return product if module.bias is None else product + module.bias
 
 
 def _passes(

@@ -45,6 +45,7 @@ REASONS = {
     "it asks a server; tests/test_serve.py does so",
     "it starts two processes; tests/test_evaluate.py does so",
     "it takes minutes; tests/test_sweep.py plans these runs",
+    "it takes minutes, on a machine that does nothing else",
 }
 """The reasons for not running a command."""
 WORDS = {"RECIPE": "recipes/mistral/qlora_8gb.yaml", "IN": "train.json", "OUT": "out.jsonl", "export HF_TOKEN=...": ":"}

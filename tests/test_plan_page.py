@@ -20,6 +20,7 @@ CONFIGS = {
     "llama3_korean": "llama-3-8b",
 }
 CARDS = (8, 24, 40, 80)
+MADE_FOR = {"qlora_8gb": 8, "qlora": 24, "lora": 40, "full": 80}
 
 
 def rows() -> list[str]:
@@ -36,8 +37,8 @@ def row(recipe: str, folder: Path) -> str:
         plan = make_plan(str(ROOT / f"recipes/{recipe}.yaml"), [f"model.name_or_path={folder}"], Target(memory * 2**30))
         cells.append(f"{plan.largest_length:,}" if plan.fits else "no")
         plans.append(plan)
-    smallest = next((plan for plan in plans if plan.fits), plans[-1])
-    peaks = [f"{peak.total / 2**30:.1f}" for peak in (smallest.training, smallest.evaluation)]
+    made_for = plans[CARDS.index(MADE_FOR[recipe.split("/")[1]])]
+    peaks = [f"{peak.total / 2**30:.1f}" for peak in (made_for.training, made_for.evaluation)]
     return f"| {' | '.join([recipe, *peaks, *cells])} |"
 
 

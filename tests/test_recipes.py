@@ -128,7 +128,7 @@ def test_a_recipe_for_8_gb_keeps_the_rules_that_make_it_fit(path: str) -> None:
     assert quantization["bnb_4bit_use_double_quant"] and quantization["bnb_4bit_compute_dtype"] == "bfloat16"
     assert lora["lora_dropout"] == 0.0
     assert "8bit" in recipe.training["optim"]
-    assert recipe.training["activation_checkpointing"] == "auto"
+    assert recipe.training["activation_checkpointing"] is True
     # Packed, and 1024 tokens a micro-batch: fewer do not repay the de-quantization, more do not fit.
     assert recipe.packing
     assert recipe.training["max_length"] * recipe.training["per_device_train_batch_size"] == 1024

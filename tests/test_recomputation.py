@@ -30,7 +30,7 @@ CPU = Machine("cpu", "CPU", torch.float32)
 
 
 def chosen(memory: float) -> Setup:
-    setup = read_setup(load_recipe(ROOT / "recipes/mistral/qlora_8gb.yaml"), length=1024)
+    setup = read_setup(load_recipe(ROOT / "recipes/mistral/qlora.yaml"), length=1024)
     return least_recomputation(SHAPES, setup, int(memory * GIB))
 
 
@@ -51,7 +51,7 @@ def test_plan_says_what_it_chose(memory: int, words: str, tmp_path: Path) -> Non
     from qdsft.planning.table import report
 
     (tmp_path / "config.json").write_text(MISTRAL.read_text(encoding="utf-8"), encoding="utf-8")
-    path = str(ROOT / "recipes/mistral/qlora_8gb.yaml")
+    path = str(ROOT / "recipes/mistral/qlora.yaml")
     plan = make_plan(path, [f"model.name_or_path={tmp_path}"], Target(memory * GIB))
     assert any(words in line for line in report(plan))
     chosen = plan.to_json()["recomputation"]

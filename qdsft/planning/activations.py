@@ -57,20 +57,38 @@ def layer_saved(shapes: Shapes, setup: Setup, window: int | None = None) -> int:
     return int(setup.tokens * sum(parts))
 
 
+def beside_dequantized(shapes: Shapes, setup: Setup, buffer: int) -> int:
+    """What of layer_backward is not there yet while a 4-bit weight of `buffer` bytes is turned into 16 bits.
+
+    The MLP's worst moment has the gradients of two inner products. Before its last weight is multiplied, one of them
+    is not made; when it is, the weight is gone.
+    """
+    _, products, others = _backward_moments(shapes, setup)
+    if setup.bits != 4 or products < others:
+        return 0
+    return min(setup.tokens * setup.compute * shapes.intermediate, buffer)
+
+
 def layer_backward(shapes: Shapes, setup: Setup) -> int:
     """Gradients and temporaries of the worst moment in a layer's backward pass, beside what the layer keeps.
 
     For adapters that cast their inputs it is a moment of the forward pass, or of its repetition.
     """
-    stream, hidden, width = setup.stream, shapes.hidden, shapes.intermediate
-    gradients = 3 * stream * hidden
+    gradients, products, others = _backward_moments(shapes, setup)
+    return int(setup.tokens * (gradients + max(products, others)))
+
+
+def _backward_moments(shapes: Shapes, setup: Setup) -> tuple[float, float, float]:
+    """Bytes a token in a layer's backward pass: always; of the MLP's products; at other times of norms or scores."""
+    hidden, width = shapes.hidden, shapes.intermediate
+    gradients = 3 * setup.stream * hidden
     products = (4 if setup.copies_adapter_inputs else 2) * setup.compute * width
     norm = 20 * hidden if shapes.post_norms else 0
     scores = 0.0
     if setup.attention == "eager":
-        freed = _mlp(shapes, setup) + _norm(shapes, setup, hidden, stream) + setup.compute * hidden
+        freed = _mlp(shapes, setup) + _norm(shapes, setup, hidden, setup.stream) + setup.compute * hidden
         scores = 3 * setup.compute * shapes.heads * setup.row_length - freed
-    return int(setup.tokens * (gradients + max(products, norm, scores)))
+    return gradients, products, max(norm, scores)
 
 
 def weight_gradient(shapes: Shapes, setup: Setup) -> int:

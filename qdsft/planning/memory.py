@@ -110,6 +110,7 @@ def _phases(shapes: Shapes, setup: Setup) -> dict[str, dict[str, int]]:
     final = activations.kept_by_final_norm(shapes, setup)
     alive = 1 if setup.checkpointing else shapes.layers
     copies = activations.autocast_copies(shapes, setup, shapes.layers)
+    buffer = weights.largest_dequantized(shapes, setup)
     kept = {"attention mask": mask, "weights gathered by ZeRO-3": _gathered(shapes, setup)}
     return {
         "loss": kept
@@ -127,8 +128,9 @@ def _phases(shapes: Shapes, setup: Setup) -> dict[str, dict[str, int]]:
         | {
             "activations": layers
             + activations.recomputed_layer(shapes, setup)
-            + activations.layer_backward(shapes, setup),
-            "de-quantization buffer": weights.largest_dequantized(shapes, setup),
+            + activations.layer_backward(shapes, setup)
+            - activations.beside_dequantized(shapes, setup, buffer),
+            "de-quantization buffer": buffer,
             "gradient of one weight": activations.weight_gradient(shapes, setup),
             "16-bit copies of weights": activations.autocast_copies(shapes, setup, alive),
         },
