@@ -18,8 +18,9 @@ from __future__ import annotations
 import json
 import re
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 from tokenizers import Tokenizer, models
@@ -140,16 +141,25 @@ class Pieces:
             self._spaces = prompt, answer
         for first in {left[0] for left, _ in pairs if len(left) > 1} - self._first.keys():
             self._first[first] = as_bytes(self._backend.encode(first, add_special_tokens=False).ids)
-        self._learn_behind(self._middle, chain.from_iterable([*left[1:-1], *right[1:-1]] for left, right in pairs))
-        self._learn_behind(self._last, (right[-1] for _, right in pairs if len(right) > 1))
+        self._learn_between(chain.from_iterable([*left[1:-1], *right[1:-1]] for left, right in pairs))
+        for last in {right[-1] for _, right in pairs if len(right) > 1} - self._last.keys():
+            text = f"{self._carrier} {last}"
+            self._last[last] = as_bytes(self._backend.encode(text, add_special_tokens=False).ids[self._carried :])
         for seam in {_seam(left, right) for left, right in pairs} - self._seams.keys():
             self._seams[seam] = self._across(seam)
 
-    def _learn_behind(self, known: dict[str, bytes], pieces: Iterable[str]) -> None:
-        new = list(set(pieces) - known.keys())
-        texts = [f"{self._carrier} {piece}" for piece in new]
-        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False) if texts else []
-        known.update((piece, as_bytes(one.ids[self._carried :])) for piece, one in zip(new, encodings, strict=True))
+    def _learn_between(self, pieces: Iterable[str]) -> None:
+        """New pieces with a cut on both sides, as one text: far quicker than one by one."""
+        new = list(set(pieces) - self._middle.keys())
+        if not new:
+            return
+        encoding = self._backend.encode(" ".join([self._carrier, *new, self._carrier]), add_special_tokens=False)
+        spaces = accumulate((len(piece) + 1 for piece in new), initial=len(self._carrier))
+        starts = [start for start, _ in encoding.offsets]
+        # A token that begins with the space before a piece, or behind it, is the first of the piece.
+        bounds = [bisect_left(starts, space) * TOKEN_BYTES for space in spaces]
+        ids = as_bytes(encoding.ids)
+        self._middle.update((piece, ids[start:end]) for piece, (start, end) in zip(new, pairwise(bounds), strict=True))
 
     def _across(self, seam: Seam) -> tuple[bytes, int]:
         """The ids of the piece that holds the end of the prompt, and how many of them lie before it."""
