@@ -19,7 +19,7 @@ from qdsft.launch import uses_deepspeed
 from qdsft.training_evaluation import PREFIX, TrainingEvaluation
 
 supervised_loss.install()
-# accelerate loads DeepSpeed where it is installed, half a second, only to ask whether a model is one of its engines.
+# accelerate loads DeepSpeed where it is installed, 570 modules, only to ask whether a model is one of its engines.
 accelerate.utils.other.is_deepspeed_available = uses_deepspeed
 
 
