@@ -7,7 +7,7 @@ that parses such text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 REFERENCE = re.compile(r"#(\d+)")
@@ -26,8 +26,8 @@ class Decomposition:
     format_problems: tuple[str, ...] = ()
 
     def render(self) -> str:
-        """The training target: one numbered step a line, without a final newline."""
-        return "\n".join([f"{number}. {step}" for number, step in enumerate(self.steps, start=1)])
+        """The training target, as `numbered` writes it."""
+        return numbered(self.steps)
 
     @classmethod
     def parse(cls, text: str) -> Decomposition:
@@ -84,6 +84,11 @@ class Decomposition:
     def is_valid(self) -> bool:
         """Whether `problems` finds nothing."""
         return not self.problems()
+
+
+def numbered(steps: Iterable[str]) -> str:
+    """One numbered step a line, without a final newline."""
+    return "\n".join([f"{number}. {step}" for number, step in enumerate(steps, start=1)])
 
 
 def reference_number(digits: str) -> int:

@@ -41,18 +41,43 @@ Side = Literal["train", "eval", "left_out"]
 """left_out: a training row whose question stands in data.eval."""
 
 
+class _Digest:
+    """SHA-256 over messages and answers, in order."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._pending: list[str] = []
+
+    def add(self, example: Example) -> None:
+        texts = [message["content"] for message in example.messages]
+        texts.append(example.completion)
+        # With its lengths before it, no text can be taken for another division of the same characters.
+        self._pending.append(str([len(text) for text in texts]))
+        self._pending += texts
+        if len(self._pending) > 1000:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._digest.update("".join(self._pending).encode())
+        self._pending.clear()
+
+    def hexdigest(self) -> str:
+        self._flush()
+        return self._digest.hexdigest()
+
+
 class Tally:
     """Counts and fingerprints of a split that streams by, for run.json."""
 
     def __init__(self) -> None:
         self.rows: Counter[Side] = Counter()
-        self._digests = {side: hashlib.sha256() for side in ("train", "eval")}
+        self._digests = {side: _Digest() for side in ("train", "eval")}
 
     def add(self, side: Side, example: Example) -> None:
         """Count one row on its side."""
         self.rows[side] += 1
         if side != "left_out":
-            self._digests[side].update(_fingerprint_text(example))
+            self._digests[side].add(example)
 
     def summary(self) -> dict[str, Any]:
         """Counts and SHA-256 of both sides."""
@@ -67,17 +92,10 @@ class Tally:
 
 def fingerprint(examples: Iterable[Example]) -> str:
     """SHA-256 over messages and answers, in order."""
-    digest = hashlib.sha256()
+    digest = _Digest()
     for example in examples:
-        digest.update(_fingerprint_text(example))
+        digest.add(example)
     return digest.hexdigest()
-
-
-def _fingerprint_text(example: Example) -> bytes:
-    texts = [message["content"] for message in example.messages]
-    texts.append(example.completion)
-    # With its lengths before it, no text can be taken for another division of the same characters.
-    return f"{[len(text) for text in texts]}{''.join(texts)}".encode()
 
 
 def render(records: Iterable[Record], writer: PromptWriter) -> Iterator[Example]:

@@ -12,7 +12,7 @@ from jinja2 import nodes
 from jinja2.sandbox import SandboxedEnvironment
 
 from qdsft.data import validate
-from qdsft.decomposition import Decomposition
+from qdsft.decomposition import numbered
 from qdsft.errors import UserError
 from qdsft.record import Record, RowError
 from qdsft.sections import Prompt
@@ -91,7 +91,7 @@ class PromptWriter:
         """The answer that the model learns to give."""
         if self.is_decomposition:
             validate(record)
-            return Decomposition(tuple(record.row["sub_questions"])).render()
+            return numbered(record.row["sub_questions"])
         text = _render("completion", self._completion, record)
         if not text.strip():
             raise RowError(
