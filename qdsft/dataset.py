@@ -143,9 +143,12 @@ def of_rows(rows: Sequence[Row]) -> Dataset:
 def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
     tally = Tally()
     with ExitStack() as files:
-        # What was imported stays: looking through it for garbage, again and again, takes a quarter of the time.
+        # What was imported stays: looking through it for garbage, again and again, takes a quarter of the time. Rows are
+        # no garbage either until their batch is written.
+        files.callback(gc.set_threshold, *gc.get_threshold())
         gc.freeze()
         files.callback(gc.unfreeze)
+        gc.set_threshold(50 * BATCH)
         maker = RowMaker(tokenizer, stop_ids)
         train, held_out = (
             _Side(Encoder(maker, recipe.max_length, recipe.data.overlength), folder, side, files, _size(recipe, side))

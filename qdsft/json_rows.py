@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +63,17 @@ class _Json:
         return (RowError(where, *fault) if fault else Record(value, where)), end
 
     def rows(self, lines: list[str]) -> list[dict[str, Any]] | None:
-        """The objects of lines that hold one each, read as one list in half the time; None to read line by line.
+        """The objects of lines with one `{` each, read as one list in half the time; None to read line by line.
 
-        That none is broken, and none takes part of another, shows in how often signs occur. Only lines in which
-        every `{` begins an outermost object are read here: there is one a line, at its beginning. A name is followed
-        by a quote and a colon, so with no more of these than there are fields none came twice.
+        That none is broken, and none takes part of another, shows in how often signs occur. With as many outermost
+        objects as lines, each `{` begins one; each line begins with it and ends with a `}`, as what stands between
+        lines shows. A name is followed by a quote and a colon, so with no more of these than there are fields none
+        came twice.
         """
         text = BETWEEN.join(lines)
         count = len(lines)
         between = {text.count(BETWEEN), text.count(f"}}{BETWEEN}{{")}
-        if text.count("{") != count or between != {count - 1}:
+        if between != {count - 1}:
             return None
         if any(f"{blank}:" in text for blank in " \t\n\r") or ("\\u" in text and _SURROGATE.search(text)):
             return None
@@ -101,35 +102,38 @@ class _Json:
 def json_lines(lines: Iterator[tuple[int, str | RowError]], path: Path) -> Scanned:
     decoder = _Json()
     while batch := list(islice(lines, TOGETHER)):
-        texts = [line.strip() for _, line in batch if isinstance(line, str)]
-        rows = decoder.rows(texts) if len(texts) == len(batch) else None
+        texts = [line.strip() if isinstance(line, str) else "" for _, line in batch]
+        flat = [text.count("{") == 1 for text in texts]
+        rows = decoder.rows(list(compress(texts, flat)))
         if rows is None:
-            yield from _one_by_one(decoder, batch, path)
-        else:
-            for (number, _), row in zip(batch, rows, strict=True):
-                yield Record(row, f"{path}:{number}")
+            flat = [False] * len(batch)
+        together = iter(rows or [])
+        for (number, line), is_flat in zip(batch, flat, strict=True):
+            where = f"{path}:{number}"
+            if is_flat:
+                yield Record(next(together), where)
+            elif row := _line(decoder, line, where):
+                yield row
 
 
-def _one_by_one(decoder: _Json, lines: list[tuple[int, str | RowError]], path: Path) -> Scanned:
-    for number, line in lines:
-        where = f"{path}:{number}"
-        if isinstance(line, RowError):
-            yield line
-            continue
-        text = line.strip()
-        if not text:
-            continue
-        try:
-            row, stop = decoder.row(text, 0, where)
-            if stop < len(text):
-                raise json.JSONDecodeError("Extra data", text, len(text) - len(text[stop:].lstrip()))
-        except json.JSONDecodeError as error:
-            column = len(line) - len(line.lstrip()) + error.pos + 1
-            message = f"not JSON at column {column}: {error.msg}; write one object a line, or one JSON list"
-            row = RowError(where, "not JSON", message)
-        except RowError as error:
-            row = error
-        yield row
+def _line(decoder: _Json, line: str | RowError, where: str) -> Record | RowError | None:
+    """What stands in one line; None if it is blank."""
+    if isinstance(line, RowError):
+        return line
+    text = line.strip()
+    if not text:
+        return None
+    try:
+        row, stop = decoder.row(text, 0, where)
+        if stop < len(text):
+            raise json.JSONDecodeError("Extra data", text, len(text) - len(text[stop:].lstrip()))
+    except json.JSONDecodeError as error:
+        column = len(line) - len(line.lstrip()) + error.pos + 1
+        message = f"not JSON at column {column}: {error.msg}; write one object a line, or one JSON list"
+        return RowError(where, "not JSON", message)
+    except RowError as error:
+        return error
+    return row
 
 
 def json_list(text: str, path: Path) -> Scanned:
