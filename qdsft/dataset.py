@@ -24,6 +24,7 @@ import tokenizers
 import transformers
 import trl
 from datasets import Dataset
+from datasets.table import MemoryMappedTable
 from huggingface_hub import constants
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
@@ -143,8 +144,8 @@ def of_rows(rows: Sequence[Row]) -> Dataset:
 def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
     tally = Tally()
     with ExitStack() as files:
-        # What was imported stays: looking through it for garbage, again and again, takes a quarter of the time. Rows are
-        # no garbage either until their batch is written.
+        # What was imported stays: looking through it for garbage, again and again, takes a quarter of the time.
+        # Rows are no garbage either until their batch is written.
         files.callback(gc.set_threshold, *gc.get_threshold())
         gc.freeze()
         files.callback(gc.unfreeze)
@@ -259,8 +260,9 @@ def _packed_rows(side: _Side, recipe: Recipe) -> dict[str, Any] | None:
 
 
 def _load(path: Path) -> Dataset | None:
-    dataset = Dataset.from_file(str(path))
-    return dataset if len(dataset) else None
+    table = MemoryMappedTable.from_file(str(path))
+    # The folder's name tells the contents, so that they need no fingerprint of datasets' own.
+    return Dataset(table, fingerprint=f"{path.parent.name.strip('.')[:32]}-{path.stem}") if len(table) else None
 
 
 def _key(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> str:

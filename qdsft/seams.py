@@ -25,7 +25,7 @@ RECHECKED = 500
 """One row of so many has its prompt rendered and encoded by itself in any case."""
 JUNCTIONS = 10_000
 """Distinct seams that are remembered as checked; in data with more, the others are always checked."""
-COMPARED = 50
+COMPARED = 32
 """First rows that are tokenized both ways in any case; if one differs, all are tokenized whole."""
 BEFORE, BEHIND = 8, 4
 """Characters of prompt and answer that make a seam."""
