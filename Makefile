@@ -27,7 +27,7 @@ $(CORPUS): $(READY)
 
 quickstart: $(READY) $(CORPUS)
 	@$(BIN)/python scripts/make_tiny_model.py --architecture llama --hidden-size 128 --layers 3 --tie-embeddings --corpus $(CORPUS) $(TINY)
-	@$(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml scripts/run_sft.py recipes/tiny/full.yaml --overwrite
+	@$(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml scripts/run_sft.py recipes/tiny/full.yaml $$(test ! -e outputs/tiny-full/run.json || echo --resume)
 	@$(BIN)/qdsft evaluate outputs/tiny-full --baseline
 	@echo "Two questions that it never saw, decomposed:"
 	@$(BIN)/qdsft decompose outputs/tiny-full "Which films star both Finn Pike and Leon Marsh?"

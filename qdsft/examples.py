@@ -100,7 +100,9 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
 def render(records: Iterable[Record], writer: PromptWriter) -> Iterator[Example]:
     """Render and validate row after row; raises UserError for the first that is unusable."""
-    return (Example(record, tuple(writer.messages(record)), writer.completion(record)) for record in records)
+    for record in records:
+        completion = writer.completion(record)  # first, for of a decomposition it checks the whole row
+        yield Example(record, tuple(writer.messages(record)), completion)
 
 
 def assign_sides(

@@ -18,6 +18,7 @@ _QUOTED = re.compile(
     r"\"[^\"]{,200}\"|“[^”]{,200}”|‘[^’]{,200}’|「[^」]{,200}」|『[^』]{,200}』|《[^》]{,200}》|〈[^〉]{,200}〉"
     r"|«[^»]{,200}»|\([^)]{,200}\)|(?<!\w)'[^']{,200}'(?!\w)"
 )
+_NUMBER = re.compile(r"\s*\(?([0-9]{1,3})[.):]\s")
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]+")
 _LATIN = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]+")
 _NEXT_QUESTION = re.compile(
@@ -101,6 +102,14 @@ def other_language(row: Texts) -> str | None:
     return f"step {_listed(found)} is in {other}, the question in {script}; translate one of them" if found else None
 
 
+def numbered_steps(row: Texts) -> str | None:
+    """Steps that carry their own numbers: they are numbered in training, and would be so twice."""
+    numbers = [_NUMBER.match(step) for step in row.steps]
+    if not all(found and int(found[1]) == number for number, found in enumerate(numbers, start=1)):
+        return None
+    return "the steps begin with their own numbers, which training adds once more; remove them"
+
+
 def lost_character(row: Texts) -> str | None:
     """U+FFFD, which stands where a program could not read a character."""
     if "\ufffd" not in row.whole:
@@ -117,6 +126,7 @@ CHECKS: dict[str, Callable[[Texts], str | None]] = {
     "unused step": unused_step,
     "two questions in one step": two_questions,
     "another language": other_language,
+    "numbered steps": numbered_steps,
     "lost character": lost_character,
 }
 """Kind -> its check, in the order in which they are reported."""

@@ -12,8 +12,10 @@ import gzip
 import io
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -88,7 +90,7 @@ def _text(file: IO[bytes], path: Path) -> str:
 
 
 def _not_utf8(where: str, byte: int) -> RowError:
-    return RowError(where, "not UTF-8", f"not UTF-8 at byte {byte}; save the file as UTF-8")
+    return RowError(where, "not UTF-8", f"not UTF-8 at byte {byte}; save the file as UTF-8 (in Excel: CSV UTF-8)")
 
 
 def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, str | RowError]]:
@@ -116,8 +118,8 @@ def _csv(lines: Iterator[tuple[int, str | RowError]], path: Path, delimiter: str
     csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(readable(), delimiter=delimiter, strict=True)
     header: list[str] | None = None
-    while True:
-        where = f"{path}:{reader.line_num + 1}"
+    for row in count(1):
+        where = f"{path}:{row}"
         try:
             cells = next(reader, None)
         except csv.Error as error:
@@ -132,6 +134,10 @@ def _csv(lines: Iterator[tuple[int, str | RowError]], path: Path, delimiter: str
             continue
         if header is None:
             header = cells
+            if len(header) == 1 and (found := re.search("[;\t]", header[0])):
+                message = f"the columns are separated by {found[0]!r}; save it with commas, or as .tsv with tabs"
+                yield RowError(where, "not CSV", message)
+                return
             if len(set(header)) < len(header):
                 yield RowError(where, "field given twice", "two columns have one name; rename one of them")
                 return

@@ -15,7 +15,7 @@ class Record(NamedTuple):
     row: dict[str, Any]
     """Column name -> value."""
     source: str
-    """`file:line` of the row (Parquet: `file:row`, from 1), for error messages."""
+    """`file:line`, for error messages; of CSV and TSV `file:row` with the header as row 1, of Parquet from 1."""
 
 
 class RowError(UserError):

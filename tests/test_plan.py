@@ -140,6 +140,16 @@ def test_the_most_that_fits_fits_and_more_does_not(plan: Any) -> None:
     assert plan(path, memory=2).largest_length is None
 
 
+def test_several_cards_that_share_nothing_are_told_of_zero(plan: Any) -> None:
+    path, first = (
+        "recipes/llama2/full.yaml",
+        "does not fit: each card holds the whole model; try --gpus 4 --zero 3 first",
+    )
+    assert first in list(report(plan(path, memory=80, count=4)))
+    for target in ({"count": 4, "zero": 3}, {"count": 1}):
+        assert first not in list(report(plan(path, memory=80, **target)))
+
+
 def test_where_nothing_fits_it_says_so(plan: Any) -> None:
     lines = list(report(plan("recipes/llama2/qlora_8gb.yaml", memory=2)))
     assert "does not fit; change in this order until it does:" in lines

@@ -78,11 +78,11 @@ def test_a_row_stands_where_an_editor_shows_it(name: str) -> None:
     assert [row.source for row in scan(Path(name))] == expected
 
 
-def test_the_line_of_a_csv_row_is_its_first() -> None:
+def test_the_rows_of_a_csv_are_counted_as_a_spreadsheet_does() -> None:
     Path("d.csv").write_text('question,sub_questions\n"a\nb","c\nd"\n\ne,f\n', encoding="utf-8")
     assert [(row.source, row.row) for row in scan(Path("d.csv")) if isinstance(row, Record)] == [
         ("d.csv:2", {"question": "a\nb", "sub_questions": ["c", "d"]}),
-        ("d.csv:6", {"question": "e", "sub_questions": ["f"]}),
+        ("d.csv:4", {"question": "e", "sub_questions": ["f"]}),
     ]
 
 
@@ -110,6 +110,10 @@ def test_the_rows_behind_a_fault_are_read() -> None:
         (b"question,sub_questions\na,b,c\nb,c\n", ["d.csv:2: 3 cells, but the header has 2 columns; quote", {}]),
         (b"question,sub_questions\n\xff,c\nb,c\n", ["d.csv:2: not UTF-8 at byte 23; save the file as UTF-8", {}]),
         (b'question,sub_questions\na,"[1"\nb,c\n', ["d.csv:2: the cell sub_questions begins with [ but is no", {}]),
+        (
+            b"question;sub_questions\na;b\n",
+            ["d.csv:1: the columns are separated by ';'; save it with commas, or as .tsv with"],
+        ),
         (b"question,question\na,b\n", ["d.csv:1: two columns have one name; rename one of them"]),
         (b'question,sub_questions\nb,c\n"a,b\n', [{}, "d.csv:3: not CSV: unexpected end of data; correct its quotes"]),
     ],

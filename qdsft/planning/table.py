@@ -81,6 +81,8 @@ def _verdict(plan: Plan) -> Iterator[str]:
             ": tight, since a display or fragmentation may take that" if plan.tight else ""
         )
     else:
+        if plan.target.count > 1 and not plan.target.zero and plan.recipe.lora is None:
+            yield f"does not fit: each card holds the whole model; try --gpus {plan.target.count} --zero 3 first"
         yield "does not fit; change in this order until it does:"
         for change in plan.changes:
             after = "fits" if change.fits else "too much still"
