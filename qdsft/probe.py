@@ -17,11 +17,6 @@ from qdsft.errors import UserError
 from qdsft.recipe import Recipe
 from qdsft.recipe_trainer import RecipeTrainer
 
-LESS_MEMORY = (
-    "lower training.per_device_train_batch_size or training.max_length (training.global_batch_size keeps the result "
-    "the same)"
-)
-"""What helps against a device that runs out of memory in training."""
 STEPS = 2
 """Optimizer states come into being in the first; the second shows the peak beside them."""
 
@@ -42,9 +37,18 @@ def probe_memory(trainer: RecipeTrainer, recipe: Recipe) -> float | None:
             _steps(trainer)
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"{recipe.path}: the longest rows do not fit into the device's memory; {LESS_MEMORY}"
+                f"{recipe.path}: the longest rows do not fit into the device's memory; {less_memory(recipe)}"
             ) from error
     return round(torch.cuda.max_memory_allocated() / 2**30, 3) if torch.cuda.is_available() else None
+
+
+def less_memory(recipe: Recipe) -> str:
+    """What helps a run of this recipe against a device that runs out of memory in training."""
+    is_whole = recipe.training_value("activation_checkpointing") is True
+    return ("" if is_whole else "set training.activation_checkpointing=true, or ") + (
+        "lower training.per_device_train_batch_size or training.max_length (training.global_batch_size keeps the "
+        "result the same)"
+    )
 
 
 def longest_rows(data: Dataset, count: int) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ from qdsft.model import (
     stop_token_ids,
 )
 from qdsft.plot import plot_loss
-from qdsft.probe import LESS_MEMORY
+from qdsft.probe import less_memory
 from qdsft.readiness import Readiness, save_weights
 from qdsft.recipe import Recipe
 from qdsft.recipe_trainer import RecipeTrainer
@@ -213,7 +213,7 @@ def _run_trainer(trainer: RecipeTrainer, recipe: Recipe, checkpoint: Path | None
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
-        raise UserError(f"{recipe.path}: the device ran out of memory; {LESS_MEMORY}") from error
+        raise UserError(f"{recipe.path}: the device ran out of memory; {less_memory(recipe)}") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         if shutil.disk_usage(recipe.run_dir).free > FREE_BYTES_WHEN_FULL:
             raise

@@ -121,7 +121,7 @@ def test_each_planted_fault_turns_its_own_line_red(
         assert "were not saved" in red(ready)["trial save"]
     with pytest.MonkeyPatch.context() as planted:
         planted.setattr(probe, "_steps", _raise_out_of_memory)
-        assert "do not fit into the device's memory" in red(ready)["memory"]
+        assert "do not fit into the device's memory; set training.activation_checkpointing=true" in red(ready)["memory"]
     collate = ready.trainer.data_collator
 
     def leaking(rows: list[dict[str, Any]]) -> dict[str, Any]:
