@@ -24,5 +24,5 @@ read_recipe "$recipe" "$@"
 launch_arguments "$(count_cards)" "$method"
 first_card
 training_command "$run_state" "$recipe" "$@"
-[[ $run_state == finished ]] || "${training[@]}"
+"${training[@]}" # of a finished run it says so, or what has changed since
 [[ ${EVALUATE:-1} == 0 ]] || "${on_one_card[@]}" "$bin/qdsft" evaluate "$run_dir"
