@@ -24,7 +24,7 @@ from qdsft import (
     cli_serve,
 )
 from qdsft.arguments import positive
-from qdsft.console import is_main_process, quiet_libraries, say, standard_output
+from qdsft.console import end_progress, is_main_process, quiet_libraries, say, standard_output
 from qdsft.errors import Interrupted, UserError
 
 
@@ -47,9 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except UserError as error:
         if is_main_process():
+            end_progress()
             print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        end_progress()
         say("interrupted")
         return 130
     except BrokenPipeError:

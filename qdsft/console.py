@@ -26,6 +26,13 @@ def quiet_libraries() -> None:
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "kernels" not in record.getMessage())
 
 
+def end_progress() -> None:
+    """Close progress bars that an error left open, so that what is said next begins a line of its own."""
+    if tqdm := sys.modules.get("tqdm"):
+        for bar in list(tqdm.tqdm._instances):
+            bar.close()
+
+
 def say(text: str) -> None:
     """Print one line of progress."""
     if is_main_process():

@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 import qdsft
 from qdsft.cli import main
+from qdsft.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = "model:\n  name_or_path: user/model\ndata:\n  train: t.jsonl\n  eval_fraction: 0\n"
@@ -290,6 +292,20 @@ def test_names_that_are_not_utf8_are_one_line(arguments: str) -> None:
     done = shell(f"qdsft {arguments}")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_an_error_behind_a_progress_bar_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    bars = []
+
+    def fail(*_: object) -> None:
+        bars.append(tqdm(total=3))
+        bars[0].update()
+        bars[0].refresh()
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr("qdsft.check.check", fail)
+    assert main(["check", "recipes/tiny/full.yaml"]) == 1
+    assert capsys.readouterr().err.split("\n")[-2:] == ["error: the disk is full", ""]
 
 
 def test_an_interrupt_is_no_traceback() -> None:

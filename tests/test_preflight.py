@@ -18,7 +18,7 @@ from qdsft.dataset import Prepared, prepare
 from qdsft.errors import UserError
 from qdsft.model import find_machine, load_config, load_model, load_tokenizer, stop_token_ids
 from qdsft.preflight import preflight
-from qdsft.probe import longest_rows, probe_memory
+from qdsft.probe import less_memory, longest_rows, probe_memory
 from qdsft.readiness import Readiness
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.run import read_manifest
@@ -121,7 +121,7 @@ def test_each_planted_fault_turns_its_own_line_red(
         assert "were not saved" in red(ready)["trial save"]
     with pytest.MonkeyPatch.context() as planted:
         planted.setattr(probe, "_steps", _raise_out_of_memory)
-        assert "do not fit into the device's memory; set training.activation_checkpointing=true" in red(ready)["memory"]
+        assert "do not fit into the device's memory; lower training.per_device" in red(ready)["memory"]
     collate = ready.trainer.data_collator
 
     def leaking(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -130,6 +130,11 @@ def test_each_planted_fault_turns_its_own_line_red(
 
     ready.trainer.data_collator = leaking
     assert "see each other" in red(ready)["isolation"]
+
+
+def test_where_layers_are_kept_the_remedy_is_to_compute_them_again(make_recipe: Callable[..., Recipe]) -> None:
+    kept, recomputed = (make_recipe(f"training.activation_checkpointing={way}") for way in ("auto", "true"))
+    assert less_memory(kept) == f"set training.activation_checkpointing=true, or {less_memory(recomputed)}"
 
 
 def _raise(message: str) -> Callable[[str], str]:

@@ -85,6 +85,11 @@ def test_local_training_takes_the_cards_that_there_are(machine: Pod, cards: str,
     assert machine.run(QLORA, output, script="train_local.sh", EVALUATE="0")[0] == 0
     assert machine.words() == ["qdsft check", "accelerate"]
     assert machine.calls("accelerate")[0][-1] == "--resume"
+    machine.forget()
+    (machine.run_dir / "run.json").write_text('{"state": "finished"}', encoding="utf-8")
+    assert machine.run(QLORA, output, script="train_local.sh", EVALUATE="0")[0] == 0
+    # Training itself says that nothing is left to do, or what has changed since.
+    assert machine.calls("accelerate")[0][-1] == "--resume"
 
 
 def test_a_recipe_is_found_from_where_one_stands(machine: Pod, tmp_path: Path) -> None:

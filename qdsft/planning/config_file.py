@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe
 
@@ -35,7 +36,7 @@ def _find(recipe: Recipe) -> Path:
     local = Path(recipe.model.name_or_path) / NAME
     if local.is_file():
         return local
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every new try
@@ -44,10 +45,13 @@ def _find(recipe: Recipe) -> Path:
         cached = try_to_load_from_cache(name, NAME, revision=revision)
         if isinstance(cached, str):
             return Path(cached)
+        if not constants.HF_HUB_OFFLINE:
+            say(f"asking the Hub for the {NAME} of {name}")
         return Path(hf_hub_download(name, NAME, revision=revision, etag_timeout=SECONDS))
     except (OSError, HFValidationError, ValueError) as error:
         raise UserError(
             f"{recipe.where('model.name_or_path')}: the {NAME} of {name} is neither here nor in the Hub's cache, and "
             f"cannot be had from the Hub ({type(error).__name__}); give a folder that holds it with "
-            "model.name_or_path=FOLDER, or connect (a gated model wants HF_TOKEN)"
+            "model.name_or_path=FOLDER, or connect (a gated model wants HF_TOKEN); "
+            "HF_HUB_OFFLINE=1 does not wait for an answer"
         ) from error
