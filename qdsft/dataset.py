@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -79,27 +79,32 @@ def prepare(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequen
     """The prepared data of a recipe: from the cache if it is there, else made and put there.
 
     Raises UserError as `corpus.read_rows`, `examples.stream_split` and `encoder.Encoder` do, if every row
-    was dropped, and if the cache folder cannot be written.
+    was dropped, and if the cache folder cannot be written or what lies there not be read.
     """
-    folder = cache_folder() / _key(recipe, tokenizer, stop_ids)
-    if prepared := _opened(folder):
-        return prepared
-    # Others may be at it: each works in a folder of its own, and the first to be done gives it its name.
+    key = cache_folder() / _key(recipe, tokenizer, stop_ids)
+    # Nothing is ever removed there, since others may be at it: where a folder lost a part, another takes its place.
+    for folder in (key, key.with_name(f"{key.name}-1")):
+        if not folder.exists():
+            _make_folder(recipe, tokenizer, stop_ids, folder)
+        if prepared := _opened(folder):
+            return prepared
+    raise UserError(f"{key}: damaged, and so is what was made in its place; delete both")
+
+
+def _make_folder(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
+    """Each process works in a folder of its own, and the first to be done gives it its name."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     with disk_errors(folder, "set QDSFT_CACHE to another folder"):
         try:
             temporary.mkdir(parents=True)
             _make(recipe, tokenizer, stop_ids, temporary)
-            if not (prepared := _opened(folder)):
-                shutil.rmtree(folder, ignore_errors=True)  # if it is there, a part of it is lost or damaged
-                with suppress(OSError):  # from another process that was faster still
-                    os.replace(temporary, folder)
-                prepared = _opened(folder)
+            try:
+                os.replace(temporary, folder)
+            except OSError:
+                if not folder.exists():
+                    raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    if not prepared:
-        raise UserError(f"{folder}: what was prepared cannot be read back; set QDSFT_CACHE to another folder")
-    return prepared
 
 
 def _opened(folder: Path) -> Prepared | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -225,10 +227,43 @@ def test_what_is_damaged_is_made_anew(tiny_model: TinyModel, made: list[str], na
         damaged.unlink()
     else:
         os.truncate(damaged, damaged.stat().st_size // 2)
-    second = prepared(recipe)
-    assert made == ["made"] * 2
-    assert (rows_of(second.train), second.eval_rows.read_bytes()) == (rows, held_out)
-    assert [path.name for path in cache_folder().iterdir()] == [first.folder.name]
+    for _ in range(2):
+        second = prepared(recipe)
+        assert made == ["made"] * 2
+        assert (rows_of(second.train), second.eval_rows.read_bytes()) == (rows, held_out)
+    (second.folder / name).unlink()
+    with pytest.raises(UserError, match="damaged, and so is what was made in its place; delete both"):
+        prepared(recipe)
+
+
+@pytest.mark.slow
+def test_processes_that_prepare_at_once_all_get_the_same(tiny_model: TinyModel, tmp_path: Path) -> None:
+    """As those of several machines do: none may take away what another has just made."""
+    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model)
+    script = (
+        "import os, sys, time, pathlib, test_dataset as t\n"
+        "recipe = t.recipe_of('recipes/tiny/full.yaml', lambda _: pathlib.Path(sys.argv[1]))\n"
+        "open(sys.argv[2], 'w').close()\n"
+        "while len(os.listdir(os.path.dirname(sys.argv[2]))) < 3: time.sleep(0.001)\n"
+        "print(t.prepared(recipe).folder, len(t.prepared(recipe).train))\n"
+    )
+    (tmp_path / "ready").mkdir()
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}", "HF_HUB_OFFLINE": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, recipe.model.name_or_path, str(tmp_path / "ready" / str(n))],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(3)
+    ]
+    said = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    assert len({out for out, _ in said}) == 1
+    assert len(list(cache_folder().iterdir())) == 1
 
 
 def test_what_fails_leaves_nothing(tiny_model: TinyModel) -> None:
