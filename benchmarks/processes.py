@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from commands import make_llama, run, write_questions
+
 LAUNCHES = {"one process": ("cpu", 1), "ddp": ("ddp", 2), "zero2": ("zero2", 2), "zero3": ("zero3", 2)}
 BASE = "one process"
 
@@ -32,36 +30,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data, model = Path(folder, "rows.jsonl"), Path(folder, "model")
-        run(
-            [
-                sys.executable,
-                "-m",
-                "qdsft",
-                "data",
-                "synth",
-                "--language",
-                "en,ko",
-                "--rows",
-                "2000",
-                "--seed",
-                "0",
-                "--output",
-                str(data),
-            ]
-        )
-        run(
-            [
-                sys.executable,
-                "scripts/make_tiny_model.py",
-                "--architecture",
-                "llama",
-                "--hidden-size",
-                "128",
-                "--layers",
-                "3",
-                str(model),
-            ]
-        )
+        write_questions(data, 2000)
+        make_llama(model, "--hidden-size", "128", "--layers", "3")
         turns = [
             {
                 name: measure(Path(folder, name), data, model, config, count, options.steps)
@@ -91,7 +61,8 @@ def measure(run_dir: Path, data: Path, model: Path, config: str, processes: int,
             *(f"training.max_steps={steps}", "training.report_to=none", "training.save_strategy=no"),
             "training.eval_strategy=no",
             *("training.per_device_train_batch_size=4", "training.global_batch_size=16"),
-        ]
+        ],
+        OMP_NUM_THREADS="1",
     )
     results = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["results"]
     log = [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -111,13 +82,6 @@ def summary(turns: list[dict[str, dict[str, float]]], name: str) -> dict[str, fl
         "peak_gib": median("peak_gib", ratio=False),
         "memory_ratio": median("peak_gib", ratio=True),
     }
-
-
-def run(command: list[str]) -> None:
-    environment: dict[str, Any] = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
 
 
 if __name__ == "__main__":

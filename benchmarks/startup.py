@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -21,7 +20,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from commands import ROOT, environment, make_llama, write_questions
+
 TRACE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \| \s*(\S+)")
 SHOWN = 12
 
@@ -50,10 +50,6 @@ def train(folder: Path, *options: str) -> tuple[float, str]:
     return seconds, said
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-
-
 def by_package(trace: str) -> tuple[dict[str, float], int]:
     """(package -> seconds of its own modules, number of modules) of what `python -X importtime` wrote."""
     seconds: dict[str, float] = defaultdict(float)
@@ -70,24 +66,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for command in (
-            (
-                "-m",
-                "qdsft",
-                "data",
-                "synth",
-                "--language",
-                "en,ko",
-                "--rows",
-                "200",
-                "--seed",
-                "0",
-                "--output",
-                str(folder / "rows.jsonl"),
-            ),
-            ("scripts/make_tiny_model.py", "--architecture", "llama", str(folder / "model")),
-        ):
-            subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True, env=environment())
+        write_questions(folder / "rows.jsonl", 200)
+        make_llama(folder / "model")
         train(folder)  # prepares the data, and brings the files into memory
         launches = [train(folder)[0] for _ in range(options.repeats)]
         packages, modules = by_package(train(folder, "-X", "importtime")[1])

@@ -16,13 +16,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from commands import run, write_questions
+
 SCHEDULE = ("learning_rate", "lr_scheduler_type", "warmup_steps", "adam_beta2")
 """What the recipe says of the optimizer, so that all learn the same."""
 OURS, DEFAULTS, TUNED = "ours", "TRL, defaults", "TRL, tuned"
@@ -103,20 +103,11 @@ def write_settings(recipe: str, overrides: list[str], place: Path, batch: int, s
     return path
 
 
-def run(command: list[str]) -> str:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
-    return done.stdout
-
-
 def measure(options: argparse.Namespace, place: Path) -> list[dict[str, dict[str, float]]]:
     """Each turn: way -> seconds and mean loss."""
     steps = options.rows // options.batch
     data = place / "rows.jsonl"
-    synth = ("data", "synth", "--language", "en,ko", "--seed", "0", "--max-steps", "3", "--rows", str(options.rows))
-    run([sys.executable, "-m", "qdsft", *synth, "--output", str(data)])
+    write_questions(data, options.rows, "--max-steps", "3")
     overrides = [
         *(f"data.train={data}", "data.eval=null", "data.eval_fraction=0", f"training.max_steps={steps}"),
         *(f"training.per_device_train_batch_size={options.batch}", f"training.global_batch_size={options.batch}"),

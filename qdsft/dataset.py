@@ -168,6 +168,7 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
                 (train if side == "train" else held_out).add(example)
             if (seen := seen + 1) % BATCH == 0:
                 bar.update(BATCH)
+        bar.update(seen % BATCH)
         train.finish()
         held_out.finish()
     if not train.encoder.counts.rows:
@@ -187,7 +188,6 @@ class _Side:
 
     def __init__(self, encoder: Encoder, folder: Path, side: str, files: ExitStack, size: int | None) -> None:
         self.encoder = encoder
-        self.side = side
         self.path = folder / f"{side}.arrow"
         self.golden_prompts: list[dict[str, Any]] = []
         self._pending: list[Example] = []
@@ -248,7 +248,7 @@ def _size(recipe: Recipe, side: str) -> int | None:
 def _packed_rows(side: _Side, recipe: Recipe) -> dict[str, Any] | None:
     """Packed rows and the share of their room that holds tokens; packs what is to be packed by TRL."""
     counts = side.encoder.counts
-    if not counts.rows or not _is_packed(recipe, side.side):
+    if not counts.rows or not _is_packed(recipe, side.path.stem):
         return None
     assert recipe.max_length is not None
     if side.packer:

@@ -129,7 +129,7 @@ class _Reader:
         if isinstance(node, nodes.Test) and node.name in _QUESTIONS and not node.args:
             _only(self.kind(node.node), Kind.PLAIN, Kind.CONTENT)
             return Kind.PLAIN
-        if _strips(node) and self.kind(_stripped(node)) == Kind.CONTENT:
+        if (text := _stripped(node)) and self.kind(text) == Kind.CONTENT:
             return Kind.CONTENT
         return self.plain(node)
 
@@ -190,16 +190,12 @@ def _joined(kinds: Sequence[Kind]) -> Kind:
     return kinds[0] if len(set(kinds)) == 1 else max(_only(kind, Kind.PLAIN, Kind.CONTENT) for kind in kinds)
 
 
-def _strips(node: nodes.Node) -> bool:
-    """Whether it is `text.strip()` or `text | trim`."""
+def _stripped(node: nodes.Node) -> nodes.Node | None:
+    """The text of `text.strip()` or `text | trim`; None for another expression."""
     if isinstance(node, nodes.Call):
         called, arguments = node.node, [*node.args, *node.kwargs, node.dyn_args, node.dyn_kwargs]
-        return isinstance(called, nodes.Getattr) and called.attr == "strip" and not any(arguments)
-    return isinstance(node, nodes.Filter) and node.name == "trim" and not node.args and not node.kwargs
-
-
-def _stripped(node: nodes.Node) -> nodes.Node:
-    if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):
-        return node.node.node
-    assert isinstance(node, nodes.Filter) and node.node is not None
-    return node.node
+        if isinstance(called, nodes.Getattr) and called.attr == "strip" and not any(arguments):
+            return called.node
+    elif isinstance(node, nodes.Filter) and node.name == "trim" and not node.args and not node.kwargs:
+        return node.node
+    return None

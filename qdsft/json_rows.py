@@ -11,7 +11,6 @@ from typing import Any
 
 from qdsft.record import Record, RowError, Scanned, show
 
-Decode = Callable[[str, int], tuple[Any, int]]
 BETWEEN = ",null,"
 """What stands between lines that are read as one list."""
 TOGETHER = 100
@@ -29,7 +28,8 @@ class _Json:
             "parse_float": self._float,
         }
         self._decode_all: Callable[[str], Any] = json.JSONDecoder(**hooks).decode
-        self._decode_pairs: Decode = json.JSONDecoder(**hooks, object_pairs_hook=self._pairs).raw_decode
+        by_pairs = json.JSONDecoder(**hooks, object_pairs_hook=self._pairs)
+        self._decode_pairs: Callable[[str, int], tuple[Any, int]] = by_pairs.raw_decode
 
     def _pairs(self, items: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(items)

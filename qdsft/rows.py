@@ -80,8 +80,8 @@ class Block:
 
     def unended(self, stops: Collection[int]) -> list[int]:
         """Indices of rows that are all prompt or whose last token is none of these."""
-        last = self.ids[np.maximum(self.ends[1:] - 1, 0)] if len(self.ids) else self.ids
-        ended = (self.lengths > self.prompts) & np.isin(last, list(stops))
+        ended = self.lengths > self.prompts
+        ended[ended] = np.isin(self.ids[self.ends[1:][ended] - 1], list(stops))
         found: list[int] = np.flatnonzero(~ended).tolist()
         return found
 

@@ -13,7 +13,7 @@ from qdsft.encoder import encode_examples
 from qdsft.errors import UserError
 from qdsft.examples import Example
 from qdsft.record import Record
-from qdsft.rows import IGNORED
+from qdsft.rows import IGNORED, RowMaker
 from qdsft.tokens import check_bos, encode_prompts, render_texts
 
 ROOT = Path(__file__).parent.parent
@@ -107,6 +107,12 @@ def test_a_row_without_loss_is_refused(llama: Any) -> None:
     llama.chat_template = "{{ bos_token }}{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
     with pytest.raises(UserError, match=r"^train\.jsonl:7: no token of this row carries loss"):
         encode(llama, example())
+
+
+def test_rows_of_no_tokens_are_refused(llama: Any) -> None:
+    llama.chat_template = "{{ '' }}"
+    with pytest.raises(UserError, match=r"^train\.jsonl:7: no token of this row carries loss"):
+        RowMaker(llama, [llama.eos_token_id]).make([example(), example()])
 
 
 def test_a_prompt_that_changes_once_answered_is_refused(llama: Any) -> None:
