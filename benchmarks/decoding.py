@@ -27,11 +27,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from peft import LoraConfig, get_peft_model
 
-import qdsft.generate
-from qdsft.decomposition import Decomposition
-from qdsft.generate import Answer
-from qdsft.inference import LoadedRun, load_run
-from qdsft.run import read_eval_rows, versions
+import qdsft.inference.generate
+from qdsft.data.decomposition import Decomposition
+from qdsft.inference.generate import Answer
+from qdsft.inference.loaded_run import LoadedRun, load_run
+from qdsft.runs.eval_rows import read_eval_rows
+from qdsft.runs.provenance import versions
 
 BASE = "batched"
 Way = Callable[[], list[Answer]]

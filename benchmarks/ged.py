@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from qdsft.errors import UserError
-from qdsft.metrics.break_scores import break_scores
-from qdsft.metrics.english_model import load_english
-from qdsft.metrics.ged import SECONDS, Distance, Graph, graph_edit_distance
-from qdsft.metrics.lexical import match_ratio
+from qdsft.metrics.break_official.break_scores import break_scores
+from qdsft.metrics.break_official.english_model import load_english
+from qdsft.metrics.break_official.ged import SECONDS, Distance, Graph, graph_edit_distance
+from qdsft.metrics.break_official.lexical import match_ratio
 
 Pair = tuple[list[str], list[str]]
 Similarity = Callable[[str, str], float]
@@ -32,9 +32,9 @@ LENGTHS = {2: 734, 3: 1422, 4: 1151, 5: 904, 6: 525, 7: 359, 8: 199, 9: 147, 10:
 
 def decompositions(path: Path, chance: random.Random) -> list[list[str]]:
     if path.exists():
-        from qdsft.formats import break_steps
-        from qdsft.readers import scan
-        from qdsft.record import Record
+        from qdsft.data.formats.convert import break_steps
+        from qdsft.data.readers import scan
+        from qdsft.data.record import Record
 
         return [break_steps(row.row["decomposition"]) for row in scan(path) if isinstance(row, Record)]
     print(f"{path} is not there: synthetic decompositions")

@@ -72,10 +72,10 @@ def plan(cell: Cell, config: dict[str, Any], memory: float) -> tuple[float | Non
     """(planned bytes of the allocator, layers computed twice?, every n-th): by qdsft's planner, where it is at hand."""
     try:
         sys.path.insert(0, str(ROOT))
-        from qdsft.planning.memory import CONTEXT, training_peak
-        from qdsft.planning.recomputation import least_recomputation
-        from qdsft.planning.setup import read_setup
-        from qdsft.planning.shapes import read_shapes
+        from qdsft.planning.memory.activation_checkpointing import least_recomputation
+        from qdsft.planning.memory.setup import read_setup
+        from qdsft.planning.memory.shapes import read_shapes
+        from qdsft.planning.memory.training_memory import CONTEXT, training_peak
         from qdsft.recipe import load_recipe
     except ImportError:
         return None, True, 1

@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 def make_data(rows: int, folder: Path) -> Path:
     """Half English, half Korean questions."""
-    from qdsft.synth import generate
+    from qdsft.data.synth import generate
 
     path = folder / f"{rows}.jsonl"
     with path.open("w", encoding="utf-8") as file:
@@ -45,8 +45,7 @@ def make_data(rows: int, folder: Path) -> Path:
 def make_model(folder: Path) -> Path:
     """A tiny model whose tokenizer needs about as many tokens for a question as a real one."""
     import make_tiny_model
-
-    from qdsft.prompt import SYSTEM
+    from qdsft.data.prompt import SYSTEM
     from qdsft.recipe import load_recipe
 
     corpus = folder / "corpus.jsonl"
@@ -66,9 +65,9 @@ def few_rows(data: Path) -> Path:
 
 
 def ours(data: Path, model: Path, recipe: str) -> dict[str, Any]:
-    from qdsft.dataset import prepare
-    from qdsft.model import load_config, load_tokenizer, stop_token_ids
+    from qdsft.model.loading import load_config, load_tokenizer, stop_token_ids
     from qdsft.recipe import load_recipe
+    from qdsft.tokenization.prepared import prepare
 
     overrides = [f"model.name_or_path={model}", f"data.train={data}", "data.eval=null", "data.eval_fraction=0"]
     settings = load_recipe(recipe, overrides)
@@ -91,9 +90,9 @@ def trls(data: Path, model: Path, recipe: str) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer
 
-    from qdsft.decomposition import Decomposition
-    from qdsft.model import load_tokenizer
-    from qdsft.prompt import SYSTEM
+    from qdsft.data.decomposition import Decomposition
+    from qdsft.data.prompt import SYSTEM
+    from qdsft.model.loading import load_tokenizer
     from qdsft.recipe import load_recipe
 
     datasets.disable_progress_bars()

@@ -79,7 +79,7 @@ def ours(recipe: str, overrides: list[str], output: Path) -> dict[str, float]:
 
 def write_settings(recipe: str, overrides: list[str], place: Path, batch: int, steps: int) -> Path:
     """What TRL's runs are given: conversations, template, LoRA and batch of the recipe, as JSON."""
-    from qdsft.examples import stream_split
+    from qdsft.data.split import stream_split
     from qdsft.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from qdsft.decomposition import REFERENCE, Decomposition
+from qdsft.data.decomposition import REFERENCE, Decomposition
 
 HERE = Path(__file__).resolve().parent
 UNKNOWN = "unknown"

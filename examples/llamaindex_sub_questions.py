@@ -23,8 +23,8 @@ from llama_index.core.question_gen.types import BaseQuestionGenerator, SubQuesti
 from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.tools import QueryEngineTool, ToolMetadata
 
-from qdsft.decomposition import Decomposition
-from qdsft.write_formats import render_as
+from qdsft.data.decomposition import Decomposition
+from qdsft.data.formats.write import render_as
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from agent_loop import HERE, look_up, read_decomposition

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from qdsft.decompose import Decomposer as Decomposer
+    from qdsft.inference.decomposer import Decomposer as Decomposer
 
 __version__ = "0.1.0"
 
@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Load `qdsft.Decomposer` when it is asked for, so that `import qdsft` stays light."""
     if name == "Decomposer":
-        from qdsft.decompose import Decomposer
+        from qdsft.inference.decomposer import Decomposer
 
         return Decomposer
     raise AttributeError(f"module 'qdsft' has no attribute {name!r}")

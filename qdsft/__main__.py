@@ -2,6 +2,6 @@
 
 import sys
 
-from qdsft.cli import main
+from qdsft.cli.main import main
 
 sys.exit(main())

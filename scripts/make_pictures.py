@@ -10,9 +10,9 @@ import re
 import sys
 from pathlib import Path
 
-from qdsft.decomposition import Decomposition
-from qdsft.report.graph_svg import draw_graph
-from qdsft.report.page import STYLE
+from qdsft.data.decomposition import Decomposition
+from qdsft.scoring.report.graph_svg import draw_graph
+from qdsft.scoring.report.page import STYLE
 
 FOLDER = Path(__file__).parent.parent / "docs" / "images"
 STEPS = {

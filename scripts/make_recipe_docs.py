@@ -1,4 +1,4 @@
-"""Regenerate docs/RECIPES.md from recipes/recipe.schema.json and qdsft/schema.py.
+"""Regenerate docs/RECIPES.md from recipes/recipe.schema.json and qdsft/recipe/schema.py.
 
 python scripts/make_recipe_docs.py            write the page
 python scripts/make_recipe_docs.py --check    exit 1 if the committed page differs
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qdsft.schema import RENAMED, RESERVED, UPSTREAM, describe, recipe_schema
+from qdsft.recipe.schema import describe, recipe_schema
+from qdsft.recipe.upstream_keys import RENAMED, RESERVED, UPSTREAM
 
 PATH = Path(__file__).parent.parent / "docs" / "RECIPES.md"
 MOST_OPTIONS = 12

@@ -16,8 +16,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from qdsft import sections
-from qdsft.schema import RENAMED, RESERVED
+from qdsft.recipe import sections
+from qdsft.recipe.upstream_keys import RENAMED, RESERVED
 
 PATH = Path(__file__).parent.parent / "recipes" / "recipe.schema.json"
 ORDER = ["", "boolean", "integer", "number", "string", "array", "object", "null"]

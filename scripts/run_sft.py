@@ -6,7 +6,7 @@ from pathlib import Path
 # A checkout with the requirements installed is enough: the package itself need not be.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from qdsft.cli import main
+from qdsft.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["train", *sys.argv[1:]]))

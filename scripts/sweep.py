@@ -10,8 +10,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from qdsft.errors import Interrupted, UserError
-from qdsft.sweep import AGAIN, PICTURE, RESULTS, sweep
-from qdsft.sweep_results import table
+from sweeps.sweep import AGAIN, PICTURE, RESULTS, sweep
+from sweeps.sweep_results import table
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,11 +13,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from command_server import CommandServer
+from helpers.command_server import CommandServer
+from helpers.paths import ROOT
 from hypothesis import settings
 
+from qdsft.data.synth import generate_mixed
 from qdsft.files import write_new_lines
-from qdsft.synth import generate_mixed
 
 # Read by huggingface_hub and tokenizers when they are imported, which is after this.
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
@@ -47,7 +48,7 @@ def quick_python() -> Iterator[str]:
     server.close()
 
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+SCRIPTS = ROOT / "scripts"
 
 
 @pytest.fixture(scope="session")

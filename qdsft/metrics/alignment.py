@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from qdsft.decomposition import REFERENCE, Decomposition
+from qdsft.data.decomposition import REFERENCE, Decomposition
 
 LONGEST_NGRAM = 4
 CONTEXT_WEIGHT, POSITION_WEIGHT = 1e-4, 1e-7

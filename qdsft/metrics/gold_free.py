@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qdsft.decomposition import Decomposition
-from qdsft.question import normalise
+from qdsft.data.decomposition import Decomposition
+from qdsft.data.text import normalise
 
 FAULTS = {
     "dangling_reference": "dangling reference",

@@ -1,1 +1,1 @@
-"""Will it fit: the memory and the work of a recipe, modelled without loading anything."""
+"""`qdsft plan`: peak memory and work of a recipe, without loading the model."""

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from qdsft.errors import UserError
 from qdsft.planning.cards import Target
-from qdsft.planning.decoding_memory import decoding_peak
-from qdsft.planning.memory import Peak, training_peak
-from qdsft.planning.recomputation import least_recomputation, recompute_all
-from qdsft.planning.setup import Setup, read_setup
-from qdsft.planning.shapes import Shapes
+from qdsft.planning.memory.activation_checkpointing import least_recomputation, recompute_all
+from qdsft.planning.memory.decoding_memory import decoding_peak
+from qdsft.planning.memory.setup import Setup, read_setup
+from qdsft.planning.memory.shapes import Shapes
+from qdsft.planning.memory.training_memory import Peak, training_peak
 from qdsft.planning.workload import Workload
 from qdsft.recipe import Recipe
 

@@ -9,12 +9,12 @@ from typing import Any
 from qdsft.errors import UserError
 from qdsft.planning.cards import Target
 from qdsft.planning.changes import Change, find_changes
-from qdsft.planning.config_file import read_config
-from qdsft.planning.decoding_memory import Saving, saving
 from qdsft.planning.fitting import Fitting
-from qdsft.planning.memory import Peak
-from qdsft.planning.setup import Setup
-from qdsft.planning.shapes import Shapes, read_shapes
+from qdsft.planning.memory.config_file import read_config
+from qdsft.planning.memory.decoding_memory import Saving, saving
+from qdsft.planning.memory.setup import Setup
+from qdsft.planning.memory.shapes import Shapes, read_shapes
+from qdsft.planning.memory.training_memory import Peak
 from qdsft.planning.workload import Workload, estimate_workload
 from qdsft.recipe import Recipe, load_recipe
 

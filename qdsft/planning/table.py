@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from qdsft.planning.memory import GIB, Peak
+from qdsft.planning.memory.activation_checkpointing import describe_recomputation
+from qdsft.planning.memory.training_memory import GIB, Peak
 from qdsft.planning.plan import Plan
-from qdsft.planning.recomputation import describe_recomputation
 
 
 def report(plan: Plan) -> Iterator[str]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from qdsft.data.examples import Example
+from qdsft.data.sources import data_file, is_on_hub
+from qdsft.data.split import stream_split
 from qdsft.errors import UserError
-from qdsft.examples import Example, data_file, is_on_hub, stream_split
 from qdsft.recipe import Recipe
 
 READ_AT_MOST = 2_000

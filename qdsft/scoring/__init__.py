@@ -1,1 +1,1 @@
-"""Predictions beside gold answers: rows, files of them, partial ones, and two systems compared."""
+"""Read, score, compare and report the predictions of any system. No torch."""

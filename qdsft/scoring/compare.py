@@ -9,13 +9,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from qdsft.data.readers import scan
+from qdsft.data.record import RowError, show
 from qdsft.errors import UserError
 from qdsft.metrics.intervals import RESAMPLES, bootstrap, sign_flip_p_values
 from qdsft.metrics.meanings import LARGEST, MEANINGS
 from qdsft.metrics.summary import Row
-from qdsft.readers import scan
-from qdsft.record import RowError, show
-from qdsft.scoring.score_files import PREDICTIONS_FILE
+from qdsft.runs.layout import PREDICTIONS_FILE
 
 SIGNIFICANT = 0.05
 

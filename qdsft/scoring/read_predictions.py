@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qdsft.data import stream_records, validate
-from qdsft.decomposition import Decomposition
+from qdsft.data.decomposition import Decomposition
+from qdsft.data.formats.read import break_steps
+from qdsft.data.readers import stream_records
+from qdsft.data.record import Record, RowError, show
+from qdsft.data.text import normalise
+from qdsft.data.validation import validate
 from qdsft.errors import UserError
-from qdsft.question import normalise
-from qdsft.read_formats import break_steps
-from qdsft.record import Record, RowError, show
 
 NAMED = 3
 """How many of the questions that do not match are named."""

@@ -10,14 +10,14 @@ from typing import Any
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, new_directory, write_json, write_text
-from qdsft.metrics.official import official_scores, require_official
+from qdsft.metrics.break_official.official import official_scores, require_official
+from qdsft.metrics.prediction_rows import decomposition_row
 from qdsft.metrics.summary import Row, summarise
-from qdsft.report import REPORT, render_report
-from qdsft.run import versions
-from qdsft.scoring.prediction_rows import decomposition_row
+from qdsft.runs.layout import METRICS_FILE, PREDICTIONS_FILE, REPORT
+from qdsft.runs.provenance import versions
 from qdsft.scoring.read_predictions import read_matched
+from qdsft.scoring.report import render_report
 
-METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "predictions.jsonl"
 _OTHER = "choose another --output"
 
 

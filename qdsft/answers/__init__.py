@@ -1,1 +1,0 @@
-"""What `qdsft decompose` reads, keeps and writes."""

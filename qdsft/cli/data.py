@@ -1,0 +1,77 @@
+"""`qdsft data ...`: commands that work on data files alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from qdsft.cli import data_check
+
+SOURCES = ("jsonl", "csv", "break", "strategyqa", "musique")
+TARGETS = ("jsonl", "self-ask", "llamaindex", "qdmr", "dag", "mermaid")
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `data` and the commands under it."""
+    data = commands.add_parser("data", help="work on data files").add_subparsers(required=True, metavar="COMMAND")
+    convert = data.add_parser("convert", help="convert between our rows and other projects' formats")
+    convert.add_argument("--from", dest="source_format", choices=SOURCES, required=True)
+    convert.add_argument("--to", dest="target_format", choices=TARGETS, required=True)
+    convert.add_argument("--self-contained", action="store_true", help="replace every #n by a phrase; one-way")
+    convert.add_argument("--tool-name", metavar="NAME", help="llamaindex: the tool that is to answer")
+    convert.add_argument("source", type=Path, metavar="IN")
+    convert.add_argument("target", type=Path, metavar="OUT")
+    convert.set_defaults(handler=_convert)
+    data_check.add_commands(data, SOURCES)
+    synth = data.add_parser("synth", help="make questions over a fictional world, with their decompositions")
+    synth.add_argument("--language", metavar="L", required=True, help="en, ko, or en,ko for both in turn")
+    synth.add_argument("--rows", type=int, metavar="N", required=True, help="rows in all")
+    synth.add_argument("--seed", type=int, metavar="S", required=True, help="the same seed gives the same rows")
+    synth.add_argument("--max-steps", type=int, metavar="N", help="leave out questions that take more steps")
+    synth.add_argument("--output", type=Path, metavar="FILE", help="a new JSON Lines file; without it, standard output")
+    synth.set_defaults(handler=_synth)
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from qdsft.data.formats.convert import DEFAULT_TOOL, convert, losses
+    from qdsft.errors import UserError
+
+    if options.tool_name is not None and options.target_format != "llamaindex":
+        raise UserError("--tool-name is for --to llamaindex alone; leave it out")
+    report = convert(
+        options.source_format,
+        options.target_format,
+        options.source,
+        options.target,
+        self_contained=options.self_contained,
+        tool_name=options.tool_name or DEFAULT_TOOL,
+        on_dropped=lambda error: print(f"dropped: {error}", file=sys.stderr),
+    )
+    for line in losses(options.target_format, self_contained=options.self_contained):
+        print(f"lost: {line}", file=sys.stderr)
+    if report.left_out:
+        columns = ", ".join(f"{name} ({count} rows)" for name, count in report.left_out.items())
+        print(f"lost: {options.target_format} has no place for the columns {columns}", file=sys.stderr)
+    kinds = ", ".join(f"{kind}: {count}" for kind, count in report.dropped.most_common())
+    dropped = f"{report.dropped.total()} dropped" + (f" ({kinds})" if kinds else "")
+    print(f"{report.written} rows written to {options.target}, {dropped}")
+    return 0
+
+
+def _synth(options: argparse.Namespace) -> int:
+    from qdsft.console import say, standard_output
+    from qdsft.data.synth import generate_mixed
+    from qdsft.files import write_new_lines
+
+    rows = generate_mixed(options.language.split(","), options.rows, options.seed, options.max_steps)
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+    if options.output is not None:
+        written = write_new_lines(options.output, lines)
+        say(f"{written} rows written to {options.output}")
+        return 0
+    for line in lines:
+        with standard_output():
+            print(line)
+    return 0

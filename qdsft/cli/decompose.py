@@ -1,0 +1,136 @@
+"""`qdsft decompose`: a question in, its sub-questions out; or a file of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+from qdsft.cli.arguments import positive
+from qdsft.console import say
+from qdsft.errors import UserError
+
+FORMATS = ("json", "text", "self-ask", "llamaindex", "dag", "mermaid")
+FILE_OPTIONS = ("output", "batch_size", "no_merge")
+"""Options that need --input."""
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `decompose` to the commands."""
+    decompose = commands.add_parser("decompose", help="decompose a question, several read line by line, or a file")
+    decompose.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    decompose.add_argument(
+        "question", nargs="?", metavar="QUESTION", help="without it, questions are read from the input"
+    )
+    decompose.add_argument("--input", type=Path, metavar="FILE", help="JSON Lines, CSV, Parquet, or .txt")
+    decompose.add_argument("--output", type=Path, metavar="FILE", help="a new file for the answers to --input")
+    decompose.add_argument("--format", choices=FORMATS, help="of the answers; text, and json in a file, if not given")
+    decompose.add_argument("--json", action="store_true", help="the same as --format json")
+    decompose.add_argument("--constrained", action="store_true", help="allow the model only valid decompositions")
+    decompose.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="OTHER_RUN",
+        help="another run on the same base model; a question that begins with @ and its folder's name is asked of it",
+    )
+    decompose.add_argument("--batch-size", type=positive, metavar="N", help="questions of --input decoded together")
+    decompose.add_argument(
+        "--engine", choices=("transformers", "vllm"), default="transformers", help="what decodes --input"
+    )
+    decompose.add_argument("--no-merge", action="store_true", help="keep an adapter beside its base model")
+    decompose.set_defaults(handler=_decompose)
+
+
+def _decompose(options: argparse.Namespace) -> int:
+    from qdsft.runs.manifest import read_finished
+
+    if options.json and options.format not in {None, "json"}:
+        raise UserError(f"--json and --format {options.format} contradict each other; give one of them")
+    read_finished(options.run_dir)
+    if options.question is not None and not options.question.strip():
+        raise UserError("the question is empty; write it in quotes after the run directory")
+    if options.input is not None:
+        return _answer_file(options)
+    given = [name for name in FILE_OPTIONS if getattr(options, name)]
+    if given or options.engine != "transformers":
+        raise UserError(f"--{(given or ['engine'])[0].replace('_', '-')} is for a file of questions; give --input too")
+    return _answer_questions(options)
+
+
+def _answer_questions(options: argparse.Namespace) -> int:
+    from qdsft.inference.decomposer import Decomposer, show
+
+    fmt = "json" if options.json else options.format or "text"
+    decomposer = Decomposer(options.run_dir, constrained=options.constrained)
+    for run_dir in options.adapter:
+        decomposer.add_adapter(run_dir.resolve().name.replace(".", "_"), run_dir)  # PEFT takes no dots
+    questions = [(0, options.question)] if options.question is not None else _typed_questions()
+    for number, question in questions:
+        try:
+            adapter, asked = _addressed(question) if options.adapter else (None, question)
+            text, warning = show(decomposer, asked, fmt, adapter)
+        except UserError as error:
+            if options.question is not None:
+                raise
+            print(f"error: line {number}: {error}", file=sys.stderr)
+            continue
+        print(text, flush=True)
+        if warning:
+            print(f"warning: {f'line {number}: ' if number else ''}{warning}", file=sys.stderr)
+    return 0
+
+
+def _answer_file(options: argparse.Namespace) -> int:
+    """Status 0 also where rows were left out: they are named, counted, and the others answered."""
+    if options.adapter:
+        raise UserError("--adapter is for typed questions; give --input to each run by itself")
+    if options.question is not None:
+        raise UserError("a question and --input contradict each other; give one of them")
+    if options.output is None:
+        raise UserError("--input needs --output, the name of a new file for the answers")
+    from qdsft.inference.decompose_file import decompose_file
+
+    try:
+        report = decompose_file(
+            options.run_dir,
+            options.input,
+            options.output,
+            fmt="json" if options.json else options.format or "json",
+            batch_size=options.batch_size,
+            constrained=options.constrained,
+            engine=options.engine,
+            merge=not options.no_merge,
+            on_refused=lambda error: print(f"left out: {error}", file=sys.stderr),
+        )
+    except KeyboardInterrupt:
+        say("\ninterrupted; the same command goes on behind the answers that it has")
+        return 130
+    counts = [(len(report.refused), "left out"), (report.invalid, "not valid"), (report.unstopped, "cut off")]
+    print(f"{report.written} answers written to {options.output}", *(f"{n} {what}" for n, what in counts), sep=", ")
+    return 0
+
+
+def _addressed(question: str) -> tuple[str | None, str]:
+    """(name, question) of "@name question"; None for a question that is addressed to no adapter."""
+    if not question.startswith("@"):
+        return None, question
+    name, _, rest = question[1:].partition(" ")
+    if not rest.strip():
+        raise UserError(f"{question!r} has no question behind the name; write @{name or 'NAME'} and the question")
+    return name, rest.strip()
+
+
+def _typed_questions() -> Iterator[tuple[int, str]]:
+    """(number, text) of the input's lines that are not blank, with a prompt where a person types them."""
+    for number in count(1):
+        if sys.stdin.isatty():
+            print("question (Ctrl-D ends): ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield number, line.strip()

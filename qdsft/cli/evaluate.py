@@ -1,0 +1,97 @@
+"""`qdsft evaluate`: score a finished run, or predictions of any system."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from qdsft.cli.arguments import positive
+from qdsft.console import is_main_process, say
+from qdsft.errors import UserError
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `evaluate` to the commands."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score a finished run on its held-out rows, or predictions of any system",
+        description="Score a finished run on its held-out rows, or, with --predictions and --gold, any system.",
+    )
+    evaluate.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR")
+    evaluate.add_argument("--baseline", action="store_true", help="score the base model with the same prompts too")
+    evaluate.add_argument("--constrained", action="store_true", help="score answers held to a valid form, too")
+    evaluate.add_argument("--samples", type=positive, metavar="N", help="score at most N rows")
+    evaluate.add_argument("--batch-size", type=positive, metavar="N", help="rows decoded together")
+    evaluate.add_argument("--predictions", type=Path, metavar="P", help="JSON Lines with sub_questions or text, or CSV")
+    evaluate.add_argument("--gold", type=Path, metavar="G", help="the rows that they answer, or BREAK's CSV")
+    evaluate.add_argument("--output", type=Path, metavar="DIR", help="a new folder for the scores of --predictions")
+    evaluate.add_argument("--break-metrics", action="store_true", help="BREAK's official metrics too; slow")
+    evaluate.set_defaults(handler=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    if options.predictions is not None or options.gold is not None:
+        return _score_files(options)
+    if options.run_dir is None:
+        raise UserError("nothing to evaluate; give a run directory, or --predictions and --gold")
+    if options.output is not None:
+        raise UserError("--output is for --predictions alone; a run is scored in its own directory")
+    from qdsft.runs.manifest import read_finished
+
+    read_finished(options.run_dir)
+    from qdsft.inference.evaluate import evaluate
+
+    try:
+        results = evaluate(
+            options.run_dir,
+            baseline=options.baseline,
+            constrained=options.constrained,
+            samples=options.samples,
+            batch_size=options.batch_size,
+            break_metrics=options.break_metrics,
+        )
+    except KeyboardInterrupt:
+        say("\ninterrupted; the same command goes on where this one ended")
+        return 130
+    if is_main_process():
+        _print_table(results)
+    say(f"report: {options.run_dir / 'report.html'}")
+    return 0
+
+
+def _score_files(options: argparse.Namespace) -> int:
+    from qdsft.scoring.score_files import score_files
+
+    for name, for_runs in (
+        ("RUN_DIR", options.run_dir),
+        ("--baseline", options.baseline),
+        ("--constrained", options.constrained),
+    ):
+        if for_runs:
+            raise UserError(f"{name} and --predictions contradict each other; give one of them")
+    for name, for_runs in (("--samples", options.samples), ("--batch-size", options.batch_size)):
+        if for_runs is not None:
+            raise UserError(f"{name} is for a run directory alone; leave it out")
+    if options.predictions is None or options.gold is None:
+        missing = "--gold" if options.gold is None else "--predictions"
+        raise UserError(f"{missing} is missing; give the predictions and the gold answers")
+    results = score_files(options.predictions, options.gold, output=options.output, break_metrics=options.break_metrics)
+    _print_table(results, names={"tuned": "score"})
+    if options.output is not None:
+        say(f"written to {options.output}")
+    return 0
+
+
+def _print_table(results: dict[str, dict[str, Any]], names: dict[str, str] | None = None) -> None:
+    """Every metric with one column a model; behind the first its 95 % interval."""
+    from qdsft.metrics.meanings import MEANINGS
+    from qdsft.runs.card import metric_table
+
+    intervals = next(iter(results.values()))["intervals"]
+    by_label = {MEANINGS[name].name: f"{low:.3f} to {high:.3f}" for name, (low, high) in intervals.items()}
+    first, *others = ((names or {}).get(name, name) for name in results)
+    print(f"{'metric':<24}{first:>12}{'95 % interval':>18}" + "".join(f"{name:>12}" for name in others))
+    for label, (value, *rest) in metric_table(results):
+        line = f"{label:<24}{value:>12}{by_label.get(label, ''):>18}" + "".join(f"{one:>12}" for one in rest)
+        print(line.rstrip())

@@ -1,0 +1,90 @@
+"""The command line. Each handler imports its stage itself, so that light commands stay light."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import qdsft
+from qdsft.cli import compare, data, decompose, demo, doctor, evaluate, export, plan, publish, recipes, runs, serve
+from qdsft.console import end_progress, is_main_process, quiet_libraries, say, standard_output
+from qdsft.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 right, 1 a user error, 2 wrong usage, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    quiet_libraries()
+    parser = build_parser()
+    given, options_of_engine = serve.split(sys.argv[1:] if arguments is None else arguments)
+    options, rest = parser.parse_known_args(given)
+    options.extra = options_of_engine
+    if unknown := _take_positionals(options, rest):
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    handler: Callable[[argparse.Namespace], int] = options.handler
+    try:
+        status = handler(options)
+        _flush()
+        return status
+    except UserError as error:
+        if is_main_process():
+            end_progress()
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        end_progress()
+        say("interrupted")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _flush() -> None:
+    """Write out what is left of standard output, while a full disk or a reader that went away is still caught."""
+    if sys.stdout is None:  # closed by the caller
+        return
+    with standard_output():
+        sys.stdout.flush()
+
+
+def _take_positionals(options: argparse.Namespace, rest: Sequence[str]) -> list[str]:
+    """Take what argparse leaves over because it stands after an option; returns what is really unknown."""
+    unknown = []
+    for item in rest:
+        if not item.startswith("-") and "=" in item and hasattr(options, "overrides"):
+            options.overrides.append(item)
+        elif not item.startswith("-") and getattr(options, "question", item) is None:
+            options.question = item
+        elif not item.startswith("-") and getattr(options, "run_dir", item) is None:
+            options.run_dir = Path(item)
+        elif not item.startswith("-") and hasattr(options, "others"):
+            options.others.append(Path(item))
+        else:
+            unknown.append(item)
+    return unknown
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(prog="qdsft", description=qdsft.__doc__)
+    parser.add_argument("--version", action="version", version=f"qdsft {qdsft.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    recipes.add_commands(commands)
+    plan.add_commands(commands)
+    doctor.add_commands(commands)
+    evaluate.add_commands(commands)
+    compare.add_commands(commands)
+    decompose.add_commands(commands)
+    publish.add_commands(commands)
+    runs.add_commands(commands)
+    demo.add_commands(commands)
+    serve.add_commands(commands)
+    export.add_commands(commands)
+    data.add_commands(commands)
+    return parser

@@ -1,0 +1,99 @@
+"""`qdsft merge` and `qdsft push`: a finished run out of its directory."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from qdsft.cli.arguments import positive
+from qdsft.console import say
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `merge` and `push` to the commands."""
+    merge = commands.add_parser(
+        "merge",
+        help="merge a run's adapter into its base model, and measure whether they agree",
+        description="Merge a run's adapter into its base model, in float32 and cast once, and measure on held-out "
+        "questions whether the merged model agrees with the adapter as it was trained.",
+    )
+    merge.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    merge.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder for the merged model")
+    merge.add_argument(
+        "--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16", help="of the merged model (bfloat16)"
+    )
+    merge.add_argument(
+        "--base",
+        choices=("auto", "original", "dequantized"),
+        default="auto",
+        help="for a run on a quantized base: what to merge into (auto: whichever agrees better)",
+    )
+    merge.add_argument("--samples", type=positive, default=32, metavar="N", help="held-out rows to compare (32)")
+    merge.add_argument("--batch-size", type=positive, metavar="N", help="rows decoded together")
+    merge.add_argument("--no-check", action="store_true", help="do not load and compare; needs little memory")
+    merge.set_defaults(handler=_merge)
+
+    push = commands.add_parser(
+        "push",
+        help="upload a run's adapter or model, or a merged model, to the Hub",
+        description="Upload a run's adapter or model, or a merged model, to the Hub, with tokenizer, template and "
+        "model card. The repository is private unless --public is given. HF_TOKEN names the token.",
+    )
+    push.add_argument("run_dir", type=Path, metavar="DIR", help="a run directory, or what qdsft merge wrote")
+    push.add_argument("--repo-id", required=True, metavar="USER/NAME", help="the repository; it is made if need be")
+    push.add_argument("--public", action="store_true", help="let everybody see it")
+    push.add_argument("--revision", metavar="BRANCH", help="a branch of the repository (main); made if need be")
+    push.add_argument("--force", action="store_true", help="push a merged model that does not agree with its adapter")
+    push.set_defaults(handler=_push)
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from qdsft.runs.manifest import read_adapter_run
+    from qdsft.runs.public import refuse_output
+
+    read_adapter_run(options.run_dir)
+    refuse_output(options.output)
+    from qdsft.deploy.merge import merge
+
+    found = merge(
+        options.run_dir,
+        options.output,
+        dtype=options.dtype,
+        base=options.base,
+        samples=options.samples,
+        batch_size=options.batch_size,
+        check=not options.no_check,
+    )
+    for base, figures in found["candidates"].items():
+        logits, answers = figures["logits"], figures["answers"]
+        scores = ", ".join(f"{name} {score['difference']:+.3f}" for name, score in figures["scores"].items())
+        print(
+            f"{base:<12} mean KL {logits['mean_kl']:.2g} nats, largest logit difference "
+            f"{logits['largest_difference']:.2g}, {answers['identical']:.0%} of {answers['compared']} answers equal"
+            + (f"; {scores}" if scores else "")
+        )
+    verdict = {
+        True: "agrees with the adapter",
+        False: "NOT PASSED: " + "; ".join(found["failed"]),
+        None: "not measured",
+    }
+    print(f"{options.output}: {found['base']} base, {found['dtype']}, {verdict[found['passed']]}")
+    if found["passed"]:
+        say(f"next: qdsft push {options.output} --repo-id user/name")
+    return 0
+
+
+def _push(options: argparse.Namespace) -> int:
+    from qdsft.runs.manifest import read_finished
+
+    read_finished(options.run_dir)
+    from qdsft.deploy.push import push
+
+    pushed = push(
+        options.run_dir, options.repo_id, public=options.public, force=options.force, revision=options.revision
+    )
+    if pushed.is_new:
+        print(f"pushed to {pushed.url}: {', '.join(pushed.files)}")
+    else:
+        print(f"{pushed.url}: nothing has changed since the last push")
+    return 0

@@ -1,0 +1,125 @@
+"""The commands that take a recipe: `qdsft recipe`, `check`, `inspect`, `preflight` and `train`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+
+from qdsft.cli.arguments import positive
+from qdsft.console import say
+from qdsft.errors import Interrupted, UserError
+
+GREEN, RED, RESET = "\033[32m", "\033[31m", "\033[0m"
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands of this module to the parser."""
+    recipe = _add(commands, "recipe", "show a recipe's resolved values and where each comes from", _recipe)
+    recipe.add_argument("--json", action="store_true", help="as JSON, with the method, the run directory and its state")
+    _add(commands, "preflight", "build the run, check all that must hold before its first step", _preflight)
+    _add(commands, "check", "check a recipe and its data, offline, without loading a model", _check)
+    train = _add(commands, "train", "train as a recipe says, in this process", _train)
+    train.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
+    train.add_argument("--overwrite", action="store_true", help="delete an earlier run in the same directory")
+    inspect = _add(commands, "inspect", "show training rows as the model sees them", _inspect)
+    inspect.add_argument("-n", dest="rows", type=positive, default=3, metavar="N", help="rows to show (3)")
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    help_text: str,
+    handler: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help_text)
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a shipped recipe such as tiny/full")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that replace the recipe's")
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _recipe(options: argparse.Namespace) -> int:
+    from qdsft.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    if options.json:
+        from qdsft.runs.directory import run_state
+
+        facts = {"name": recipe.name, "method": recipe.method}
+        run = {"run_dir": str(recipe.run_dir), "run_state": run_state(recipe.run_dir)}
+        values = {"values": recipe.resolved(), "origins": recipe.origins}
+        print(json.dumps(facts | run | values, indent=2, ensure_ascii=False))
+        return 0
+    rows = recipe.rows()
+    width = max(len(key) for key, _, _ in rows)
+    for key, value, origin in rows:
+        print(f"{key:<{width}}  {json.dumps(value, ensure_ascii=False):<40}  {origin}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from qdsft.data.checks.check_recipe import check_recipe
+    from qdsft.recipe import load_recipe
+
+    for line in check_recipe(load_recipe(options.recipe, options.overrides)):
+        print(line)
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from qdsft.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    from qdsft.tokenization.inspect_rows import inspect
+
+    for line in inspect(recipe, options.rows, colour=_has_colour()):
+        print(line)
+    return 0
+
+
+def _preflight(options: argparse.Namespace) -> int:
+    """Print each check as soon as it is done. Raises UserError at the end if one failed."""
+    from qdsft.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    from qdsft.training.preflight import preflight
+
+    colour = _has_colour()
+    failed = total = 0
+    for check in preflight(recipe):
+        word = "ok" if check.passed else "FAILED"
+        if colour:
+            word = f"{GREEN if check.passed else RED}{word}{RESET}{' ' * (6 - len(word))}"
+        print(f"{check.name:<12} {word:<6}  {check.found}", flush=True)
+        total += 1
+        failed += not check.passed
+    if failed:
+        raise UserError(f"{failed} of {total} checks failed; each says what to do")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from qdsft.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    if options.resume and options.overwrite:
+        raise UserError("--resume and --overwrite contradict each other; give one of them")
+    from qdsft.training.train import train
+
+    try:
+        run_dir = train(recipe, resume=options.resume, overwrite=options.overwrite)
+    except Interrupted as error:
+        say(str(error))
+        return error.status
+    except KeyboardInterrupt:
+        say(f"\ninterrupted; go on with: {recipe.resume_command()}")
+        return 130
+    say(f'next: qdsft evaluate {run_dir} --baseline, or: qdsft decompose {run_dir} "your question"')
+    return 0
+
+
+def _has_colour() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -1,0 +1,52 @@
+"""`qdsft serve`: a run behind an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from qdsft.cli.arguments import port
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `serve` to the commands."""
+    serve = commands.add_parser(
+        "serve",
+        help="answer requests through an OpenAI-compatible server",
+        usage="qdsft serve RUN_DIR [--engine vllm|transformers] [--host HOST] [--port PORT] [-- ENGINE ARGUMENTS]",
+        description="Start vLLM's or transformers' OpenAI-compatible server with a run's template, weights and stop "
+        "tokens. What stands behind -- is handed on to the server.",
+    )
+    serve.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run directory, or what qdsft merge wrote")
+    serve.add_argument(
+        "--engine", choices=("transformers", "vllm"), default="transformers", help="the server (transformers)"
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1: this machine only)")
+    serve.add_argument("--port", type=port, default=8000, help="the port to listen at (8000)")
+    serve.add_argument(
+        "--request", metavar="QUESTION", help="start nothing: print the request that asks this question, as JSON"
+    )
+    serve.set_defaults(handler=_serve)
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(arguments for qdsft, arguments for the engine): what stands behind -- of `qdsft serve` is not ours to read."""
+    given = list(arguments)
+    if given[:1] != ["serve"] or "--" not in given:
+        return given, []
+    place = given.index("--")
+    return given[:place], given[place + 1 :]
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from qdsft.runs.manifest import read_finished
+
+    read_finished(options.run_dir)
+    from qdsft.deploy.serve import make_request, serve
+
+    if options.request is not None:
+        print(json.dumps(make_request(options.run_dir, options.request), ensure_ascii=False))
+        return 0
+    return serve(options.run_dir, engine=options.engine, host=options.host, port=options.port, extra=options.extra)

@@ -1,0 +1,1 @@
+"""Rows: read from any file with file and line, validated, split without leaks, and turned into chat messages."""

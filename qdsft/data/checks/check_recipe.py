@@ -1,0 +1,29 @@
+"""`qdsft check`: everything that can be checked of a recipe and its data before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qdsft.data.examples import make_writer
+from qdsft.data.sources import is_on_hub
+from qdsft.data.split import Tally, stream_split
+from qdsft.recipe import Recipe
+
+
+def check_recipe(recipe: Recipe) -> Iterator[str]:
+    """Yield one line per thing that was checked. Raises UserError for the first thing that is wrong."""
+    recipe.check_local_model()
+    template = recipe.chat_template_path()
+    recipe.accumulation_steps(1)
+    yield f"recipe: {recipe.path} is valid; it trains {recipe.model.name_or_path} and writes to {recipe.run_dir}"
+    yield f"chat template: {template or 'the one of the tokenizer'}"
+    if is_on_hub(recipe):
+        make_writer(recipe)
+        yield "data: on the Hub, not checked here"
+        return
+    tally = Tally()
+    for side, example in stream_split(recipe):
+        tally.add(side, example)
+    yield f"data: {tally.rows['train']} rows to train on, {tally.rows['eval']} held out, all valid"
+    if tally.rows["left_out"]:
+        yield f"data: {tally.rows['left_out']} training rows are left out because their question stands in data.eval"

@@ -1,0 +1,54 @@
+"""The usable rows of checked files, as JSON Lines."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qdsft.data.checks.problems import Row
+from qdsft.errors import UserError
+
+
+class CleanRows:
+    """Writes each usable row that it is called with, all columns, and counts why the others were dropped."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self.written = 0
+        self.dropped: Counter[str] = Counter()
+        """Kind of a row's first error -> rows."""
+
+    def __call__(self, row: Row) -> None:
+        """Raises UserError for a value that JSON has no form for, such as bytes, and if the disk is full."""
+        if not row.usable:
+            self.dropped[next(problem.kind for problem in row.problems if problem.level == "error")] += 1
+            return
+        assert row.record is not None
+        try:
+            text = json.dumps(row.record.row, ensure_ascii=False, allow_nan=False, default=_as_text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"{row.source}: the row cannot be written as JSON: {error}; remove that column") from error
+        self._write(text + "\n")
+        self.written += 1
+
+    def summary(self) -> str:
+        """One line of counts."""
+        reasons = ", ".join(f"{count} {kind}" for kind, count in self.dropped.most_common())
+        return f"{self.written} rows written, {self.dropped.total()} dropped" + (f": {reasons}" if reasons else "")
+
+
+def check_target(target: Path, inputs: list[Path]) -> None:
+    """Raise UserError unless `target` is a new file that is read back as JSON Lines."""
+    if any(target.resolve() == path.resolve() for path in inputs):
+        raise UserError(f"{target} is one of the files that are read; choose another name")
+    if target.suffix.lower() not in {".jsonl", ".ndjson", ".json"}:
+        raise UserError(f"{target}: JSON Lines are written; choose a name that ends in .jsonl")
+
+
+def _as_text(value: Any) -> str:
+    if hasattr(value, "isoformat"):  # dates and times, which Parquet has
+        return str(value.isoformat())
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

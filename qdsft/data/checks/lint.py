@@ -1,0 +1,177 @@
+"""What is odd about a row but does not make it unusable: each check is one function.
+
+A check returns what it found with the remedy, or None. The checks are made to be quiet on good data: they
+would rather miss a case than name a good row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from qdsft.data.decomposition import REFERENCE
+from qdsft.data.text import _HANGUL, _LATIN, main_script, normalise
+
+_QUOTED = re.compile(
+    # Bounded, so that a step of nothing but opening brackets takes no time squared.
+    r"\"[^\"]{,200}\"|“[^”]{,200}”|‘[^’]{,200}’|「[^」]{,200}」|『[^』]{,200}』|《[^》]{,200}》|〈[^〉]{,200}〉"
+    r"|«[^»]{,200}»|\([^)]{,200}\)|(?<!\w)'[^']{,200}'(?!\w)"
+)
+_NUMBER = re.compile(r"\s*\(?([0-9]{1,3})[.):]\s")
+_NEXT_QUESTION = re.compile(
+    # A capital or a word for asking, so that a name that ends in "?" does not count where the sentence goes on.
+    r"[?？]+(?:\s+(?=[A-Z#]|(?:who|whose|whom|what|which|when|where|why|how)\b|[\u1100-\u11ff\uac00-\ud7a3])|(?<=？)(?=\w))"
+)
+_64_BITS = (1 << 64) - 1
+
+
+@dataclass(slots=True)
+class Texts:
+    """The question and the steps of a row, with what several checks need of them worked out once."""
+
+    question: str
+    steps: Sequence[str]
+    normal_question: str
+    normal_steps: list[str]
+    """Without regard to case, width, spacing and composition."""
+    whole: str
+    """All of the row's text."""
+
+    @classmethod
+    def of(cls, question: str, steps: Sequence[str]) -> Texts:
+        """Work it out."""
+        normal_steps = [normalise(step) for step in steps]
+        return cls(question, steps, normalise(question), normal_steps, "\n".join((question, *steps)))
+
+
+def one_step(row: Texts) -> str | None:
+    """A decomposition that does not decompose."""
+    return "there is one step only; split the question, or remove the row" if len(row.steps) == 1 else None
+
+
+def step_repeats_question(row: Texts) -> str | None:
+    """A step that asks what the question asks, but for case, spacing, width and composition."""
+    if row.normal_question not in row.normal_steps:
+        return None
+    same = [number for number, step in enumerate(row.normal_steps, start=1) if step == row.normal_question]
+    return f"step {_listed(same)} repeats the question; split it further or remove it"
+
+
+def repeated_step(row: Texts) -> str | None:
+    """A step that asks what an earlier one asks."""
+    if len(set(row.normal_steps)) == len(row.normal_steps):
+        return None
+    first: dict[str, int] = {}
+    pairs = ((number, first.setdefault(step, number)) for number, step in enumerate(row.normal_steps, start=1))
+    number, earlier = next((number, earlier) for number, earlier in pairs if earlier != number)
+    return f"step {number} repeats step {earlier}; remove it and refer to #{earlier}"
+
+
+def unused_step(row: Texts) -> str | None:
+    """A step whose answer no step uses, in a row that does use `#n`; the last step is the answer itself."""
+    if "#" not in row.whole:
+        return None
+    used = {digits.lstrip("0") for digits in REFERENCE.findall("\n".join(row.steps))}
+    unused = [number for number in range(1, len(row.steps)) if str(number) not in used] if used else []
+    return f"no later step uses step {_listed(unused)}; refer to it as #n or remove it" if unused else None
+
+
+def two_questions(row: Texts) -> str | None:
+    """A step with another question behind its first; names in quotes or brackets that end in `?` do not count."""
+    if row.whole.isascii():
+        found = [number for number, step in enumerate(row.steps, start=1) if step.count("?") > 1 and _asks_twice(step)]
+    else:
+        found = [number for number, step in enumerate(row.steps, start=1) if _asks_twice(step)]
+    return f"step {_listed(found)} asks two questions; make them two steps" if found else None
+
+
+def other_language(row: Texts) -> str | None:
+    """A step in Hangul under a question in Latin script, or the other way round.
+
+    A name in the other script is no reason, and neither is a step that has nearly no words.
+    """
+    if row.whole.isascii() or not _HANGUL.search(row.whole):
+        return None
+    script = main_script(row.question)
+    known = {word.lower() for word in (*_HANGUL.findall(row.question), *_LATIN.findall(row.question))}
+    found = [number for number, step in enumerate(row.steps, start=1) if _is_other(script, known, step)]
+    other = "Latin script" if script == "Hangul" else "Hangul"
+    return f"step {_listed(found)} is in {other}, the question in {script}; translate one of them" if found else None
+
+
+def numbered_steps(row: Texts) -> str | None:
+    """Steps that carry their own numbers: they are numbered in training, and would be so twice."""
+    numbers = [_NUMBER.match(step) for step in row.steps]
+    if not all(found and int(found[1]) == number for number, found in enumerate(numbers, start=1)):
+        return None
+    return "the steps begin with their own numbers, which training adds once more; remove them"
+
+
+def lost_character(row: Texts) -> str | None:
+    """U+FFFD, which stands where a program could not read a character."""
+    if "\ufffd" not in row.whole:
+        return None
+    names = [f"step {number}" for number, step in enumerate(row.steps, start=1) if "\ufffd" in step]
+    names[:0] = ["question"] if "\ufffd" in row.question else []
+    return f"U+FFFD, a character that was lost, in {', '.join(names)}; restore the text"
+
+
+CHECKS: dict[str, Callable[[Texts], str | None]] = {
+    "one step only": one_step,
+    "step repeats the question": step_repeats_question,
+    "repeated step": repeated_step,
+    "unused step": unused_step,
+    "two questions in one step": two_questions,
+    "another language": other_language,
+    "numbered steps": numbered_steps,
+    "lost character": lost_character,
+}
+"""Kind -> its check, in the order in which they are reported."""
+
+
+class Repeats:
+    """Finds questions that were there before, in about 150 bytes a question.
+
+    It goes by 64 bits of hash: that two of a million questions agree by chance happens once in 37 million times.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[int, int] = {}  # question -> place and answer of its first row, in one number to save memory
+        self._files: dict[str, int] = {}
+
+    def add(self, question: str, answer: str, source: str) -> tuple[str, str] | None:
+        """(kind, message) if the question was added before; both texts are normalised, `source` is `file:line`."""
+        file, _, line = source.rpartition(":")
+        place = self._files.setdefault(file, len(self._files)) << 40 | int(line)
+        entry = place << 64 | hash(answer) & _64_BITS
+        first = self._first.setdefault(hash(question), entry)
+        if first == entry:
+            return None
+        where = f"{list(self._files)[first >> 104]}:{(first >> 64) & (1 << 40) - 1}"
+        if not (first ^ entry) & _64_BITS:
+            return "question repeated", f"{where} has the same question and answer; remove one of them"
+        return "same question, other answer", f"{where} answers the same question otherwise; keep the better one"
+
+
+def _is_other(script: str, known: set[str], step: str) -> bool:
+    """Whether a step is in the other script, with two words or more that the question does not have."""
+    if script == "other" or main_script(step) in {script, "other"}:
+        return False
+    hangul = [word for word in _HANGUL.findall(step) if word not in known]
+    if script == "Latin script":
+        return len(hangul) >= 2
+    latin = [word for word in _LATIN.findall(step) if word.lower() not in known]
+    return not hangul and len(latin) >= 2 and any(word[0].islower() for word in latin)
+
+
+def _asks_twice(step: str) -> bool:
+    if step.count("?") + step.count("？") < 2:
+        return False
+    bare = _QUOTED.sub("", step).rstrip()
+    match = _NEXT_QUESTION.search(bare)
+    return match is not None and bare.endswith(("?", "？"))
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

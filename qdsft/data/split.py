@@ -1,0 +1,93 @@
+"""Examples for training and for evaluation: rendered rows, split without leaks."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+from qdsft.data.examples import Example, _Digest, make_writer, render
+from qdsft.data.record import Record
+from qdsft.data.sources import file_records
+from qdsft.data.text import question_hash
+from qdsft.errors import UserError
+from qdsft.recipe import Recipe
+
+Side = Literal["train", "eval", "left_out"]
+"""left_out: a training row whose question stands in data.eval."""
+
+
+class Tally:
+    """Counts and fingerprints of a split that streams by, for run.json."""
+
+    def __init__(self) -> None:
+        self.rows: Counter[Side] = Counter()
+        self._digests = {side: _Digest() for side in ("train", "eval")}
+
+    def add(self, side: Side, example: Example) -> None:
+        """Count one row on its side."""
+        self.rows[side] += 1
+        if side != "left_out":
+            self._digests[side].add(example)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts and SHA-256 of both sides."""
+        return {
+            "train_rows": self.rows["train"],
+            "eval_rows": self.rows["eval"],
+            "left_out": self.rows["left_out"],
+            "train_sha256": self._digests["train"].hexdigest(),
+            "eval_sha256": self._digests["eval"].hexdigest(),
+        }
+
+
+def assign_sides(
+    train: Iterable[Example], held_out: Iterable[Example] | None, recipe: Recipe
+) -> Iterator[tuple[Side, Example]]:
+    """Hold out examples by a hash of the question, or use the given ones; a stream of (side, example).
+
+    A question's side depends on nothing but the question and eval_fraction: duplicates stay together
+    and rows that are added later move no other row. Rows come in their order, given held-out ones first;
+    of the rows themselves only data.max_samples are held in memory. Raises UserError at the end if nothing
+    is left to train on.
+    """
+    known: set[str] | None = None
+    if held_out is not None:
+        known = set()
+        for example in held_out:
+            known.add(question_hash(example.question))
+            yield "eval", example
+    limit, kept = recipe.data.max_samples, 0
+    chosen: list[tuple[int, int, Example]] = []  # a heap whose top is the next to go
+    for number, example in enumerate(train):
+        digest = question_hash(example.question)
+        if known is not None and digest in known:
+            yield "left_out", example
+        elif known is None and int(digest[:16], 16) / 2**64 < recipe.data.eval_fraction:
+            yield "eval", example
+        elif limit is None:
+            kept += 1
+            yield "train", example
+        else:
+            # Other digits than those that decide the side, so that the choice is independent of it.
+            entry = (-int(digest[16:], 16), -number, example)
+            if len(chosen) < limit:
+                heapq.heappush(chosen, entry)
+            else:
+                heapq.heappushpop(chosen, entry)
+    yield from (("train", example) for _, _, example in sorted(chosen, key=lambda entry: -entry[1]))
+    if not kept and not chosen:
+        raise UserError(
+            f"{recipe.where('data.train')}: no training rows are left after the split; "
+            "add rows, lower data.eval_fraction, or correct data.eval"
+        )
+
+
+def stream_split(
+    recipe: Recipe, read: Callable[[Recipe, str], Iterable[Record]] = file_records
+) -> Iterator[tuple[Side, Example]]:
+    """Render, validate and split the rows that `read(recipe, "train")` and `read(recipe, "eval")` give."""
+    writer = make_writer(recipe)
+    held_out = render(read(recipe, "eval"), writer) if recipe.data.eval else None
+    return assign_sides(render(read(recipe, "train"), writer), held_out, recipe)

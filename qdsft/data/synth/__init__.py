@@ -1,0 +1,120 @@
+"""Synthetic questions with decompositions that are right by construction, in English and Korean.
+
+A question is a program over a small fictional world, put into words; its steps are that program's operations in
+their one wording. `world` holds the facts, `programs` the operations, `answers` what they give, `sample` the
+numbered space of programs, `steps` their order, `english` and `korean` the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import zip_longest
+from typing import Any
+
+from qdsft.data.synth.answers import Answer, evaluate
+from qdsft.data.synth.english import English
+from qdsft.data.synth.form import Form
+from qdsft.data.synth.korean import Korean
+from qdsft.data.synth.permutation import Permutation
+from qdsft.data.synth.programs import Node, operations
+from qdsft.data.synth.sample import forms
+from qdsft.data.synth.steps import plan
+from qdsft.data.synth.world import World, load_world
+from qdsft.errors import UserError
+
+LANGUAGES: dict[str, type[English] | type[Korean]] = {"en": English, "ko": Korean}
+
+
+def generate(language: str, rows: int, seed: int, max_steps: int | None = None) -> Iterator[dict[str, Any]]:
+    """Rows with `question`, `sub_questions`, `operations`, `language` and `answer`; no question comes twice.
+
+    The answer is what the question's program gives: an entity's name, a number, a boolean, a list of names, or an
+    object of name -> count. The rows depend on the arguments alone, and the first rows do not depend on how many
+    are asked for. The shapes of program take turns, so that each is as frequent as any other until it is used up.
+    With `max_steps`, questions that take more steps are left out.
+
+    Raises UserError, at once, for an unknown language, `rows` or `max_steps` below 1 and more rows than there are
+    questions; at the end, if fewer of them have as few steps as `max_steps` asks for.
+    """
+    if language not in LANGUAGES:
+        raise UserError(f"there is no language {language!r}; choose one of: {', '.join(LANGUAGES)}")
+    if rows < 1:
+        raise UserError(f"rows is {rows}; ask for at least 1")
+    world, shapes = _space()
+    available = sum(len(form) for form in shapes.values())
+    if rows > available:
+        raise UserError(
+            f"rows is {rows}, but there are only {available} distinct questions in {language}; ask for fewer"
+        )
+    if max_steps is None:
+        return _rows(language, rows, seed, world, shapes)
+    if max_steps < 1:
+        raise UserError(f"max_steps is {max_steps}; ask for at least 1")
+    return _short(_rows(language, available, seed, world, shapes), rows, max_steps)
+
+
+def _short(stream: Iterator[dict[str, Any]], rows: int, max_steps: int) -> Iterator[dict[str, Any]]:
+    found = 0
+    for row in stream:
+        if len(row["sub_questions"]) <= max_steps:
+            yield row
+            found += 1
+            if found == rows:
+                return
+    raise UserError(f"rows is {rows}, but only {found} questions have at most {max_steps} steps; ask for fewer")
+
+
+def generate_mixed(
+    languages: Sequence[str], rows: int, seed: int, max_steps: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """`rows` rows in all, of several languages in turn; raises UserError as `generate`, and for one named twice."""
+    if len(set(languages)) < len(languages):
+        raise UserError(f"a language is named twice: {','.join(languages)}; name each once")
+    share, rest = divmod(rows, len(languages))
+    counts = [share + (place < rest) for place in range(len(languages))]
+    streams = [generate(language, count, seed, max_steps) for language, count in zip(languages, counts, strict=True)]
+    return (row for turn in zip_longest(*streams) for row in turn if row is not None)
+
+
+@cache
+def _space() -> tuple[World, dict[str, Form]]:
+    world = load_world()
+    return world, forms(world)
+
+
+def _rows(language: str, rows: int, seed: int, world: World, shapes: dict[str, Form]) -> Iterator[dict[str, Any]]:
+    words = LANGUAGES[language](world)
+    for program, frame, style in _draw(rows, f"{seed}/{language}", shapes):
+        yield {
+            "question": words.question(program, frame, style),
+            "sub_questions": [words.step(step) for step in plan(program, world)],
+            "operations": operations(program),
+            "language": language,
+            "answer": _answer(evaluate(program, world), words.name),
+        }
+
+
+def _draw(rows: int, key: str, shapes: dict[str, Form]) -> Iterator[tuple[Node, int, int]]:
+    """(program, frame, style): the shapes in turn, in an order that is new in every round."""
+    orders = {name: Permutation(len(form), f"{key}/{name}") for name, form in shapes.items()}
+    turn = 0
+    while rows > 0:
+        active = [name for name, order in orders.items() if turn < order.size]
+        places = Permutation(len(active), f"{key}/{turn}")
+        for name in [active[places[place]] for place in range(min(len(active), rows))]:
+            yield shapes[name][orders[name][turn]]
+            rows -= 1
+        turn += 1
+
+
+def _answer(answer: Answer, name: Callable[[str], str]) -> Any:
+    """An answer as JSON, with names in the language of the question."""
+    match answer:
+        case str():
+            return name(answer)
+        case tuple():
+            return [name(one) for one in answer]
+        case dict():
+            return {name(one): number for one, number in answer.items()}
+    return answer

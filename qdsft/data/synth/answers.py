@@ -1,0 +1,107 @@
+"""Answers of programs over the world."""
+
+from __future__ import annotations
+
+from qdsft.data.synth.programs import (
+    Both,
+    Compare,
+    Count,
+    Difference,
+    Either,
+    Exceeds,
+    Filter,
+    Follow,
+    Members,
+    MostMembers,
+    Named,
+    Node,
+    PerGroup,
+    Same,
+    Superlative,
+    Value,
+)
+from qdsft.data.synth.world import ATTRIBUTES, RELATIONS, SETS, World
+
+Answer = str | int | bool | tuple[str, ...] | dict[str, int]
+"""An entity, a number, yes or no, entities, or a number for each entity."""
+
+
+def kind_of(node: Node, world: World) -> str:
+    """The kind of the entity, or of the entities, that a node stands for."""
+    match node:
+        case Named(name):
+            return world.kinds[name]
+        case Follow(relation, _):
+            return RELATIONS[relation][1]
+        case Members(relation, _):
+            return SETS[relation][1]
+        case Filter(of=of) | Superlative(of=of) | MostMembers(of=of) | Both(left=of) | Either(left=of):
+            return kind_of(of, world)
+        case Compare(attribute=attribute):
+            return ATTRIBUTES[attribute]
+        case _:
+            raise ValueError(f"{node} stands for no entities")
+
+
+def entity(node: Node, world: World) -> str:
+    """The entity that a node stands for."""
+    match node:
+        case Named(name):
+            return name
+        case Follow(relation, of):
+            return world.follow[relation][entity(of, world)]
+        case Superlative(of, attribute, most):
+            return (max if most else min)(entities(of, world), key=world.values[attribute].__getitem__)
+        case Compare(left, right, attribute, more):
+            pair = (entity(left, world), entity(right, world))
+            return (max if more else min)(pair, key=world.values[attribute].__getitem__)
+        case MostMembers(of, relation):
+            groups = world.members[relation]
+            return max(entities(of, world), key=lambda name: len(groups.get(name, ())))
+        case _:
+            raise ValueError(f"{node} does not stand for one entity")
+
+
+def entities(node: Node, world: World) -> tuple[str, ...]:
+    """The entities that a node stands for, in the order of the world's tables where it is a relation's."""
+    match node:
+        case Members(relation, of):
+            return world.members[relation].get(entity(of, world), ())
+        case Filter(of, attribute, above, bound):
+            values = world.values[attribute]
+            return tuple(
+                name for name in entities(of, world) if (values[name] > bound if above else values[name] < bound)
+            )
+        case Both(left, right):
+            others = entities(right, world)
+            return tuple(name for name in entities(left, world) if name in others)
+        case Either(left, right):
+            first = entities(left, world)
+            return first + tuple(name for name in entities(right, world) if name not in first)
+        case _:
+            raise ValueError(f"{node} does not stand for entities")
+
+
+def evaluate(program: Node, world: World) -> Answer:
+    """The answer of a program."""
+    match program:
+        case Value(attribute, of):
+            return world.values[attribute][entity(of, world)]
+        case Members() | Filter() | Both() | Either():
+            return entities(program, world)
+        case Count(of):
+            return len(entities(of, world))
+        case Difference(left, right, attribute):
+            values = world.values[attribute]
+            return abs(values[entity(left, world)] - values[entity(right, world)])
+        case Exceeds(left, right, attribute, more):
+            first, second = (world.values[attribute][entity(side, world)] for side in (left, right))
+            return first > second if more else first < second
+        case Same(left, right, relation):
+            follow = world.follow[relation]
+            return follow[entity(left, world)] == follow[entity(right, world)]
+        case PerGroup(of, relation):
+            groups = world.members[relation]
+            return {name: len(groups.get(name, ())) for name in entities(of, world)}
+        case _:
+            return entity(program, world)

@@ -1,0 +1,102 @@
+"""What a row of the decomposition task must be, and reading files of nothing but such rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from qdsft.data.decomposition import REFERENCE, Decomposition, reference_number
+from qdsft.data.record import Record, RowError, show
+
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
+"""Those that stand for no white space: they are what damaged or mistaken text consists of."""
+
+
+def validate(record: Record) -> None:
+    """Raise the first of `faults`, if there is one."""
+    if not _is_plain(record.row.get("question"), record.row.get("sub_questions")):
+        for fault in faults(record):
+            raise fault
+
+
+def faults(record: Record) -> Iterator[RowError]:
+    """Everything that makes a row of the decomposition task unusable.
+
+    A missing or mistyped field, an empty list or step, a step with a line break, a reference that is
+    dangling, forward or to itself, a control character.
+    """
+    yield from question_faults(record)
+    if fault := _missing(record, "sub_questions"):
+        yield fault
+    else:
+        yield from _step_faults(record.source, record.row["sub_questions"])
+
+
+def question_faults(record: Record) -> Iterator[RowError]:
+    """Those of `faults` that concern the question alone, as in a file of questions that wait for an answer."""
+    if fault := _missing(record, "question"):
+        yield fault
+    else:
+        question = record.row["question"]
+        if not isinstance(question, str) or not question.strip():
+            message = f"question must be text that is not empty, not {show(question)}"
+            yield RowError(record.source, "question missing or empty", message)
+        else:
+            yield from _control_characters(record.source, "question", question)
+
+
+def _step_faults(source: str, steps: Any) -> Iterator[RowError]:
+    if not isinstance(steps, list):
+        message = f"sub_questions must be a list of text, not {show(steps)}"
+        yield RowError(source, "sub_questions not a list of text", message)
+        return
+    strange = [(number, step) for number, step in enumerate(steps, start=1) if not isinstance(step, str)]
+    for number, step in strange:
+        message = f"sub_questions: step {number} must be text, not {show(step)}"
+        yield RowError(source, "sub_questions not a list of text", message)
+    if strange:
+        return
+    for kind, problem in Decomposition(tuple(steps)).faults():
+        yield RowError(source, kind, f"sub_questions: {problem}; correct or remove the row")
+    if not "".join(steps).isprintable():  # control characters are not, and nearly all text is
+        for number, step in enumerate(steps, start=1):
+            yield from _control_characters(source, f"sub_questions: step {number}", step)
+
+
+def _control_characters(source: str, name: str, text: str) -> Iterator[RowError]:
+    if found := _CONTROL.search(text):
+        message = f"{name} has the control character U+{ord(found[0]):04X} at position {found.start()}; remove it"
+        yield RowError(source, "control character", message)
+
+
+def _is_plain(question: Any, steps: Any) -> bool:
+    """Whether a row has no fault, told in a fraction of the time; False says that it is to be looked at closely."""
+    if type(question) is not str or type(steps) is not list or not steps:
+        return False
+    try:
+        text = "".join(steps)
+    except TypeError:
+        return False
+    if not (text.isprintable() and question.isprintable() and question.strip() and all(map(str.strip, steps))):
+        return False
+    if "#" in text:
+        for number, step in enumerate(steps, start=1):
+            for digits in REFERENCE.findall(step) if "#" in step else ():
+                if not 1 <= reference_number(digits) < number:
+                    return False
+    return True
+
+
+def _names(record: Record) -> str:
+    names = ", ".join(name if len(name) <= 40 else f"{name[:37]}..." for name in record.row)
+    return (names if len(names) <= 200 else f"{names[:197]}...") or "no fields"
+
+
+def _missing(record: Record, name: str) -> RowError | None:
+    if name in record.row:
+        return None
+    close = get_close_matches(name, record.row.keys() - {"question", "sub_questions"}, n=1)
+    hint = f"; is it {close[0]!r}? rename it" if close else f"; this row has {_names(record)}"
+    return RowError(record.source, f"{name} missing or empty", f"the field {name!r} is missing{hint}")

@@ -1,0 +1,83 @@
+"""The page of `qdsft demo`: its files, and what it is told of an answer. No part of it comes from another host."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qdsft.data.decomposition import Decomposition
+from qdsft.errors import UserError
+from qdsft.inference.answer_formats import show_answer
+from qdsft.scoring.report.graph_svg import draw_graph
+from qdsft.scoring.report.page import STYLE
+from qdsft.scoring.report.svg import escape
+
+COPIES = ("json", "mermaid", "self-ask")
+"""What the page offers to copy."""
+_FOLDER = Path(__file__).parent
+_ONLY_A_NUMBER = re.compile(r"\s*\d+\.?\s*")
+
+
+def render_page(title: str, columns: Sequence[str], examples: dict[str, list[str]]) -> str:
+    """The HTML document; `title`, the models' names and the examples by language are text."""
+    setup = {"columns": list(columns), "examples": examples, "words": words()}
+    # In a script element of JSON nothing but "<" can end it or begin a comment.
+    data = json.dumps(setup, ensure_ascii=True).replace("<", "\\u003c")
+    return _read("page.html").replace("{{ title }}", escape(title)).replace("{{ setup }}", data)
+
+
+def style() -> str:
+    """The style sheet: that of the reports, and the page's own."""
+    return STYLE + _read("style.css")
+
+
+def script() -> str:
+    """The page's program."""
+    return _read("script.js")
+
+
+def words() -> dict[str, dict[str, str]]:
+    """Language -> name -> what the page says."""
+    content: dict[str, dict[str, str]] = json.loads(_read("words.json"))
+    return content
+
+
+def show_partial(text: str, *, decomposition: bool) -> dict[str, Any]:
+    """An answer that is being written: `{"steps"}`, or for another task `{"text"}`."""
+    if not decomposition:
+        return {"text": text}
+    lines = text.splitlines()
+    if lines and _ONLY_A_NUMBER.fullmatch(lines[-1]):  # the step itself has not begun
+        lines.pop()
+    return {"steps": list(Decomposition.parse("\n".join(lines)).steps)}
+
+
+def show_complete(question: str, text: str, *, decomposition: bool) -> dict[str, Any]:
+    """A whole answer: `{"text", "copies": {format: text}}` and, for decompositions, `steps`, `faults` and `graph`.
+
+    `faults` are (kind, description) pairs, `graph` is SVG. A decomposition with faults has no copies but JSON.
+    """
+    copies = {}
+    for fmt in COPIES:
+        if decomposition or fmt == "json":
+            try:
+                copies[fmt] = show_answer(fmt, question, text, decomposition=decomposition)[0]
+            except UserError:
+                continue
+    if not decomposition:
+        return {"text": text, "copies": copies}
+    found = Decomposition.parse(text)
+    return {
+        "text": text,
+        "copies": copies,
+        "steps": list(found.steps),
+        "faults": [list(fault) for fault in found.faults()],
+        "graph": draw_graph(found, question),
+    }
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Export a merged model to GGUF, with a Modelfile for Ollama."""

@@ -1,0 +1,165 @@
+"""Stage: a run behind an existing OpenAI-compatible server, with the prompt and stop tokens that it was trained on."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from qdsft.console import say
+from qdsft.deploy.listening import listen, reachable
+from qdsft.deploy.served_folder import served_name, stage
+from qdsft.errors import UserError
+from qdsft.inference import vllm_engine
+from qdsft.inference.loaded_run import RunPrompts, load_prompts
+from qdsft.model.attention import decoding_attention
+from qdsft.model.device import find_machine
+
+NEEDED = ("fastapi", "uvicorn", "openai")
+"""What `transformers serve` imports and transformers does not bring along."""
+SECONDS_TO_STOP = 20
+
+
+def serve(run_dir: Path, *, engine: str, host: str, port: int, extra: Sequence[str] = ()) -> int:
+    """Serve a run until the server ends or is stopped; `engine` is transformers or vllm, `extra` its own arguments.
+
+    Template and tokenizer are first compared with the golden prompts. Raises UserError for a run that the engine
+    cannot serve, a port in use, a missing package, a server that fails, and as `load_prompts` does.
+    """
+    run = load_prompts(run_dir)
+    if engine == "transformers":
+        _check_transformers(run)
+    listen(host, port).close()  # a server would only say that it cannot once its model is loaded
+    name = served_name(run_dir)
+    with tempfile.TemporaryDirectory(prefix="qdsft-serve-") as above:
+        stage(run, Path(above) / name)
+        build = transformers_command if engine == "transformers" else vllm_command
+        command = build(run, Path(above) / name, host, port, extra)
+        say(f"starting: {shlex.join(command)}")
+        say(f"once it is up, a question is asked so:\n{curl(run, name, host, port)}")
+        status = _run(command, Path(above) if engine == "transformers" else None)
+    if status:
+        raise UserError(f"{run_dir}: the server ended with status {status}; what it said stands above")
+    return 0
+
+
+def make_request(run_dir: Path, question: str) -> dict[str, Any]:
+    """The body of a chat completion that asks a served run as `qdsft decompose` does; raises UserError as that does."""
+    run = load_prompts(run_dir)
+    body = _body(run, served_name(run_dir), run.writer.messages(run.writer.record(question)))
+    run.encode([body["messages"]])  # a server would not refuse what cannot be encoded as in training
+    return body
+
+
+def curl(run: RunPrompts, name: str, host: str, port: int) -> str:
+    """A command that asks the run's first golden prompt."""
+    body = json.dumps(_body(run, name, run.manifest.golden_prompts[0].messages), ensure_ascii=False)
+    address = f"http://{reachable(host)}:{port}/v1/chat/completions"
+    return f"curl {address} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+
+
+def transformers_command(run: RunPrompts, staged: Path, host: str, port: int, extra: Sequence[str]) -> list[str]:
+    """`transformers serve`, to be run in the folder above `staged`: the name of the model is its path from there."""
+    machine = find_machine()
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", staged.name]
+    command += ["--host", host, "--port", str(port), "--device", machine.device]
+    command += ["--dtype", str(machine.choose_dtype(run.recipe.model.dtype)).removeprefix("torch.")]
+    command += ["--attn-implementation", decoding_attention(run.recipe.model.attn_implementation)]
+    if run.recipe.model.trust_remote_code:
+        command += ["--trust-remote-code"]
+    return [*command, "--log-level", "error", *extra]
+
+
+def vllm_command(run: RunPrompts, staged: Path, host: str, port: int, extra: Sequence[str]) -> list[str]:
+    """`vllm serve` with what `qdsft decompose --engine vllm` gives its engine. Unverified: vLLM was never run.
+
+    Raises UserError for an adapter that vLLM cannot serve, and without vLLM.
+    """
+    merge = f"merge it with: qdsft merge {run.run_dir} --output DIR, and serve DIR"
+    asked = vllm_engine.make_request(run, [], otherwise=merge)
+    options = {**asked.engine, "tokenizer": str(staged), "generation_config": str(staged)}
+    model = options.pop("model") if asked.adapter else str(staged)
+    options.pop("model", None)
+    options |= {"host": host, "port": port, "chat_template": str(staged / "chat_template.jinja")}
+    options["chat_template_content_format"] = "string"
+    # Greedy where a request does not say; the stop tokens and the length are in generation_config.json.
+    options["override_generation_config"] = json.dumps({"temperature": 0.0})
+    if asked.adapter:
+        options["lora_modules"] = f"{staged.name}={asked.adapter['lora_path']}"
+    else:
+        options["served_model_name"] = staged.name
+    return [_vllm(), "serve", model, *_flags(options), *extra]
+
+
+def _flags(options: dict[str, Any]) -> list[str]:
+    flags = []
+    for key, value in options.items():
+        flag = f"--{key.replace('_', '-')}"
+        if value is True:
+            flags += [flag]
+        elif value is not None and value is not False:
+            flags += [flag, str(value)]
+    return flags
+
+
+def _body(run: RunPrompts, name: str, messages: Sequence[dict[str, str]]) -> dict[str, Any]:
+    return {"model": name, "messages": list(messages), "temperature": 0, "max_tokens": run.max_new_tokens}
+
+
+def _check_transformers(run: RunPrompts) -> None:
+    if run.manifest.artifact == "adapter":
+        raise UserError(
+            f"{run.run_dir}: transformers serve has no place for an adapter; merge it with: qdsft merge {run.run_dir} "
+            "--output DIR, and serve DIR; or use --engine vllm"
+        )
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise UserError(f"qdsft serve needs {', '.join(missing)}; install with: pip install -e '.[serve]'")
+
+
+def _vllm() -> str:
+    """The vllm command of this environment, else of the PATH."""
+    beside = Path(sys.executable).parent / "vllm"
+    found = str(beside) if beside.is_file() else shutil.which("vllm")
+    if found is None:
+        vllm_engine.check_installed()
+        raise UserError("--engine vllm needs the command vllm; put it on the PATH")
+    return found
+
+
+def _run(command: Sequence[str], folder: Path | None) -> int:
+    """Run a server to its end, in `folder` if given, and return its status; it ends with us if we are asked to end."""
+
+    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    environment = {**os.environ, "HF_HUB_DISABLE_UPDATE_CHECK": "1"}  # no question to the network at every start
+    before = signal.signal(signal.SIGTERM, stop)
+    server = None
+    try:
+        server = subprocess.Popen(command, cwd=folder, env=environment)
+        return server.wait()
+    except OSError as error:
+        raise UserError(f"{command[0]}: cannot be started: {error.strerror}; install it again") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if server is not None and server.poll() is None:
+            _stop(server)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(SECONDS_TO_STOP)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()

@@ -1,0 +1,67 @@
+"""A finished model as other programs should find it: greedy, with the run's stop tokens, read as it was trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qdsft.console import say
+from qdsft.errors import UserError
+from qdsft.files import write_json
+from qdsft.inference.generation_config import generation_config
+from qdsft.inference.loaded_run import RunPrompts
+from qdsft.runs.layout import MERGE_FILE
+
+GENERATION = "generation_config.json"
+TOKENIZER = "tokenizer_config.json"
+
+
+def stage(run: RunPrompts, folder: Path) -> None:
+    """Fill the new folder with links to the run's adapter or model, and with settings that make others answer alike.
+
+    generation_config.json gets the run's stop tokens and length, and no sampling: what the base model came with would
+    give other answers than were evaluated, in greedy decoding too (repetition_penalty). tokenizer_config.json gets no
+    cleaning of spaces, which turns the step "1. ?" into "1.?", no token_type_ids, which models refuse, and a
+    response template by which an answer is all text up to a stop token: transformers serve has one of its own for some
+    architectures, which counts the prompt as part of the answer unless it is written in the form that it expects.
+
+    Raises UserError if the tokenizer's settings cannot be read.
+    """
+    source = run.manifest.folder(run.run_dir)
+    _warn_of_merge(source)
+    folder.mkdir(parents=True)
+    for path in sorted(source.iterdir()):
+        if path.is_file() and path.name not in {GENERATION, TOKENIZER}:
+            (folder / path.name).symlink_to(path.resolve())
+    write_json(folder / GENERATION, generation_config(run.manifest, run.tokenizer))
+    stops = run.tokenizer.convert_ids_to_tokens(run.manifest.stop_token_ids)
+    settings = {
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "response_template": {
+            "defaults": {"role": "assistant"},
+            "start_anchor_pattern": "(?s).+",  # the whole prompt
+            "fields": {"content": {"close": stops, "content": "text"}},
+        },
+    }
+    write_json(folder / TOKENIZER, {**_read(source / TOKENIZER), **settings})
+
+
+def served_name(run_dir: Path) -> str:
+    """What a server calls the model of a run: its folder's name, in characters that stand for themselves in a URL."""
+    name = run_dir.resolve().name
+    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read; put it back or train again") from error
+
+
+def _warn_of_merge(folder: Path) -> None:
+    if (folder / MERGE_FILE).is_file() and _read(folder / MERGE_FILE).get("passed") is False:
+        say(f"warning: {folder / MERGE_FILE}: this merged model does not agree with the adapter as it was trained")

@@ -1,0 +1,209 @@
+"""Stage: a file of questions in, a file of their sub-questions out, in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from qdsft.console import say
+from qdsft.data.decomposition import Decomposition
+from qdsft.data.record import Record, RowError
+from qdsft.errors import UserError
+from qdsft.files import new_text_file, refuse_existing
+from qdsft.hashing import file_sha256
+from qdsft.inference import vllm_engine
+from qdsft.inference.answer_formats import check_format, file_entry, replaced
+from qdsft.inference.generate import Answer, PromptTooLarge
+from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_prompts, load_weights
+from qdsft.inference.merged_adapter import load_merged
+from qdsft.inference.questions import read_questions
+from qdsft.runs.answer_log import AnswerLog, answer_log
+from qdsft.runs.layout import MANIFEST
+
+Engine = Literal["transformers", "vllm"]
+MERGE_FROM = 64
+"""Questions from which merging the adapter pays for its check."""
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of the questions of a file; each is either written or among `refused`."""
+
+    written: int
+    refused: tuple[RowError, ...]
+    """In the order of the file."""
+    invalid: int
+    """Written answers that are no valid decomposition."""
+    unstopped: int
+    """Written answers that did not end by themselves within evaluation.max_new_tokens."""
+
+
+@dataclass
+class _Question:
+    """A row with its prompt, once that is known."""
+
+    record: Record
+    prompt: tuple[int, ...]
+
+
+def decompose_file(
+    run_dir: Path,
+    source: Path,
+    output: Path,
+    *,
+    fmt: str = "json",
+    batch_size: int | None = None,
+    constrained: bool = False,
+    engine: Engine = "transformers",
+    merge: bool = True,
+    on_refused: Callable[[RowError], None] = lambda error: None,
+) -> FileReport:
+    """Answer every question of `source`; `output` appears once it is complete, in the order of `source`.
+
+    Equal prompts are decoded once. Questions and answers are held in memory, and each answer is kept in a log beside
+    `output` as its batch ends: the same call after a kill goes on from there. A row that cannot be asked or written
+    is left out, reported, and handed to `on_refused` as soon as that is known. Raises UserError for an `output` that
+    exists or cannot be written, a file that cannot be read, a file without one usable row, and as load_run does.
+    """
+    refuse_existing(output)
+    prompts = load_prompts(run_dir)
+    check_format(fmt, decomposition=prompts.writer.is_decomposition)
+    if engine == "vllm":
+        _check_vllm(constrained)
+    questions, refused = read_prompts(prompts, source)
+    _refuse_all(source, questions, refused)
+    for index in sorted(refused):
+        on_refused(refused[index])
+    known = set(refused)
+    settings = {"constrained": constrained, "engine": engine, "merge": merge}
+    identity = {"run": file_sha256(run_dir / MANIFEST), "input": file_sha256(source), "settings": settings}
+    with answer_log(output, identity) as log:
+        first = {question.prompt: index for index, question in reversed(questions.items())}
+        waiting = [index for index in first.values() if index not in log.answers]
+        if waiting:
+            options = (batch_size or prompts.recipe.evaluation.batch_size, constrained)
+            load = load_merged if merge and len(first) >= MERGE_FROM else load_weights
+            run = prompts if engine == "vllm" else load(prompts)
+            too_large = _decode(run, questions, waiting, log, *options)
+            refused |= {
+                index: RowError(question.record.source, "too large", str(too_large[first[question.prompt]]))
+                for index, question in questions.items()
+                if first[question.prompt] in too_large
+            }
+        answers = {i: log.answers[first[q.prompt]] for i, q in questions.items() if i not in refused}
+        report = _write(output, fmt, questions, answers, refused, source, prompts.writer.is_decomposition)
+    for index in sorted(refused.keys() - known):
+        on_refused(refused[index])
+    return report
+
+
+def read_prompts(run: RunPrompts, source: Path) -> tuple[dict[int, _Question], dict[int, RowError]]:
+    """({number of the row: question}, {number of the row: why it cannot be asked}); raises UserError for the file."""
+    records: dict[int, Record] = {}
+    refused: dict[int, RowError] = {}
+    writer = run.writer
+    rows = read_questions(source, writer.columns, decomposition=writer.is_decomposition)
+    messages = {}
+    for index, row in enumerate(rows):
+        try:
+            if isinstance(row, RowError):
+                raise row
+            messages[index], records[index] = writer.messages(row), row
+        except RowError as error:
+            refused[index] = error
+    encoded = _encode(run, messages)
+    for index, ids in encoded.items():
+        if isinstance(ids, UserError):
+            refused[index] = RowError(records[index].source, "no prompt", str(ids))
+    return {
+        i: _Question(records[i], tuple(ids)) for i, ids in encoded.items() if not isinstance(ids, UserError)
+    }, refused
+
+
+def _encode(run: RunPrompts, messages: dict[int, Any]) -> dict[int, list[int] | UserError]:
+    """The prompt's ids, or why there are none, by halves: encoding many together is faster than one by one."""
+    if not messages:
+        return {}
+    try:
+        return dict(zip(messages, run.encode(list(messages.values())), strict=True))
+    except UserError as error:
+        if len(messages) == 1:
+            return dict.fromkeys(messages, error)
+        items = list(messages.items())
+        middle = len(items) // 2
+        return {**_encode(run, dict(items[:middle])), **_encode(run, dict(items[middle:]))}
+
+
+def _decode(
+    run: RunPrompts,
+    questions: dict[int, _Question],
+    waiting: list[int],
+    log: AnswerLog,
+    batch_size: int,
+    constrained: bool,
+) -> dict[int, UserError]:
+    """Write the answers into the log; returns the questions that do not fit into memory."""
+    too_large: dict[int, UserError] = {}
+    while waiting:
+        ids = [questions[index].prompt for index in waiting]
+        try:
+            for number, answer in _stream(run, ids, batch_size, constrained):
+                log.add(waiting[number], asdict(answer))
+            return too_large
+        except PromptTooLarge as error:
+            too_large[waiting[error.index]] = error
+        waiting = [index for index in waiting if index not in log.answers and index not in too_large]
+    return too_large
+
+
+def _stream(run: RunPrompts, ids: list[Any], batch_size: int, constrained: bool) -> Iterator[tuple[int, Answer]]:
+    if isinstance(run, LoadedRun):
+        return run.stream_ids(ids, batch_size=batch_size, progress=True, constrained=constrained)
+    return vllm_engine.stream_ids(run, ids)
+
+
+def _write(
+    output: Path,
+    fmt: str,
+    questions: dict[int, _Question],
+    answers: dict[int, dict[str, Any]],
+    refused: dict[int, RowError],
+    source: Path,
+    decomposition: bool,
+) -> FileReport:
+    invalid, unstopped, written = 0, 0, []
+    left_out: set[str] = set()
+    for index, answer in answers.items():
+        record = questions[index].record
+        options: dict[str, Any] = {"stopped": answer["stopped"], "decomposition": decomposition}
+        try:
+            written.append(file_entry(fmt, record.row, answer["text"], **options))
+        except UserError as error:
+            refused[index] = RowError(record.source, "no such form", str(error))
+            continue
+        left_out |= replaced(fmt, record.row, decomposition=decomposition)
+        invalid += decomposition and not Decomposition.parse(answer["text"]).is_valid
+        unstopped += not answer["stopped"]
+    ordered = tuple(refused[index] for index in sorted(refused))
+    _refuse_all(source, answers if written else {}, refused)
+    if left_out:
+        say(f"{output}: the columns {', '.join(sorted(left_out))} of {source} are not carried over")
+    with new_text_file(output) as file:
+        file.writelines(written)
+    return FileReport(len(written), ordered, invalid, unstopped)
+
+
+def _refuse_all(source: Path, usable: dict[int, Any], refused: dict[int, RowError]) -> None:
+    if usable:
+        return
+    first = refused[min(refused)] if refused else None
+    reason = f"none of its {len(refused)} rows can be used; the first: {first}" if first else "there are no questions"
+    raise UserError(f"{source}: {reason}; give a file with at least one")
+
+
+def _check_vllm(constrained: bool) -> None:
+    if constrained:
+        raise UserError("--constrained works with --engine transformers alone; leave one of them out")
+    vllm_engine.check_installed()

@@ -1,0 +1,69 @@
+"""Stage: a question in, its sub-questions out, with the prompt that the run was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qdsft.data.decomposition import Decomposition
+from qdsft.errors import UserError
+from qdsft.inference.answer_formats import check_format, show_answer
+from qdsft.inference.loaded_run import FIRST_ADAPTER, LoadedRun, load_run
+from qdsft.inference.side_by_side import load_beside
+
+
+class Decomposer:
+    """A finished run, ready to answer.
+
+    >>> decompose = Decomposer("outputs/tiny-full")        # doctest: +SKIP
+    >>> decompose("Who is older, A or B?").steps           # doctest: +SKIP
+    ('How old is A?', 'How old is B?', 'Is #1 more than #2?')
+
+    With `constrained=True` every answer is a valid decomposition, as `qdsft.inference.constrained` has it.
+    Raises UserError as `qdsft.inference.loaded_run.load_run` and `LoadedRun.grammar` do.
+    """
+
+    def __init__(self, run_dir: str | Path, *, constrained: bool = False) -> None:
+        self.run = load_run(Path(run_dir))
+        self._constrained = constrained
+        self._others: dict[str, LoadedRun] = {}
+        if constrained:
+            self.run.grammar  # noqa: B018 - fails now rather than at the first question
+
+    def add_adapter(self, name: str, run_dir: str | Path) -> None:
+        """Load another run's adapter onto the same base model, to answer where a call says `adapter=name`.
+
+        It keeps its own wording and length limit. Raises UserError as `qdsft.inference.side_by_side.load_beside` and
+        `LoadedRun.grammar` do.
+        """
+        other = load_beside(self.run, name, Path(run_dir))
+        if self._constrained:
+            other.grammar  # noqa: B018
+        self._others[name] = other
+
+    def __call__(self, question: str, *, adapter: str | None = None) -> Decomposition:
+        """Decompose one question; raises UserError for empty or unusable text, and for an unknown adapter."""
+        return Decomposition.parse(self.text(question, adapter=adapter))
+
+    def text(self, question: str, *, adapter: str | None = None) -> str:
+        """The model's answer as it wrote it; for runs of other tasks too."""
+        run = self.choose(adapter)
+        return run.answer([run.writer.messages(run.writer.record(question))], constrained=self._constrained)[0].text
+
+    def choose(self, adapter: str | None) -> LoadedRun:
+        """The run of an adapter, which then computes, and without a name the first; raises UserError for others."""
+        if adapter is not None and adapter not in self._others:
+            known = ", ".join(self._others) or "none was added"
+            raise UserError(f"there is no adapter {adapter!r} ({known}); add it with add_adapter")
+        if self._others:
+            self.run.model.set_adapter(adapter or FIRST_ADAPTER)
+        return self._others[adapter] if adapter else self.run
+
+
+def show(decomposer: Decomposer, question: str, fmt: str, adapter: str | None = None) -> tuple[str, str | None]:
+    """(text for standard output, warning or None) for one question, asked of an adapter that was added, or of the run.
+
+    Raises UserError as `show_answer` and `Decomposer.choose` do.
+    """
+    is_decomposition = decomposer.choose(adapter).writer.is_decomposition
+    check_format(fmt, decomposition=is_decomposition)
+    return show_answer(fmt, question, decomposer.text(question, adapter=adapter), decomposition=is_decomposition)

@@ -1,0 +1,251 @@
+"""A finished run, loaded for answering: the one way back in for evaluation, decomposition and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from safetensors import SafetensorError
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from qdsft.data.examples import make_writer
+from qdsft.data.prompt import Message, PromptWriter
+from qdsft.errors import UserError
+from qdsft.hashing import text_sha256
+from qdsft.inference.constrained import Grammar
+from qdsft.inference.generate import Answer, generate
+from qdsft.model.device import Machine, find_machine
+from qdsft.model.loading import base_model_facts, load_config, load_model
+from qdsft.recipe import Recipe
+from qdsft.runs.manifest import Manifest, read_finished
+from qdsft.tokenization.chat_template import encode_prompts
+
+FIRST_ADAPTER = "default"
+"""What the adapter is called that a model is loaded with."""
+
+
+@dataclass(frozen=True)
+class RunPrompts:
+    """What makes a question into the token ids that a run was trained on; needs no weights."""
+
+    run_dir: Path
+    manifest: Manifest
+    recipe: Recipe
+    writer: PromptWriter
+    tokenizer: PreTrainedTokenizerBase
+    positions: int | None
+    """The most tokens that the model has positions for."""
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The longest answer, in tokens."""
+        return self.recipe.evaluation.max_new_tokens
+
+    def encode(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        """Prompt token ids; raises UserError for messages that cannot be encoded or leave no room for an answer."""
+        prompts = encode_prompts(self.tokenizer, conversations)
+        longest = max(map(len, prompts), default=0) + self.max_new_tokens
+        if self.positions and longest > self.positions:
+            raise UserError(
+                f"the prompt and evaluation.max_new_tokens make {longest} tokens, and the model has {self.positions} "
+                "positions; shorten the question"
+            )
+        return prompts
+
+
+@dataclass(frozen=True)
+class LoadedRun(RunPrompts):
+    """The trained model with the tokenizer, template and wording that it was trained with."""
+
+    machine: Machine
+    model: Any
+
+    def answer(
+        self, conversations: Sequence[Sequence[Message]], *, batch_size: int = 1, constrained: bool = False
+    ) -> list[Answer]:
+        """Greedy answers to chat messages, in order; raises UserError as `stream` does."""
+        answers = dict(self.stream(conversations, batch_size=batch_size, constrained=constrained))
+        return [answers[i] for i in range(len(conversations))]
+
+    def watch(
+        self, messages: Sequence[Message], on_text: Callable[[str], None], *, constrained: bool = False
+    ) -> Answer:
+        """The greedy answer to one conversation, while `on_text` is called with what there is of it after each token.
+
+        What `on_text` raises ends the decoding and is raised; UserError as `stream` does.
+        """
+        ((_, answer),) = self.stream_ids(self.encode([messages]), constrained=constrained, watch=on_text)
+        return answer
+
+    def stream(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        batch_size: int = 1,
+        progress: bool = False,
+        constrained: bool = False,
+    ) -> Iterator[tuple[int, Answer]]:
+        """(index into `conversations`, greedy answer) as each batch is done.
+
+        Raises UserError for messages that cannot be encoded, and as `grammar` does if `constrained` asks for it.
+        """
+        return self.stream_ids(
+            self.encode(conversations), batch_size=batch_size, progress=progress, constrained=constrained
+        )
+
+    def stream_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        batch_size: int = 1,
+        progress: bool = False,
+        constrained: bool = False,
+        watch: Callable[[str], None] | None = None,
+    ) -> Iterator[tuple[int, Answer]]:
+        """As `stream`, for token ids that `encode` gave; `watch` as `generate` has it."""
+        return generate(
+            self.model,
+            self.tokenizer,
+            prompts,
+            self.manifest.stop_token_ids,
+            max_new_tokens=self.max_new_tokens,
+            batch_size=batch_size,
+            progress=progress,
+            grammar=self.grammar if constrained else None,
+            watch=watch,
+        )
+
+    @cached_property
+    def grammar(self) -> Grammar:
+        """The grammar of this run's answers.
+
+        Raises UserError as `Grammar` does, for a run of another task than decomposition, and if max_new_tokens
+        leaves no room for one step.
+        """
+        if not self.writer.is_decomposition:
+            raise UserError(
+                f"{self.run_dir}: --constrained knows the form of decompositions, and this run has a "
+                "prompt.completion of its own; decode without --constrained"
+            )
+        stop_ids = self.manifest.stop_token_ids
+        grammar = Grammar(self.tokenizer, stop_ids, self.manifest.golden_prompts[0].messages)
+        if self.max_new_tokens < grammar.shortest:
+            raise UserError(
+                f"{self.run_dir}: evaluation.max_new_tokens {self.max_new_tokens} is too little for --constrained, "
+                f"which needs {grammar.shortest}; decode without --constrained"
+            )
+        return grammar
+
+    @contextmanager
+    def untrained(self) -> Iterator[LoadedRun]:
+        """The base model before training, with the same template and prompts."""
+        if isinstance(self.model, PeftModel):
+            with self.model.disable_adapter():
+                yield self
+        else:
+            yield replace(self, model=load_model(self.recipe, self.machine, trainable=False).to(self.model.device))
+
+
+def load_prompts(run_dir: Path) -> RunPrompts:
+    """The tokenizer, template and wording of a finished run.
+
+    Raises UserError if the run is unfinished or damaged, if its base model is not the one it was trained
+    on, or if the chat template or tokenizer saved with it no longer yields the token ids it was trained on.
+    """
+    manifest = read_finished(run_dir)
+    recipe = manifest.load_recipe()
+    tokenizer = _load_tokenizer(manifest.folder(run_dir), recipe)
+    check_golden_prompts(run_dir, manifest, tokenizer)
+    config = load_config(_with_weights(recipe, run_dir, manifest))
+    if manifest.artifact == "adapter":
+        found = base_model_facts(recipe, config)
+        if found["config_sha256"] != manifest.base_model["config_sha256"]:
+            raise UserError(
+                f"{run_dir}: the base model at {recipe.model.name_or_path} is not the one that the adapter was trained "
+                "on (its config.json differs); put the original back"
+            )
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return RunPrompts(run_dir, manifest, recipe, make_writer(recipe), tokenizer, positions)
+
+
+def load_run(run_dir: Path) -> LoadedRun:
+    """Load a finished run; raises UserError as `load_prompts` and `load_weights` do."""
+    return load_weights(load_prompts(run_dir))
+
+
+def load_weights(prompts: RunPrompts) -> LoadedRun:
+    """The same run with its model; raises UserError if the weights cannot be loaded."""
+    recipe, folder = prompts.recipe, prompts.manifest.folder(prompts.run_dir)
+    machine = find_machine()
+    own = _with_weights(recipe, prompts.run_dir, prompts.manifest)
+    try:
+        model: Any = load_model(own, machine, trainable=False)
+    except UserError as error:
+        if prompts.manifest.artifact == "adapter":
+            raise
+        raise UserError(
+            f"{folder}: the model saved with the run cannot be loaded; put its files back or train again ({error})"
+        ) from error
+    if prompts.manifest.artifact == "adapter":
+        model = attach_adapter(model, folder, FIRST_ADAPTER)
+    if not recipe.quantization:
+        model = model.to(machine.device)
+    return with_model(prompts, machine, model)
+
+
+def with_model(prompts: RunPrompts, machine: Machine, model: Any) -> LoadedRun:
+    """The run with a model that is loaded already."""
+    shared = {field.name: getattr(prompts, field.name) for field in fields(RunPrompts)}
+    return LoadedRun(**shared, machine=machine, model=model.eval())
+
+
+def _with_weights(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:
+    """The recipe with the model to load: the base model of an adapter, else the run's own."""
+    if manifest.artifact == "adapter":
+        return recipe
+    section = recipe.model.model_copy(update={"name_or_path": str(manifest.folder(run_dir)), "revision": None})
+    return recipe.model_copy(update={"model": section})
+
+
+def check_golden_prompts(run_dir: Path, manifest: Manifest, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise UserError unless template and tokenizer yield the ids that the run was trained on."""
+    template = tokenizer.chat_template
+    if not isinstance(template, str) or text_sha256(template) != manifest.template_sha256:
+        raise UserError(
+            f"{manifest.folder(run_dir) / 'chat_template.jinja'}: not the template that this run was trained with; "
+            "put the original back or train again"
+        )
+    for golden in manifest.golden_prompts:
+        if encode_prompts(tokenizer, [golden.messages])[0] != golden.ids:
+            raise UserError(
+                f"{manifest.folder(run_dir)}: the tokenizer no longer yields the token ids that this run was "
+                "trained on; put its files back, or install the versions listed in run.json"
+            )
+
+
+def _load_tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=recipe.model.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: the tokenizer saved with the run cannot be read; train again") from error
+
+
+def attach_adapter(model: Any, folder: Path, name: str) -> Any:
+    """The model with the adapter in `folder`, called `name`, beside those that it has; raises UserError."""
+    try:
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(folder), adapter_name=name)
+            return model
+        return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if isinstance(model, PeftModel) and name in model.peft_config:
+            model.delete_adapter(name)
+        first = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{folder}: the adapter cannot be loaded ({first[:200]}); put its files back or train again"
+        ) from error

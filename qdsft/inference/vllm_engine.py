@@ -1,0 +1,115 @@
+"""The same prompts, decoded by vLLM. Unverified: what is sent is tested, vLLM itself was never run.
+
+vLLM pins a torch of its own, so it is not installed beside the tested stack.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qdsft.errors import UserError
+from qdsft.inference.generate import Answer, read_answer
+from qdsft.inference.loaded_run import RunPrompts
+
+CHUNK = 2048
+"""Prompts that are handed over together: vLLM returns none of them before all are done."""
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The values that vLLM takes for max_lora_rank."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that vLLM is given."""
+
+    prompts: list[dict[str, list[int]]]
+    """`{"prompt_token_ids": ids}` each: no text, so that vLLM adds no BOS and applies no template of its own."""
+    sampling: dict[str, Any]
+    """Arguments of vllm.SamplingParams."""
+    engine: dict[str, Any]
+    """Arguments of vllm.LLM."""
+    adapter: dict[str, Any] | None
+    """Arguments of vllm.lora.request.LoRARequest."""
+
+
+def make_request(
+    run: RunPrompts, prompts: Sequence[Sequence[int]], *, otherwise: str = "use --engine transformers"
+) -> Request:
+    """What decodes token ids from `RunPrompts.encode` as `generate` does: greedily, to the same stop tokens.
+
+    Raises UserError, with `otherwise` as the remedy, for an adapter that vLLM cannot serve.
+    """
+    is_adapter = run.manifest.artifact == "adapter"
+    folder = run.manifest.folder(run.run_dir)
+    engine: dict[str, Any] = {
+        "model": run.recipe.model.name_or_path if is_adapter else str(folder),
+        "tokenizer": str(folder),
+        "revision": run.recipe.model.revision if is_adapter else None,
+        "trust_remote_code": run.recipe.model.trust_remote_code,
+        "dtype": "float32" if run.recipe.model.dtype == "float32" else "auto",
+        "seed": 0,
+    }
+    if run.recipe.quantization:
+        engine["quantization"] = "bitsandbytes"
+    if is_adapter:
+        engine |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _max_rank(folder, otherwise)}
+    sampling = {
+        "temperature": 0.0,
+        "max_tokens": run.max_new_tokens,
+        "stop_token_ids": list(run.manifest.stop_token_ids),
+        "detokenize": False,
+    }
+    adapter = {"lora_name": "adapter", "lora_int_id": 1, "lora_path": str(folder.absolute())} if is_adapter else None
+    return Request([{"prompt_token_ids": list(ids)} for ids in prompts], sampling, engine, adapter)
+
+
+def stream_ids(run: RunPrompts, prompts: Sequence[Sequence[int]]) -> Iterator[tuple[int, Answer]]:
+    """(index into `prompts`, greedy answer), CHUNK by CHUNK; raises UserError without vLLM, or as `make_request`."""
+    request = make_request(run, prompts)
+    vllm = _import_vllm()
+    adapter = None
+    if request.adapter:
+        from vllm.lora.request import LoRARequest
+
+        adapter = LoRARequest(**request.adapter)
+    engine = vllm.LLM(**request.engine)
+    sampling = vllm.SamplingParams(**request.sampling)
+    for start in range(0, len(prompts), CHUNK):
+        outputs = engine.generate(request.prompts[start : start + CHUNK], sampling, lora_request=adapter)
+        for index, output in enumerate(outputs, start=start):  # in the order of the prompts
+            yield index, read_answer(run.tokenizer, list(output.outputs[0].token_ids), run.manifest.stop_token_ids)
+
+
+def check_installed() -> None:
+    """Raise UserError, naming the remedy, if vLLM cannot be imported."""
+    _import_vllm()
+
+
+def _import_vllm() -> Any:
+    try:
+        import vllm
+    except ImportError as error:
+        raise UserError(
+            "--engine vllm needs vLLM; install it in an environment of its own with: pip install 'vllm>=0.30', or "
+            "use --engine transformers"
+        ) from error
+    return vllm
+
+
+def _max_rank(folder: Path, otherwise: str) -> int:
+    """The least max_lora_rank that holds the adapter in `folder`."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'adapter_config.json'}: cannot be read; train again") from error
+    for key in ("use_dora", "modules_to_save"):
+        if config.get(key):
+            raise UserError(f"{folder}: vLLM serves no adapter with {key}; {otherwise}")
+    rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
+    fitting = [allowed for allowed in _RANKS if allowed >= rank]
+    if not fitting:
+        raise UserError(f"{folder}: vLLM serves adapters up to r {_RANKS[-1]}, this has {rank}; {otherwise}")
+    return fitting[0]

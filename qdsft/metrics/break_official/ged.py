@@ -1,0 +1,123 @@
+"""Graph edit distance between two decompositions, as BREAK's official evaluator defines it, exact and in bounded time.
+
+The graph of a decomposition has a node a step and an edge from each step to every step that it refers to. The
+distance is the least cost of turning one graph into the other, where to delete or insert a node or an edge costs
+1 and to substitute a node costs nothing (structural) or the dissimilarity of the two texts (lexical); it is
+divided by the larger graph's number of nodes and edges. 0 is best; where everything differs it may exceed 1.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from qdsft.metrics.break_official.ged_loops import LoopSearch
+from qdsft.metrics.break_official.ged_search import EPSILON, Problem, Search
+from qdsft.metrics.text_overlap import MARKED_REFERENCE, mark_references
+
+SECONDS = 10.0
+"""Time for one pair, unless another is given; see `Distance`."""
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A normalised graph edit distance, or, where the time did not suffice, what is known of it."""
+
+    value: float
+    """The distance; if not `exact`, the cost of the best edit found, which is not below the distance."""
+    lower: float
+    """No edit costs less than this; `value` itself if `exact`."""
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The reference graph of a decomposition."""
+
+    labels: tuple[str, ...]
+    """Text of each node, references written as `@@n@@`; "" for a number that no step has."""
+    edges: frozenset[tuple[int, int]]
+    """(i, j): node i refers to node j; positions in `labels`, i = j for a step that refers to itself."""
+
+    @classmethod
+    def of(cls, steps: Sequence[str]) -> Graph:
+        """The graph of steps with references `#n`, nodes in the evaluator's order: as edges name them, then the rest.
+
+        Texts are taken as they are: for official values they must come from `formats.break_steps`, which leaves
+        a leading space where a step had its "return".
+        """
+        labels = [mark_references(step) for step in steps]
+        pairs = [
+            (i, _number(digits)) for i, label in enumerate(labels, 1) for digits in MARKED_REFERENCE.findall(label)
+        ]
+        numbers = list(dict.fromkeys([*(number for pair in pairs for number in pair), *range(1, len(labels) + 1)]))
+        position = {number: at for at, number in enumerate(numbers)}
+        known = dict(enumerate(labels, 1))
+        edges = frozenset((position[i], position[j]) for i, j in pairs)
+        return cls(tuple(known.get(number, "") if isinstance(number, int) else "" for number in numbers), edges)
+
+    @property
+    def size(self) -> int:
+        """Number of nodes and edges."""
+        return len(self.labels) + len(self.edges)
+
+
+def structural_ged(predicted: Sequence[str], gold: Sequence[str], seconds: float = SECONDS) -> Distance:
+    """Distance of the bare graphs: what the steps say does not count."""
+    return graph_edit_distance(Graph.of(predicted), Graph.of(gold), lambda one, other: 1.0, seconds)
+
+
+def lexical_ged(
+    predicted: Sequence[str],
+    gold: Sequence[str],
+    similarity: Callable[[str, str], float],
+    seconds: float = SECONDS,
+) -> Distance:
+    """BREAK's "GED": a substitution costs 1 - `similarity(predicted text, gold text)`.
+
+    `similarity`, in 0..1, is `lexical.Lemmatizer().similarity` for official values.
+    """
+    return graph_edit_distance(Graph.of(predicted), Graph.of(gold), similarity, seconds)
+
+
+def graph_edit_distance(
+    predicted: Graph, gold: Graph, similarity: Callable[[str, str], float], seconds: float = SECONDS
+) -> Distance:
+    """The normalised distance of two graphs; 0 for two without nodes. The search gives up after `seconds`.
+
+    Without self loops it is the same in both directions if `similarity` is.
+    """
+    size = max(predicted.size, gold.size)
+    if size == 0:
+        return Distance(0.0, 0.0, True)
+    problem = _problem(predicted, gold, similarity)
+    deadline = time.monotonic() + seconds
+    search: Search | LoopSearch
+    if problem.has_loops:
+        search = LoopSearch(problem, deadline)
+    else:
+        search = Search(problem if len(predicted.labels) <= len(gold.labels) else problem.transposed(), deadline)
+    lower = search.run()
+    exact = search.best - lower < EPSILON
+    return Distance(search.best / size, (search.best if exact else lower) / size, exact)
+
+
+def _problem(predicted: Graph, gold: Graph, similarity: Callable[[str, str], float]) -> Problem:
+    import numpy as np
+
+    rows, columns = (
+        np.array(
+            [[(i, j) in graph.edges for j in range(len(graph.labels))] for i in range(len(graph.labels))], dtype=bool
+        )
+        for graph in (predicted, gold)
+    )
+    m, n = len(predicted.labels), len(gold.labels)
+    costs = np.array([[1.0 - similarity(one, other) for other in gold.labels] for one in predicted.labels])
+    return Problem(rows.reshape(m, m), columns.reshape(n, n), costs.reshape(m, n))
+
+
+def _number(digits: str) -> int | str:
+    """The number, or its digits if there are thousands: `int` refuses those, and no step has such a number."""
+    digits = digits.lstrip("0") or "0"
+    return int(digits) if len(digits) < 10 else digits

@@ -1,0 +1,57 @@
+"""The device that this process computes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import torch
+
+from qdsft.errors import UserError
+from qdsft.launch import uses_cpu
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """The device that this process computes on."""
+
+    device: str
+    """cuda, mps or cpu."""
+    name: str
+    dtype: torch.dtype
+    """The best number format here: bfloat16, else float16, and float32 on a CPU."""
+
+    def choose_dtype(self, wanted: str) -> torch.dtype:
+        """The format to use where a recipe asks for `wanted` (auto, bfloat16, float16, float32)."""
+        return torch.float32 if wanted == "float32" else self.dtype
+
+
+def find_machine() -> Machine:
+    """Look for a CUDA card, then Apple's, else take the CPU; also where the launcher asks for it.
+
+    Raises UserError if several cards are visible to a single process, where TRL would refuse to train, or if there
+    are more processes than cards.
+    """
+    # transformers puts the batches there then, whatever cards there are.
+    if uses_cpu():
+        return _cpu()
+    if torch.cuda.is_available():
+        if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
+            raise UserError(
+                f"{torch.cuda.device_count()} GPUs are visible to one process; start with accelerate launch "
+                "--config_file accelerate_configs/ddp.yaml, or set CUDA_VISIBLE_DEVICES=0"
+            )
+        index = int(os.environ.get("LOCAL_RANK", "0"))
+        if index >= torch.cuda.device_count():
+            raise UserError(
+                f"process {index} has no card: this machine shows {torch.cuda.device_count()}; lower --num_processes"
+            )
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Machine("cuda", torch.cuda.get_device_name(index), torch.bfloat16 if bf16 else torch.float16)
+    if torch.backends.mps.is_available():
+        return Machine("mps", "Apple GPU", torch.float32)
+    return _cpu()
+
+
+def _cpu() -> Machine:
+    return Machine("cpu", f"CPU, {torch.get_num_threads()} threads", torch.float32)

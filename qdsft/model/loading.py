@@ -1,0 +1,174 @@
+"""Tokenizer, base model, quantization and LoRA of a recipe, on the machine at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import typing
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from qdsft.console import say
+from qdsft.errors import UserError
+from qdsft.launch import uses_deepspeed
+from qdsft.model.attention import choose_attention, decoding_attention
+from qdsft.model.device import Machine
+from qdsft.model.quantization import keep_quantized_weights, quantization_config
+from qdsft.recipe import Recipe
+
+
+def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
+    """The tokenizer of the base model with the recipe's chat template; padding is never part of the loss.
+
+    Raises UserError if it cannot be loaded, or if neither the recipe nor the model has a chat template.
+    """
+    template = recipe.chat_template_path()
+    tokenizer = _from_pretrained(AutoTokenizer, recipe, what="tokenizer")
+    if template is not None:
+        tokenizer.chat_template = template.read_text(encoding="utf-8")
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"{recipe.where('model.name_or_path')}: {recipe.model.name_or_path} has no chat template; set "
+            "model.chat_template to a Jinja file beside the recipe"
+        )
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{recipe.where('model.name_or_path')}: the tokenizer has no end-of-sequence token to stop at")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_config(recipe: Recipe) -> PretrainedConfig:
+    """The base model's config; raises UserError if it cannot be loaded or is too short for max_length."""
+    config = _from_pretrained(AutoConfig, recipe, what="config.json")
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if limit and recipe.max_length and recipe.max_length > limit:
+        raise UserError(
+            f"{recipe.where('training.max_length')}: training.max_length {recipe.max_length} is more than the "
+            f"{limit} positions of {recipe.model.name_or_path}; lower it"
+        )
+    return config
+
+
+def stop_token_ids(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> list[int]:
+    """Every token id at which generation stops: those of the tokenizer and of the generation config, sorted."""
+    try:
+        generation = GenerationConfig.from_pretrained(
+            recipe.model.name_or_path, revision=recipe.model.revision or "main"
+        )
+        found = generation.eos_token_id
+    except OSError:  # the model has no generation_config.json
+        found = config.get_text_config().eos_token_id
+    ids = {tokenizer.eos_token_id, *(found if isinstance(found, list) else [found])}
+    return sorted(int(token) for token in ids if token is not None)
+
+
+def load_model(
+    recipe: Recipe, machine: Machine, *, trainable: bool, config: PretrainedConfig | None = None
+) -> PreTrainedModel:
+    """The base model, quantized if the recipe says so; its `config` is read where it is not given.
+
+    Full fine-tuning keeps float32 master weights (DeepSpeed holds its own): updates at usual learning
+    rates are lost in the 8 bits of bfloat16's mantissa.
+    """
+    dtype = machine.choose_dtype(recipe.model.dtype)
+    if trainable and recipe.lora is None and not uses_deepspeed() and dtype != torch.float32:
+        say(f"full fine-tuning: float32 weights, {_name(dtype)} arithmetic")
+        dtype = torch.float32
+    kernel = decoding_attention(recipe.model.attn_implementation)
+    if trainable:
+        attention = choose_attention(recipe.model.attn_implementation, config or load_config(recipe), machine, dtype)
+        say(f"attention: {attention.name} ({attention.reason})")
+        kernel = attention.name
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": kernel}
+    if recipe.quantization:
+        index = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if machine.device == "cuda" else machine.device
+        options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": index}}
+    model: PreTrainedModel = _from_pretrained(AutoModelForCausalLM, recipe, what="weights", **options)
+    _mend_generation_config(model)
+    keep_quantized_weights(model)
+    return model
+
+
+def lora_config(recipe: Recipe) -> LoraConfig | None:
+    """The recipe's LoraConfig, or None for full fine-tuning; raises UserError for values that PEFT refuses."""
+    if recipe.lora is None:
+        return None
+    hints = typing.get_type_hints(LoraConfig)
+    try:
+        values = {key: _as_dataclass(hints[key], value) for key, value in recipe.lora.items()}
+        return LoraConfig(task_type="CAUSAL_LM", **values)
+    except (TypeError, ValueError, ImportError) as error:
+        raise UserError(f"{recipe.where('lora')}: lora: {_first_line(error)}") from error
+
+
+def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]:
+    """Name, commit (for a Hub model) and config hash, to recognise the base model later."""
+    # Private keys hold where the model was loaded from, not what it is.
+    passing = {"transformers_version", "dtype"}
+    values = {key: value for key, value in config.to_dict().items() if key not in passing and key[0] != "_"}
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode("utf-8")).hexdigest()
+    return {
+        "name_or_path": recipe.model.name_or_path,
+        "revision": getattr(config, "_commit_hash", None),
+        "config_sha256": digest,
+    }
+
+
+def _from_pretrained(factory: Any, recipe: Recipe, *, what: str, **options: Any) -> Any:
+    name = recipe.model.name_or_path
+    where = recipe.where("model.name_or_path")
+    recipe.check_local_model()
+    try:
+        return factory.from_pretrained(
+            name, revision=recipe.model.revision or "main", trust_remote_code=recipe.model.trust_remote_code, **options
+        )
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+        raise UserError(
+            f"{where}: the {what} of {name} cannot be loaded: {_first_line(error)} {_remedy(error)}"
+        ) from error
+
+
+def _remedy(error: Exception) -> str:
+    text = str(error).lower()
+    if "gated" in text or "401" in text or "403" in text:
+        return "(accept the model's licence on its Hub page and set HF_TOKEN)"
+    if "trust_remote_code" in text:
+        return "(set model.trust_remote_code: true if you trust the model's author)"
+    return "(give a folder that exists here, or a Hub model id and a connection)"
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+def _as_dataclass(hint: Any, value: Any) -> Any:
+    """PEFT wants some nested configs as objects of their class; a recipe can only write mappings."""
+    kinds = [part for part in (hint, *typing.get_args(hint)) if isinstance(part, type)]
+    nested = next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)
+    return nested(**value) if nested and isinstance(value, dict) else value
+
+
+def _mend_generation_config(model: PreTrainedModel) -> None:
+    """Sampling values without do_sample make save_pretrained fail, hours later."""
+    generation = model.generation_config
+    if generation is not None and not generation.do_sample and (generation.temperature or generation.top_p):
+        generation.do_sample = True
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,1 @@
+"""`qdsft doctor`: check that this machine is ready to train."""

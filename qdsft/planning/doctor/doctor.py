@@ -1,0 +1,193 @@
+"""Stage: looks at everything that training needs from the machine, one line each, and says what to do about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from qdsft.errors import UserError
+from qdsft.planning.doctor import machine_checks
+from qdsft.planning.doctor.finding import Finding, Look, first_line, look_safely, within
+from qdsft.recipe import Recipe, load_recipe
+
+LEAST_GIB, GOOD_GIB = 1, 30
+"""Free space: with less than the first nothing can be saved; a 7B model and its checkpoints want the second."""
+HUB_SECONDS = 10
+PIN = re.compile(r"([\w.-]+)==([\w.]+)")
+
+
+def examine(recipe_path: str | None, overrides: Sequence[str]) -> Iterator[Finding]:
+    """Each finding as it is made, whatever became of those before it. Nothing is written but passing test files."""
+    cards = machine_checks.ask_driver()
+    recipe: Recipe | None = None
+    if recipe_path is not None:
+        try:
+            recipe = load_recipe(recipe_path, overrides)
+        except UserError as error:
+            yield look_safely("recipe", partial(Finding, "recipe", "failed", str(error)))
+    looks: list[tuple[str, Look]] = [
+        ("python", python),
+        ("packages", packages),
+        ("driver", partial(machine_checks.driver, cards)),
+        ("torch", partial(machine_checks.torch_build, cards)),
+        ("cards", machine_checks.cards_work),
+        ("bfloat16", machine_checks.number_format),
+        ("bitsandbytes", machine_checks.four_bit),
+        ("attention", partial(machine_checks.attention, recipe.model.attn_implementation if recipe else None)),
+        ("deepspeed", partial(machine_checks.deepspeed, cards)),
+        ("disk", partial(disk, recipe)),
+        ("caches", caches),
+        ("token", token),
+    ]
+    if recipe is not None:
+        looks.append(("model", partial(model_access, recipe)))
+    for name, look in looks:
+        with redirect_stdout(sys.stderr):  # libraries greet on standard output, where the result belongs
+            finding = look_safely(name, look)
+        yield finding
+
+
+def python() -> Finding:
+    """The interpreter and the system."""
+    found = f"{platform.python_version()} on {platform.platform()}, {os.cpu_count()} CPU cores"
+    return Finding("python", "ok", found)
+
+
+def packages() -> Finding:
+    """Whether the exactly pinned packages are installed in those versions."""
+    try:
+        needed = metadata.requires("qdsft") or []
+    except metadata.PackageNotFoundError:
+        return Finding("packages", "note", "qdsft itself is not installed, so its pins are not compared", "make setup")
+    pins = [match.groups() for line in needed if "extra ==" not in line and (match := PIN.match(line))]
+    wrong = []
+    for name, wanted in pins:
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found = "not installed"
+        if found.partition("+")[0] != wanted:
+            wrong.append(f"{name} {found} (wanted: {wanted})")
+    if wrong:
+        return Finding("packages", "failed", ", ".join(wrong), "pip install -r requirements.txt, or make setup")
+    return Finding("packages", "ok", f"{len(pins)} pinned packages in their versions")
+
+
+def disk(recipe: Recipe | None) -> Finding:
+    """Free space where runs and downloads go."""
+    from huggingface_hub import constants
+
+    places = {"runs": recipe.run_dir if recipe else Path("outputs"), "downloads": Path(constants.HF_HUB_CACHE)}
+    free = {name: shutil.disk_usage(_existing(place)).free / 2**30 for name, place in places.items()}
+    found = ", ".join(f"{free[name]:.0f} GiB free for {name} ({place})" for name, place in places.items())
+    if min(free.values()) < LEAST_GIB:
+        return Finding("disk", "failed", found, "free some space, or set training.output_dir and HF_HOME")
+    if min(free.values()) < GOOD_GIB:
+        return Finding("disk", "note", found, f"a 7B model with checkpoints wants {GOOD_GIB} GiB")
+    return Finding("disk", "ok", found)
+
+
+def caches() -> Finding:
+    """Whether every cache can be written, where it is or would be made."""
+    from huggingface_hub import constants
+
+    folders = {
+        "HF_HOME": Path(constants.HF_HOME),
+        "QDSFT_CACHE": Path(os.environ.get("QDSFT_CACHE") or Path(constants.HF_HOME) / "qdsft"),
+        "TORCH_EXTENSIONS_DIR": Path(os.environ.get("TORCH_EXTENSIONS_DIR", "~/.cache/torch_extensions")),
+        "TRITON_CACHE_DIR": Path(os.environ.get("TRITON_CACHE_DIR", "~/.triton/cache")),
+    }
+    bad = {}
+    for name, folder in folders.items():
+        try:
+            with tempfile.TemporaryFile(dir=_existing(folder)):
+                pass
+        except OSError as error:
+            bad[name] = f"{name} ({folder}): {error.strerror}"
+    if bad:
+        return Finding("caches", "failed", ", ".join(bad.values()), f"set {' and '.join(bad)} to a folder of yours")
+    return Finding("caches", "ok", f"can be written: {', '.join(folders)}")
+
+
+def token() -> Finding:
+    """Whether there is a token for the Hub, and whose; never which."""
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if get_token() is None:
+        return Finding("token", "note", "none for the Hub", "gated models and pushing want HF_TOKEN")
+    if constants.HF_HUB_OFFLINE:
+        return Finding("token", "note", "there is one; not tried, since HF_HUB_OFFLINE is set")
+
+    def ask() -> Finding:
+        try:
+            return Finding("token", "ok", f"of {_api().whoami().get('name')}")
+        except HfHubHTTPError as error:
+            if error.response is not None and error.response.status_code in {401, 403}:
+                return Finding("token", "failed", "the Hub refuses it", "set HF_TOKEN to a valid one")
+            return _unreachable("token", error)
+        except Exception as error:  # each release of the client has its own for a missing connection
+            return _unreachable("token", error)
+
+    return within(HUB_SECONDS, ask, _unreachable("token", TimeoutError(f"no answer in {HUB_SECONDS} s")))
+
+
+def model_access(recipe: Recipe) -> Finding:
+    """Whether the recipe's model is here, or may be downloaded."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    name = recipe.model.name_or_path
+    recipe.check_local_model()
+    if (Path(name) / "config.json").is_file():
+        return Finding("model", "ok", f"{name} is a folder here")
+    cached = isinstance(try_to_load_from_cache(name, "config.json", revision=recipe.model.revision), str)
+    here = f"{name} is in the cache" if cached else f"{name} is not in the cache"
+    if constants.HF_HUB_OFFLINE:
+        return Finding("model", "note", f"{here}; the Hub is not asked, since HF_HUB_OFFLINE is set")
+
+    def ask() -> Finding:
+        try:
+            _api().auth_check(name)
+        except GatedRepoError:
+            remedy = f"accept its licence on its page on the Hub ({name}), and set HF_TOKEN"
+            return Finding("model", "failed", f"{name} is gated, and this token may not read it", remedy)
+        except RepositoryNotFoundError:
+            return Finding(
+                "model",
+                "failed",
+                f"{name} is not on the Hub, or private",
+                "correct model.name_or_path, or set HF_TOKEN",
+            )
+        except Exception as error:  # as above
+            return _unreachable("model", error, here)
+        return Finding("model", "ok", f"{name} may be read; {'in' if cached else 'not yet in'} the cache")
+
+    return within(HUB_SECONDS, ask, _unreachable("model", TimeoutError(f"no answer in {HUB_SECONDS} s"), here))
+
+
+def _api() -> Any:
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+
+
+def _unreachable(name: str, error: Exception, before: str = "") -> Finding:
+    found = f"{before + '; ' if before else ''}the Hub cannot be reached ({first_line(error)})"
+    return Finding(name, "note", found, "without a connection set HF_HUB_OFFLINE=1")
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest above it that exists."""
+    path = path.expanduser().absolute()
+    return next(place for place in (path, *path.parents) if place.exists())

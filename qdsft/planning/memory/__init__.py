@@ -1,0 +1,1 @@
+"""The model of peak memory, component by component."""

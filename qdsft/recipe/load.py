@@ -1,0 +1,139 @@
+"""Load a recipe from a YAML file and apply overrides from the command line."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qdsft.errors import UserError
+from qdsft.recipe import strict_yaml
+from qdsft.recipe.recipe import COMMAND_LINE, Recipe
+from qdsft.recipe.schema import find_problem, recipe_schema, section_schema, shipped_recipes
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `section.key=value` overrides.
+
+    `path` is a file or the name of a shipped recipe, as `find_recipe` has it. Raises UserError, naming file and line
+    (or the command line), for a missing file, broken YAML, an unknown, duplicate, renamed or mistyped key, and for
+    values that contradict each other.
+    """
+    path = find_recipe(path)
+    data, lines = strict_yaml.load(read_text(path), str(path))
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: a recipe is a YAML mapping with the sections model, data, training, ...")
+    origins = {".".join(key): f"{path}:{line}" for key, line in lines.items()}
+    for override in overrides:
+        _override(data, origins, override)
+    return build_recipe(path, data, origins)
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file of that name, else the shipped recipe `<folder>/<method>`, with or without recipes/ and .yaml.
+
+    Where there is neither, `name` as it is.
+    """
+    shipped = re.fullmatch(r"(?:recipes[/\\])?(\w+)[/\\](\w+)(?:\.yaml)?", str(name))
+    if shipped and not os.path.isfile(name):
+        path = shipped_recipes() / shipped[1] / f"{shipped[2]}.yaml"
+        if path.is_file():
+            return path
+    return Path(name)
+
+
+def build_recipe(path: Path, data: Mapping[str, Any], origins: dict[str, str]) -> Recipe:
+    """Validate parsed values and make them a Recipe; raises UserError as load_recipe does."""
+    if problem := find_problem(data):
+        key, message = problem
+        raise UserError(f"{origins.get('.'.join(key), path)}: {message}")
+    if "train" not in (data.get("data") or {}):
+        raise UserError(f"{path}: data.train is missing; give a data file or a Hub dataset with data.train=FILE")
+    recipe = Recipe.model_validate({**data, "path": path, "origins": origins})
+    _check_combinations(recipe)
+    return recipe
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file; raises UserError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; give the path of a readable file") from error
+    except ValueError as error:  # a NUL character in the path
+        raise UserError(f"{path!r}: {error}; give the path of a readable file") from error
+
+
+def _override(data: dict[str, Any], origins: dict[str, str], override: str) -> None:
+    name, equals, text = override.partition("=")
+    keys = name.split(".")
+    if not equals or not all(keys):
+        raise UserError(f"{COMMAND_LINE}: {override!r} is no override; write section.key=value")
+    if re.search("[\0\ud800-\udfff]", override):
+        raise UserError(f"{COMMAND_LINE}: {override!r} is not UTF-8 text; check the terminal's encoding")
+    value, lines = _override_value(name, text)
+    node = data
+    for key in keys[:-1]:
+        if node.get(key) is None:
+            node[key] = {}
+        if not isinstance(node[key], dict):
+            raise UserError(f"{COMMAND_LINE}: {name} reaches into {key}, which is a value, not a section")
+        node = node[key]
+    node[keys[-1]] = value
+    for known in [key for key in origins if key.startswith(f"{name}.")]:
+        del origins[known]
+    origins |= {".".join((*keys, *path)): COMMAND_LINE for path in lines}
+    for depth in range(2, len(keys) + 1):
+        origins[".".join(keys[:depth])] = COMMAND_LINE
+    origins.setdefault(keys[0], COMMAND_LINE)
+    if len(keys) == 1:
+        origins[name] = COMMAND_LINE
+
+
+def _override_value(name: str, text: str) -> tuple[Any, dict[strict_yaml.Path, int]]:
+    """Text where the key takes text alone, so that `prompt.user=Sum up: {{ text }}` needs no quotes; else YAML."""
+    section, _, key = name.partition(".")
+    schema = section_schema(section).get(key, {}) if section in recipe_schema()["properties"] else {}
+    kinds = {part.get("type") for part in schema.get("anyOf", [schema])} - {"null"}
+    if kinds == {"string"} and text != "null" and text[:1] not in {"'", '"'}:
+        return text, {}
+    return strict_yaml.load(text, f"{COMMAND_LINE}: {name}")
+
+
+def _check_combinations(recipe: Recipe) -> None:
+    quantization, lora = recipe.quantization or {}, recipe.lora
+    if quantization and lora is None:
+        raise UserError(
+            f"{recipe.where('quantization')}: quantized weights cannot be trained themselves; "
+            "add a lora section, or remove quantization"
+        )
+    if quantization and quantization.get("load_in_4bit", False) == quantization.get("load_in_8bit", False):
+        raise UserError(
+            f"{recipe.where('quantization')}: set exactly one of quantization.load_in_4bit and load_in_8bit to true"
+        )
+    if recipe.packing and recipe.max_length is None:
+        raise UserError(f"{recipe.where('training.max_length')}: packing needs training.max_length, the tokens to fill")
+    if _targets_lm_head(recipe):
+        raise UserError(
+            f"{recipe.where('lora.target_modules')}: an adapter on lm_head is never trained by TRL's fused loss; "
+            "remove it from lora.target_modules"
+        )
+    for key in ("learning_rate", "num_train_epochs"):
+        if (value := recipe.training_value(key)) <= 0:
+            raise UserError(f"{recipe.where(f'training.{key}')}: training.{key} must be above 0, not {value}")
+
+
+def _targets_lm_head(recipe: Recipe) -> bool:
+    """Whether an adapter would sit on lm_head, by PEFT's rule: a list of names, or one pattern for all of a name."""
+    targets = (recipe.lora or {}).get("target_modules") or []
+    if isinstance(targets, list):
+        return "lm_head" in targets
+    try:
+        return re.fullmatch(targets, "lm_head") is not None
+    except re.error as error:
+        where = recipe.where("lora.target_modules")
+        raise UserError(f"{where}: lora.target_modules is no regular expression: {error}; correct it") from error

@@ -1,0 +1,171 @@
+"""Validation of a recipe's keys and values against the committed JSON Schema.
+
+`recipes/recipe.schema.json` is generated from the pinned releases (`scripts/make_schema.py`), so that
+checking a recipe needs none of them installed, let alone imported.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from qdsft.errors import UserError
+from qdsft.recipe.upstream_keys import RENAMED, RESERVED, UPSTREAM
+
+SCHEMA = "recipe.schema.json"
+
+
+@cache
+def shipped_recipes() -> Path:
+    """The folder of the recipes that come with qdsft: in the installed package, else in the checkout."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "recipes", package.parent / "recipes"):
+        if (folder / SCHEMA).is_file():
+            return folder
+    raise UserError(f"recipes/{SCHEMA} is missing from this installation; install qdsft again")
+
+
+@cache
+def recipe_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe."""
+    schema: dict[str, Any] = json.loads((shipped_recipes() / SCHEMA).read_text(encoding="utf-8"))
+    return schema
+
+
+def section_schema(section: str) -> dict[str, Any]:
+    """Key -> JSON Schema of its value, for one section."""
+    properties: dict[str, Any] = recipe_schema()["properties"][section].get("properties", {})
+    return properties
+
+
+def upstream_default(section: str, key: str) -> Any:
+    """The default of an upstream key in the pinned release."""
+    return section_schema(section)[key].get("default")
+
+
+def find_problem(data: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
+    """The first problem of a parsed recipe as (key path, message), or None."""
+    sections = recipe_schema()["properties"]
+    for section, content in data.items():
+        if section not in sections:
+            return (section,), _unknown_section(section)
+        if problem := _value_problem(content, sections[section], section):
+            return (section,), problem
+        if not isinstance(content, dict):
+            continue
+        for key, value in content.items():
+            schema = sections[section]["properties"].get(key)
+            problem = (
+                _key_problem(section, key) if schema is None else _value_problem(value, schema, f"{section}.{key}")
+            )
+            if problem:
+                return (section, key), problem
+    if "name_or_path" not in (data.get("model") or {}):
+        return ("model",), "model.name_or_path is missing; it names a Hub model or a local folder"
+    return None
+
+
+def _unknown_section(name: str) -> str:
+    homes = [section for section in recipe_schema()["properties"] if name in section_schema(section)]
+    if homes:
+        return f"{name} stands at the top level; it belongs under {homes[0]}:"
+    return f"{name} is no section of a recipe{_suggest(name, recipe_schema()['properties'])}"
+
+
+def _key_problem(section: str, key: str) -> str:
+    if key in RENAMED.get(section, {}):
+        return f"{section}.{key} is called {RENAMED[section][key]}"
+    if key in RESERVED.get(section, {}):
+        return f"{section}.{key} is not set in a recipe: {RESERVED[section][key]}"
+    owner = f"key of {UPSTREAM[section]}" if section in UPSTREAM else "key of this section"
+    known = section_schema(section)
+    suggestion = _suggest(key, known)
+    if not suggestion:
+        homes = [
+            other for other in UPSTREAM | {"model": "", "data": "", "evaluation": ""} if key in section_schema(other)
+        ]
+        suggestion = f"; it belongs under {homes[0]}:" if homes else "; recipes/recipe.schema.json lists them"
+    return f"{section}.{key} is no {owner}{suggestion}"
+
+
+def _suggest(name: str, known: Mapping[str, Any]) -> str:
+    close = get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+@cache
+def _validator() -> Any:
+    """JSON Schema's validator, but 8.0 is no whole number: neither pydantic nor a trainer takes it for one."""
+    from jsonschema import Draft202012Validator, validators
+
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return validators.extend(Draft202012Validator, type_checker=types)  # type: ignore[no-untyped-call]
+
+
+def _value_problem(value: Any, schema: dict[str, Any], name: str) -> str | None:
+    error = next(iter(_validator()(schema_of_value(schema)).iter_errors(value)), None)
+    if error is None:
+        return None
+    if error.validator in {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "pattern", "minLength"}:
+        return f"{name}: {error.message}"
+    options = [option for option in schema.get("enum", ()) if isinstance(option, str)]
+    if len(options) > 8:
+        return f"{name} has no value {_show(value)}{_suggest(str(value), dict.fromkeys(options))}"
+    return f"{name} must be {describe(schema)}, not {_show(value)}{_hint(value, schema)}"
+
+
+def schema_of_value(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a section without its keys: those are checked one by one, for better messages."""
+    return {key: part for key, part in schema.items() if key not in {"properties", "additionalProperties", "required"}}
+
+
+def describe(schema: dict[str, Any]) -> str:
+    """What a value may be, in words: `a number or null`, `one of linear, cosine`."""
+    words = {
+        "integer": "a whole number",
+        "number": "a number",
+        "string": "text",
+        "boolean": "true or false",
+        "null": "null",
+        "array": "a list",
+        "object": "a section with keys of its own",
+    }
+    if "enum" in schema:
+        shown = [json.dumps(option) if not isinstance(option, str) else option for option in schema["enum"]]
+        return ("one of " if len(shown) > 1 else "") + ", ".join(shown)
+    if "anyOf" in schema:
+        parts = [describe(part) for part in schema["anyOf"]]
+        return " or ".join(dict.fromkeys(parts))
+    word = words.get(schema.get("type", ""), "something else")
+    return f"{word} of at least {schema['minimum']}" if "minimum" in schema else word
+
+
+def _show(value: Any) -> str:
+    kinds = {
+        str: "the text ",
+        bool: "",
+        int: "the number ",
+        float: "the number ",
+        list: "the list ",
+        dict: "the section ",
+    }
+    text = json.dumps(value, ensure_ascii=False)
+    return kinds.get(type(value), "") + (text if len(text) <= 60 else text[:57] + "...")
+
+
+def _hint(value: Any, schema: dict[str, Any]) -> str:
+    wanted = {part.get("type") for part in (schema, *schema.get("anyOf", ()))}
+    truth = "boolean" in wanted or any(option is True for option in schema.get("enum", ()))
+    if isinstance(value, str) and truth and value.lower() in {"yes", "no", "on", "off", "true", "false"}:
+        return f"; write {'true' if value.lower() in {'yes', 'on', 'true'} else 'false'}"
+    if isinstance(value, str) and wanted & {"number", "integer"}:
+        try:
+            return "; remove the quotes" if math.isfinite(float(value)) else ""
+        except ValueError:
+            return ""
+    return ""

@@ -1,0 +1,91 @@
+"""The sections of a recipe that are qdsft's own; those of TRL, PEFT and transformers keep their keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """Frozen and strict: a key that is not listed is an error, and so is a value of another type."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+class Model(Section):
+    """The base model."""
+
+    name_or_path: Annotated[str, Field(min_length=1)]
+    """Hub model id, or a local folder with config.json, weights and tokenizer."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub model; the commit that was used is written into run.json."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Number format of the weights. auto takes bfloat16 where the device has it, else float16, and float32 on a CPU."""
+    attn_implementation: str = "auto"
+    """Attention kernel, as in transformers: sdpa, eager, flash_attention_2, ... auto takes FlashAttention-2 to train
+    with where it is installed and runs, else sdpa, and says which."""
+    chat_template: str | None = None
+    """Jinja file, looked for beside the recipe first; null takes the tokenizer's own."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the model may run on this machine."""
+
+
+class Data(Section):
+    """Where the examples come from and which of them are held out."""
+
+    train: Annotated[str, Field(min_length=1)]
+    """A file (JSON, JSON Lines, CSV, TSV or Parquet), as data/DATA_FORMAT.md says, or the id of a Hub dataset."""
+    train_split: str = "train"
+    """Split of a Hub dataset."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub dataset."""
+    eval: str | None = None
+    """A file or Hub dataset with the held-out rows; null holds out eval_fraction of the training data."""
+    eval_split: str = "validation"
+    """Split of a Hub dataset given as eval."""
+    eval_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of questions to hold out, chosen by a hash of the normalised question."""
+    max_samples: Annotated[int, Field(ge=1)] | None = None
+    """Use at most this many training rows, chosen by the same hash."""
+    overlength: Literal["error", "drop", "truncate"] = "error"
+    """What to do with a row of more than training.max_length tokens; truncate shortens the user text alone."""
+
+
+class Prompt(Section):
+    """The wording, as Jinja over the columns of a row; null takes the wording for decomposition."""
+
+    system: str | None = None
+    """System message; empty text leaves it out."""
+    user: str | None = None
+    """User message."""
+    completion: str | None = None
+    """What the model has to answer. Given, the task is free text instead of decomposition."""
+
+
+class Evaluation(Section):
+    """How held-out rows are decoded and scored."""
+
+    max_new_tokens: Annotated[int, Field(ge=1)] = 256
+    """Longest answer, in tokens."""
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    """Rows decoded together."""
+    every_steps: Annotated[int, Field(ge=1)] | None = None
+    """Decode and score held-out rows before training and after every so many steps; null does it at the end alone."""
+    samples: Annotated[int, Field(ge=1)] = 64
+    """Held-out rows that every_steps decodes; `qdsft evaluate` takes all of them."""
+
+
+class Publish(Section):
+    """Where a finished run may be published."""
+
+    hub_model_id: str | None = None
+    """user/name on the Hub; null publishes nothing."""
+    private: bool = True
+    """Whether the repository on the Hub is private."""
+
+
+AUTO = "auto"
+"""training.activation_checkpointing: as much as the memory at hand asks for."""

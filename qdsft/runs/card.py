@@ -1,0 +1,165 @@
+"""README.md of a run directory: the model card, made from run.json and metrics.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qdsft.files import write_text
+from qdsft.metrics.meanings import MEANINGS
+from qdsft.runs.card_header import card_header
+from qdsft.runs.manifest import Manifest
+from qdsft.runs.public import base_on_hub, public_base
+from qdsft.runs.results import method, read_example, read_metrics
+
+EXAMPLE = "Who is older, Ada Lovelace or Charles Babbage?"
+
+
+def write_card(run_dir: Path, manifest: Manifest) -> None:
+    """Write the card to the run directory and beside the weights."""
+    text = render_card(run_dir, manifest)
+    write_text(run_dir / "README.md", text)
+    write_text(manifest.folder(run_dir) / "README.md", text)
+
+
+def render_card(
+    run_dir: Path,
+    manifest: Manifest,
+    *,
+    name: str | None = None,
+    merge: dict[str, Any] | None = None,
+    licence: dict[str, str] | None = None,
+) -> str:
+    """The card as Markdown; paths of the machine that trained are left out.
+
+    `merge` is the certificate of a merged model; `name` what others load it by: `user/name` on the Hub, or a folder.
+    """
+    results = merge["results_of_adapter"] if merge else read_metrics(run_dir)
+    name = name or Path(run_dir).resolve().name
+    title = name.rpartition("/")[2]
+    facts = {
+        "base model": public_base(manifest),
+        "base model commit": manifest.base_model.get("revision"),
+        "method": merge["method"] if merge else method(manifest),
+        "training rows": manifest.data.get("train_rows"),
+        "held-out rows": manifest.data.get("eval_rows"),
+        "optimizer steps": manifest.results.get("steps"),
+        "first and last logged loss": _pair(manifest.results),
+        "training time, seconds": manifest.results.get("seconds_training"),
+        "device": manifest.device.get("name"),
+        "versions": ", ".join(f"{package} {version}" for package, version in manifest.versions.items()),
+        "code": manifest.git,
+    }
+    rows = [f"| {key} | {value} |" for key, value in facts.items() if value not in (None, "")]
+    header = card_header(manifest, title, results, merged=merge is not None, licence=licence)
+    lines = [header, f"# {title}", "", "| | |", "|---|---|", *rows, ""]
+    lines += _metric_lines(results, "Held-out results" + (" of the adapter, before the merge" if merge else ""))
+    lines += _merge_lines(merge) if merge else []
+    lines += _example_lines(merge["example"] if merge else read_example(run_dir))
+    lines += _use_lines(manifest, name, is_adapter=manifest.artifact == "adapter" and merge is None)
+    return "\n".join(lines) + "\n"
+
+
+def metric_table(results: dict[str, dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """(metric, one value a model) in reading order, values as text; `-` for one that a model does not have."""
+    table = []
+    for key, meaning in MEANINGS.items():
+        values = [result.get(key) for result in results.values()]
+        if any(value is not None for value in values):
+            table.append((meaning.name, [_shown(value) for value in values]))
+    return table
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _example_lines(example: dict[str, Any] | None) -> list[str]:
+    if not example:
+        return []
+    steps = [f"  {number}. {step}" for number, step in enumerate(example["sub_questions"], 1)]
+    return [
+        "## Example",
+        "",
+        "A held-out question and the answer to it:",
+        "",
+        "```",
+        example["question"],
+        *steps,
+        "```",
+        "",
+    ]
+
+
+def _metric_lines(results: dict[str, dict[str, Any]], heading: str) -> list[str]:
+    if not results:
+        return []
+    head = [f"## {heading}", "", f"| metric | {' | '.join(results)} |", "|---|" + "---|" * len(results)]
+    return [*head, *(f"| {label} | {' | '.join(values)} |" for label, values in metric_table(results)), ""]
+
+
+def _merge_lines(merge: dict[str, Any]) -> list[str]:
+    """What merge.json says, for people."""
+    state = {True: "passed", False: f"**not passed**: {'; '.join(merge['failed'])}", None: "not measured"}
+    lines = [
+        "## Merge",
+        "",
+        f"The adapter was merged into the {merge['base']} base model in float32 and cast once to {merge['dtype']}. "
+        f"Agreement with the adapter as it was trained: {state[merge['passed']]}.",
+        "",
+    ]
+    if not merge["candidates"]:
+        return lines
+    lines += ["| base | mean KL, nats | largest logit difference | equal answers |", "|---|---|---|---|"]
+    for base, found in merge["candidates"].items():
+        logits, answers = found["logits"], found["answers"]
+        equal = f"{answers['identical']:.0%} of {answers['compared']}"
+        lines.append(f"| {base} | {logits['mean_kl']:.2g} | {logits['largest_difference']:.2g} | {equal} |")
+    return [*lines, ""]
+
+
+def _use_lines(manifest: Manifest, name: str, *, is_adapter: bool) -> list[str]:
+    messages = [dict(message) for message in manifest.golden_prompts[0].messages] if manifest.golden_prompts else []
+    load = [f'model = AutoModelForCausalLM.from_pretrained("{name}")']
+    imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
+    if is_adapter:
+        base = public_base(manifest)
+        imports = f"from peft import PeftModel\n{imports}"
+        load = [f'base = AutoModelForCausalLM.from_pretrained("{base}")']
+        load += [f'model = PeftModel.from_pretrained(base, "{name}")']
+    folder = name.rpartition("/")[2]
+    lines = ["## Use", "", "```bash"]
+    lines += [f"hf download {name} --local-dir {folder}"] if "/" in name else []
+    lines += [f'qdsft decompose {folder} "{EXAMPLE}"', "```", ""]
+    if is_adapter and not base_on_hub(manifest):
+        lines += ["The base model has no name on the Hub; it must be at hand as a folder of that name.", ""]
+    return [
+        *lines,
+        "Without qdsft, with the wording that it was trained on:",
+        "",
+        "```python",
+        imports,
+        "",
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
+        *load,
+        f"messages = {json.dumps(messages, ensure_ascii=False)}",
+        "inputs = tokenizer.apply_chat_template(",
+        '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"',
+        ")",
+        f"stop = {manifest.stop_token_ids}",
+        f"limit = {manifest.recipe['evaluation']['max_new_tokens']}",
+        "output = model.generate(",
+        "    **inputs, max_new_tokens=limit, do_sample=False, eos_token_id=stop, pad_token_id=tokenizer.pad_token_id",
+        ")",
+        'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
+        "```",
+    ]
+
+
+def _pair(results: dict[str, Any]) -> str | None:
+    if results.get("first_loss") is None:
+        return None
+    return f"{results['first_loss']:.4f}, {results['last_loss']:.4f}"

@@ -1,0 +1,102 @@
+"""What of a run may be seen by others: its manifest without paths, names of the machine, or anything secret."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from qdsft.data.sources import is_hub_id
+from qdsft.errors import UserError
+from qdsft.runs.manifest import Manifest
+
+TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{20,}")
+HOME = re.compile(rb"(?:/home/|/Users/|/root/|[A-Za-z]:\\\\?Users\\\\?)[\w.-]+")
+
+
+def refuse_output(folder: Path) -> None:
+    """Raise UserError if a merged model cannot be written to `folder` because something is there."""
+    if folder.exists():
+        raise UserError(f"{folder} exists; delete it or choose another --output")
+
+
+def public_name(name: str) -> str:
+    """A model or data set as others know it: its id on the Hub, else the last part of its path."""
+    return name if on_hub(name) else Path(name).name
+
+
+def on_hub(name: str) -> bool:
+    """Whether a base model or data set is named by an id of the Hub."""
+    return is_hub_id(name) and not name.startswith((".", "~"))
+
+
+def base_on_hub(manifest: Manifest) -> bool:
+    """Whether the base model came from the Hub: only then its commit is known."""
+    return on_hub(manifest.base_model["name_or_path"]) and manifest.base_model.get("revision") is not None
+
+
+def public_base(manifest: Manifest) -> str:
+    """The base model's name for others."""
+    name: str = manifest.base_model["name_or_path"]
+    return name if base_on_hub(manifest) else Path(name).name
+
+
+def public_manifest(manifest: Manifest, *, merged_dtype: str | None = None) -> Manifest:
+    """The manifest to give away with an adapter or model, or, with `merged_dtype`, with a merged model.
+
+    It keeps what answering needs and what describes the run; golden prompts are questions of the training data.
+    """
+    recipe = dict(manifest.recipe)
+    recipe["model"] = {
+        **recipe["model"],
+        "name_or_path": public_base(manifest),
+        "chat_template": None,  # the tokenizer has it
+    }
+    for key in ("train", "eval"):
+        if name := recipe["data"].get(key):
+            recipe["data"] = {**recipe["data"], key: public_name(name)}
+    recipe["training"] = {key: value for key, value in recipe["training"].items() if _says_no_path(key, value)}
+    recipe.pop("publish", None)
+    if merged_dtype:
+        recipe["quantization"] = None
+        recipe["model"]["dtype"] = merged_dtype if merged_dtype == "float32" else "auto"
+    return manifest.model_copy(
+        update={
+            "recipe_path": Path(manifest.recipe_path).name,
+            "recipe": recipe,
+            "origins": {},
+            "fingerprint": {},
+            "base_model": {**manifest.base_model, "name_or_path": recipe["model"]["name_or_path"]},
+            "artifact": "model" if merged_dtype else manifest.artifact,
+            "device": {key: value for key, value in manifest.device.items() if key != "platform"},
+            "results": {key: value for key, value in manifest.results.items() if key != "preflight"},
+        }
+    )
+
+
+def _says_no_path(key: str, value: Any) -> bool:
+    """Whether a training value is a setting and no place of this machine."""
+    if key.startswith(("hub_", "push_to_hub")) or key in {"output_dir", "logging_dir", "run_name", "report_to"}:
+        return False
+    return not any(isinstance(leaf, str) and ("/" in leaf or os.sep in leaf) for leaf in _leaves(value))
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in _leaves(item)]
+    return [leaf for item in value for leaf in _leaves(item)] if isinstance(value, list) else [value]
+
+
+def check_secrets(path: str, content: bytes, secrets: dict[str, str], *, by_pattern: bool = True) -> None:
+    """Raise UserError if a file holds one of `secrets` (text -> what it is).
+
+    With `by_pattern` also for whatever looks like a token of the Hub or a folder of somebody's home.
+    """
+    found = [what for text, what in secrets.items() if text and text.encode() in content]
+    if by_pattern and (match := TOKEN.search(content)):
+        found.append(f"what looks like a token ({match.group()[:6].decode()}...)")
+    if by_pattern and (match := HOME.search(content)):
+        found.append(f"a folder of this machine ({match.group().decode(errors='replace')})")
+    if found:
+        raise UserError(f"{path}: holds {found[0]}, which would be uploaded; remove it from the file")

@@ -1,0 +1,1 @@
+"""Chat template to token ids, labels, lengths, packing, and prepared Arrow data."""

@@ -1,0 +1,1 @@
+"""Recipe to adapter: build, check, train, save."""

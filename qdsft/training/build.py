@@ -1,0 +1,117 @@
+"""The only place that turns recipe fields into arguments of TRL's SFTConfig and SFTTrainer."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig
+
+from qdsft.errors import UserError
+from qdsft.launch import world_size
+from qdsft.model.device import Machine
+from qdsft.model.loading import lora_config
+from qdsft.recipe import Recipe
+from qdsft.recipe.sections import AUTO
+from qdsft.runs.layout import LOG
+from qdsft.training.callbacks import JsonLog
+from qdsft.training.trainer import RecipeTrainer
+
+_TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
+
+
+def build_config(recipe: Recipe, machine: Machine, run_dir: Path, processes: int | None = None) -> SFTConfig:
+    """The SFTConfig of a recipe on this machine; raises UserError for values that contradict each other."""
+    values = {key: value for key, value in recipe.training.items() if key not in {"global_batch_size", "output_dir"}}
+    for key in ("report_to", "save_total_limit", "activation_checkpointing"):
+        values.setdefault(key, recipe.training_value(key))
+    if values["activation_checkpointing"] == AUTO:
+        values["activation_checkpointing"] = True  # until the machine and the rows are known (recomputation.py)
+    values |= _evaluation_schedule(recipe)
+    _check_trackers(recipe, values["report_to"])
+    dtype = machine.choose_dtype(recipe.model.dtype)
+    steps = recipe.accumulation_steps(processes or world_size())
+    try:
+        return SFTConfig(
+            output_dir=str(run_dir),
+            gradient_accumulation_steps=steps,
+            bf16=dtype == torch.bfloat16,
+            fp16=dtype == torch.float16,
+            use_cpu=machine.device == "cpu",
+            seed=recipe.seed,
+            **({"dataloader_pin_memory": False} if machine.device == "cpu" else {}),
+            dataset_kwargs={"skip_prepare_dataset": True},
+            # No weight goes unused, and to look for one costs a walk through the graph at every step.
+            **{"completion_only_loss": True, "ddp_find_unused_parameters": False, **values},
+        )
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"{recipe.where('training')}: training: {first[:300]}") from error
+
+
+def build_trainer(
+    recipe: Recipe,
+    config: SFTConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train_data: Dataset,
+    eval_data: Dataset | None,
+) -> RecipeTrainer:
+    """An SFTTrainer over data that are tokenized, masked and packed already (`dataset.Prepared`).
+
+    Raises UserError for what only the model can tell, such as target_modules that it does not have.
+    """
+    if str(config.eval_strategy.value) != "no" and eval_data is None:
+        key = "evaluation.every_steps" if recipe.evaluation.every_steps else "training.eval_strategy"
+        raise UserError(
+            f"{recipe.where(key)}: {key} needs held-out rows and there are none; raise data.eval_fraction, give "
+            "data.eval, or remove it"
+        )
+    try:
+        trainer = RecipeTrainer(
+            model=model,
+            args=config,
+            train_dataset=train_data,
+            eval_dataset=eval_data,
+            processing_class=tokenizer,
+            peft_config=lora_config(recipe),
+            callbacks=[JsonLog(Path(config.output_dir) / LOG)],
+        )
+    except ValueError as error:  # such as target_modules that the model does not have
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"{recipe.path}: {first[:300]}") from error
+    if config.fp16:
+        # TRL makes the adapters of a quantized base bfloat16, whose gradients the float16 scaler cannot unscale.
+        for weight in trainer.model.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.float()
+    return trainer
+
+
+def _evaluation_schedule(recipe: Recipe) -> dict[str, Any]:
+    """The trainer evaluates when rows are to be decoded; raises UserError if the recipe also says otherwise."""
+    every = recipe.evaluation.every_steps
+    if every is None:
+        return {}
+    schedule = {"eval_strategy": "steps", "eval_steps": every}
+    for key, value in schedule.items():
+        if recipe.training.get(key, value) != value:
+            raise UserError(
+                f"{recipe.where(f'training.{key}')}: training.{key} contradicts evaluation.every_steps {every}, which "
+                "sets when to evaluate; remove one of them"
+            )
+    return {**schedule, "eval_on_start": recipe.training.get("eval_on_start", True)}
+
+
+def _check_trackers(recipe: Recipe, report_to: Any) -> None:
+    for name in [report_to] if isinstance(report_to, str) else report_to or []:
+        package = _TRACKERS.get(name)
+        if package and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"{recipe.where('training.report_to')}: training.report_to: {name} is not installed; "
+                f"pip install {package}, or set report_to: none"
+            )

@@ -1,0 +1,122 @@
+"""Decode and score held-out rows while training goes on, so that one sees whether the answers get better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import gather_object
+from transformers import PreTrainedTokenizerBase
+
+from qdsft.console import say
+from qdsft.data.decomposition import Decomposition
+from qdsft.data.examples import Example, make_writer
+from qdsft.inference.generate import Answer, generate
+from qdsft.metrics.scores import Prediction, score, text_score
+from qdsft.recipe import Recipe
+from qdsft.recipe.sections import Evaluation
+from qdsft.runs.eval_rows import read_eval_rows
+from qdsft.tokenization.chat_template import encode_prompts
+
+if TYPE_CHECKING:
+    from qdsft.training.trainer import RecipeTrainer
+
+PREFIX = "eval_"
+"""As the trainer's own metrics begin, so that metric_for_best_model can name them: sari or eval_sari."""
+
+
+class TrainingEvaluation:
+    """Greedy decoding of the same held-out rows, each time that the trainer evaluates.
+
+    Every process decodes its share. Nothing random is drawn, so the weights are those of a run without it.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        tokenizer: PreTrainedTokenizerBase,
+        stop_ids: Sequence[int],
+        settings: Evaluation,
+        *,
+        is_decomposition: bool,
+    ) -> None:
+        self.examples = examples
+        self.tokenizer = tokenizer
+        self.stop_ids = stop_ids
+        self.settings = settings
+        self.is_decomposition = is_decomposition
+        self._prompts = encode_prompts(tokenizer, [example.messages for example in self.examples])
+
+    def decode_longest(self, trainer: RecipeTrainer) -> None:
+        """Decode one batch of the longest prompts, for what memory that takes; raises as the device does."""
+        longest = sorted(self._prompts, key=len, reverse=True)[: self.settings.batch_size]
+        list(self._generate(trainer, longest))
+
+    def __call__(self, trainer: RecipeTrainer) -> dict[str, float]:
+        """Mean of each metric, named eval_*; empty, with a line that says so, where decoding failed.
+
+        With weights that are sharded over processes a failure is not caught: the others would wait for ever.
+        """
+        try:
+            answers = self._decode(trainer)
+        except (RuntimeError, ValueError, IndexError) as error:
+            if _is_sharded(trainer):
+                raise
+            answers = None
+            first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            say(f"decoding held-out rows failed, and training goes on without these metrics: {first[0][:200]}")
+        shares = gather_object([answers])
+        if any(share is None for share in shares):
+            return {}
+        by_index = {index: answer for share in shares for index, answer in share.items()}
+        rows = [self._score(example, by_index[i]) for i, example in enumerate(self.examples)]
+        columns = {name: [row[name] for row in rows if row[name] is not None] for name in rows[0]}
+        return {f"{PREFIX}{name}": fmean(column) for name, column in columns.items() if column}
+
+    def _decode(self, trainer: RecipeTrainer) -> dict[int, Answer]:
+        """Answers to this process's share, by the number of the row."""
+        world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
+        # Sharded weights are gathered by all processes together, so all take the same number of batches.
+        share = [i % len(self.examples) for i in range(rank, math.ceil(len(self.examples) / world) * world, world)]
+        found = self._generate(trainer, [self._prompts[i] for i in share])
+        return {share[i]: answer for i, answer in found}
+
+    def _generate(self, trainer: RecipeTrainer, prompts: Sequence[list[int]]) -> Iterator[tuple[int, Answer]]:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        with trainer.accelerator.autocast():
+            yield from generate(
+                model,
+                self.tokenizer,
+                prompts,
+                self.stop_ids,
+                max_new_tokens=self.settings.max_new_tokens,
+                batch_size=self.settings.batch_size,
+                halve=not _is_sharded(trainer),
+            )
+
+    def _score(self, example: Example, answer: Answer) -> dict[str, Any]:
+        if not self.is_decomposition:
+            return text_score(example.completion, answer.text, answer.stopped)
+        row: dict[str, Any] = example.record.row
+        decomposition = Decomposition.parse(answer.text)
+        return dict(score(Prediction(row["question"], tuple(row["sub_questions"]), decomposition, answer.stopped)))
+
+
+def _is_sharded(trainer: RecipeTrainer) -> bool:
+    return bool(trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
+
+
+def training_evaluation(
+    recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]
+) -> TrainingEvaluation | None:
+    """What evaluation.every_steps asks for, with the held-out rows of a folder of prepared data; None without it."""
+    if recipe.evaluation.every_steps is None:
+        return None
+    examples = read_eval_rows(folder, recipe.evaluation.samples)
+    decomposition = make_writer(recipe).is_decomposition
+    found = TrainingEvaluation(examples, tokenizer, stop_ids, recipe.evaluation, is_decomposition=decomposition)
+    say(f"decoding {len(found.examples)} held-out rows every {recipe.evaluation.every_steps} steps")
+    return found

@@ -1,0 +1,115 @@
+"""The memory probe: two optimizer steps and one evaluation step on the longest rows, before anything depends on it."""
+
+from __future__ import annotations
+
+import copy
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as compute
+import torch
+from datasets import Dataset
+
+from qdsft.errors import UserError
+from qdsft.recipe import Recipe
+from qdsft.training.trainer import RecipeTrainer
+
+STEPS = 2
+"""Optimizer states come into being in the first; the second shows the peak beside them."""
+
+
+def probe_memory(trainer: RecipeTrainer, recipe: Recipe) -> float | None:
+    """Peak memory in GiB of training, evaluating and, with evaluation.every_steps, decoding the longest rows.
+
+    It is the allocator's on CUDA, and None elsewhere.
+
+    Leaves weights, random state, logged counts and optimizer as they were: the optimizer steps with a learning
+    rate of 0, and is thrown away. Raises UserError, with the remedy, if the device runs out of memory or if the
+    loss is not finite.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with torch.random.fork_rng(), _untouched(trainer):
+        try:
+            _steps(trainer)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"{recipe.path}: the longest rows do not fit into the device's memory; {less_memory(recipe)}"
+            ) from error
+    return round(torch.cuda.max_memory_allocated() / 2**30, 3) if torch.cuda.is_available() else None
+
+
+def less_memory(recipe: Recipe) -> str:
+    """What helps a run of this recipe against a device that runs out of memory in training."""
+    is_whole = recipe.training_value("activation_checkpointing") is True
+    return ("" if is_whole else "set training.activation_checkpointing=true, or ") + (
+        "lower training.per_device_train_batch_size or training.max_length (training.global_batch_size keeps the "
+        "result the same)"
+    )
+
+
+def longest_rows(data: Dataset, count: int) -> list[dict[str, Any]]:
+    """The rows with the most tokens, the longest first."""
+    lengths = np.asarray(compute.list_value_length(data.data.table["input_ids"]))
+    return [data[int(i)] for i in np.argsort(-lengths, kind="stable")[:count]]
+
+
+def _steps(trainer: RecipeTrainer) -> None:
+    config = trainer.args
+    optimizer = trainer.create_optimizer()
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    trainer.model.train()
+    rows = longest_rows(trainer.train_dataset, config.per_device_train_batch_size)
+    for _ in range(STEPS):
+        loss: Any = _loss(trainer, rows)
+        loss.backward()  # not scaled for float16: infinite gradients times a rate of 0 would be NaN
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    if trainer.eval_dataset is not None:
+        trainer.model.eval()
+        with torch.no_grad():
+            _loss(trainer, longest_rows(trainer.eval_dataset, config.per_device_eval_batch_size))
+    if trainer.held_out is not None:
+        trainer.held_out.decode_longest(trainer)
+
+
+def _loss(trainer: RecipeTrainer, rows: Sequence[dict[str, Any]]) -> torch.Tensor:
+    inputs = trainer._prepare_inputs(trainer.data_collator(list(rows)))
+    with trainer.compute_loss_context_manager():
+        loss: torch.Tensor = trainer.compute_loss(trainer.model, inputs)
+    if not torch.isfinite(loss):
+        raise UserError(
+            f"the loss of the longest rows is {loss.item()} before training; use model.dtype: bfloat16 or float32"
+        )
+    return loss
+
+
+@contextmanager
+def _untouched(trainer: RecipeTrainer) -> Iterator[None]:
+    """Undo what the steps leave behind, and see that they have not moved the weights."""
+    metrics, tokens = copy.deepcopy(trainer._metrics), trainer._total_train_tokens
+    trainable = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    before = [_digest(weight) for weight in trainable]
+    training = trainer.model.training
+    try:
+        yield
+        moved = sum(digest != _digest(weight) for digest, weight in zip(before, trainable, strict=True))
+        assert not moved, f"{moved} weights changed with a learning rate of 0"
+    finally:
+        trainer.optimizer = None
+        for weight in trainable:
+            weight.grad = None
+        trainer.model.train(training)
+        trainer._metrics, trainer._total_train_tokens = metrics, tokens
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _digest(weight: torch.Tensor) -> tuple[float, float]:
+    values = weight.detach()
+    return float(values.sum(dtype=torch.float64)), float(values.abs().sum(dtype=torch.float64))

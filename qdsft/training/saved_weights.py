@@ -1,0 +1,91 @@
+"""What must hold of a run before its first step and of what it saved: checked on the user's own stack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from pathlib import Path
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+from transformers.core_model_loading import revert_weight_conversion
+
+from qdsft.errors import UserError
+from qdsft.files import new_directory
+from qdsft.training import saved_weights
+from qdsft.training.trainer import RecipeTrainer
+
+
+def expected_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:
+    """What a save must hold: name -> live weight; None where the weights are sharded over processes."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if any(hasattr(parameter, "ds_shape") for parameter in model.parameters()) or trainer.is_fsdp_enabled:
+        return None
+    if isinstance(model, PeftModel):
+        state = get_peft_model_state_dict(model)
+    else:
+        # Some architectures have other names for their weights on disk than in memory.
+        state = revert_weight_conversion(model, model.state_dict())
+    return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def check_saved(folder: Path, expected: Mapping[str, torch.Tensor] | None, *, trained: bool) -> int:
+    """Reopen saved weights: readable, finite, of the right names, shapes and values, and not all zero.
+
+    `trained` asks that no LoRA B matrix is still at its initial zero everywhere. Tensors are read one by
+    one. Returns their number. Raises UserError naming the first that fails.
+    """
+    names: set[str] = set()
+    untouched: list[bool] = []
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt") as reader:
+                for name in reader.keys():  # noqa: SIM118 - not a mapping
+                    tensor = reader.get_tensor(name)
+                    _check_tensor(f"{folder}: {name}", tensor, (expected or {}).get(name))
+                    names.add(name)
+                    if "lora_B" in name:
+                        untouched.append(not tensor.any())
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file}: the saved weights cannot be read back: {error}; is the disk full?") from error
+    if not names:
+        raise UserError(f"{folder}: no weights were saved; with DeepSpeed ZeRO-3 set zero3_save_16bit_model: true")
+    if trained and untouched and all(untouched):
+        raise UserError(f"{folder}: every LoRA B matrix is zero: nothing was trained; take more steps than the warm-up")
+    if missing := _missing(names, expected or {}):
+        raise UserError(f"{folder}: {missing[0]} and {len(missing) - 1} other weights were not saved")
+    return len(names)
+
+
+def _check_tensor(where: str, saved: torch.Tensor, live: torch.Tensor | None) -> None:
+    if saved.numel() == 0:
+        raise UserError(f"{where} was saved empty; with DeepSpeed ZeRO-3 set zero3_save_16bit_model: true")
+    if saved.is_floating_point() and not torch.isfinite(saved).all():
+        raise UserError(f"{where} holds NaN or infinity; lower training.learning_rate and train again")
+    if live is not None and saved.shape != live.shape:
+        raise UserError(f"{where} was saved as {tuple(saved.shape)}, not {tuple(live.shape)}")
+    if live is not None and not torch.equal(saved.to(live.dtype), live.cpu()):
+        raise UserError(f"{where} was saved with other values than it has in memory")
+
+
+def _missing(saved: Set[str], expected: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names that were not saved, less those whose storage was saved under another name (tied weights)."""
+    stored = {tensor.data_ptr() for name, tensor in expected.items() if name in saved}
+    return [name for name, tensor in expected.items() if name not in saved and tensor.data_ptr() not in stored]
+
+
+def save_weights(trainer: RecipeTrainer, folder: Path, *, trained: bool) -> int:
+    """Save the adapter or model with its tokenizer and template, reopen it, and only then give it its name.
+
+    Returns the number of tensors; 0 in the processes that only take part in gathering them. Raises UserError as
+    `contracts.check_saved` does.
+    """
+    if not trainer.is_world_process_zero():
+        trainer.save_model(str(folder.with_name(f".{folder.name}.tmp")))
+        return 0
+    with new_directory(folder) as temporary:
+        trainer.save_model(str(temporary))
+        # training_args.bin is a pickle with paths of this machine; PEFT's card names the base model's local path.
+        for name in ("training_args.bin", "README.md"):
+            (temporary / name).unlink(missing_ok=True)
+        return saved_weights.check_saved(temporary, saved_weights.expected_tensors(trainer), trained=trained)

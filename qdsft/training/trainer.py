@@ -1,0 +1,111 @@
+"""TRL's SFTTrainer with what a run needs to be watched, interrupted and repeated."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import accelerate.utils.other
+import torch
+from trl import SFTTrainer
+
+from qdsft.launch import uses_deepspeed
+from qdsft.runs.checkpoints import RUN_DIGEST, SAVING, complete_checkpoints, remove_checkpoint
+from qdsft.training import cpu_loss
+from qdsft.training.decode_held_out import PREFIX, TrainingEvaluation
+
+cpu_loss.install()
+# accelerate loads DeepSpeed where it is installed, 570 modules, only to ask whether a model is one of its engines.
+accelerate.utils.other.is_deepspeed_available = uses_deepspeed
+
+
+class RecipeTrainer(SFTTrainer):
+    """SFTTrainer whose checkpoints are whole, whose evaluations leave no trace, and whose resumes are exact."""
+
+    held_out: TrainingEvaluation | None = None
+    """What decodes and scores held-out rows at each evaluation (evaluation.every_steps)."""
+    run_digest = ""
+    """Of the run's fingerprint, written into each checkpoint: a resume takes no other run's."""
+    _saving = False
+
+    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        """The trainer's own metrics, and those of the decoded rows; the training goes on as if it had not been."""
+        # A data loader draws its seed from the global state, on which the order of the training rows hangs, too.
+        with torch.random.fork_rng():
+            return self._evaluate_and_decode(*arguments, **options)
+
+    def _evaluate_and_decode(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        metrics: dict[str, float] = super().evaluate(*arguments, **options)
+        if self.held_out is None:
+            return metrics
+        decoded = self.held_out(self)
+        if decoded:
+            self.log(dict(decoded))
+        elif (wanted := self._wanted_metric()) and wanted not in metrics:
+            decoded = {wanted: math.nan}  # compares as no better than the best so far
+        return metrics | decoded
+
+    def _wanted_metric(self) -> str | None:
+        name = self.args.metric_for_best_model
+        return name if name is None or name.startswith(PREFIX) else f"{PREFIX}{name}"
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder: str = super()._get_output_dir(trial)
+        return str(Path(folder) / SAVING) if self._saving else folder
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint under a temporary name; its final one it gets when every process has written its part."""
+        run_dir = Path(self.args.output_dir)
+        self._saving = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._saving = False
+        name = f"checkpoint-{self.state.global_step}"
+        if self.state.best_global_step:
+            best = run_dir / f"checkpoint-{self.state.best_global_step}"
+            known = best.is_dir() or best.name == name
+            self.state.best_model_checkpoint = str(best) if known else None
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            (run_dir / SAVING / name / RUN_DIGEST).write_text(self.run_digest, encoding="utf-8")
+            self.state.save_to_json(str(run_dir / SAVING / name / "trainer_state.json"))
+            if (run_dir / name).exists():  # a damaged one of the same step, which was not resumed from
+                remove_checkpoint(run_dir / name)
+            os.replace(run_dir / SAVING / name, run_dir / name)
+            (run_dir / SAVING).rmdir()
+            self._rotate(run_dir)
+        self.accelerator.wait_for_everyone()
+
+    def _rotate(self, run_dir: Path) -> None:
+        """Remove the oldest checkpoints beyond save_total_limit, but neither the newest nor the best."""
+        limit = self.args.save_total_limit
+        if not limit:
+            return
+        complete, _ = complete_checkpoints(run_dir)
+        kept = {complete[-1], Path(self.state.best_model_checkpoint or complete[-1])}
+        old = [folder for folder in complete if folder not in kept]
+        for folder in old[: max(len(complete) - max(limit, len(kept)), 0)]:
+            remove_checkpoint(folder)
+
+    def _run_epoch(self, *arguments: Any, **options: Any) -> None:
+        # transformers asks whether the last step is taken only behind one more: a run that is resumed from its
+        # last checkpoint would train on.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*arguments, **options)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # PEFT reloads the adapters of a quantized base in float32 though they were trained in bfloat16,
+        # so a resumed run would leave the path of an uninterrupted one.
+        formats = {name: weight.dtype for name, weight in self.model.named_parameters() if weight.requires_grad}
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for name, weight in self.model.named_parameters():
+            if name in formats:
+                weight.data = weight.data.to(formats[name])
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Nothing: the run directory's README.md is written at the end of a run, without local paths."""

@@ -1,0 +1,76 @@
+"""What a sweep's runs score, ranked, and as a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qdsft.data.decomposition import Decomposition
+from qdsft.errors import UserError
+from qdsft.metrics.meanings import MEANINGS
+from qdsft.metrics.scores import Prediction, score, text_score
+from qdsft.recipe import Recipe
+from qdsft.runs.layout import LOG
+from sweeps.grid import Grid
+
+Results = dict[str, Any]
+"""`{"recipe", "fixed", "axes", "metric", "better", "best": folder or None, "runs": [{"values", "run_dir", "state",
+"metrics", "seconds_training"}, ...]}`, best run first: what sweep.json holds."""
+
+
+def check_metric(metric: str, recipe: Recipe, *, evaluate: bool) -> None:
+    """Raise UserError for a metric that the runs will not have."""
+    if recipe.prompt.completion is None:
+        names = set(score(Prediction("q", ("a",), Decomposition(("a",)), True)))
+    else:
+        names = set(text_score("a", "a", True))
+    known = [name for name in MEANINGS if name in names | {"loss"}]
+    if metric not in known:
+        raise UserError(f"--metric {metric}: no metric of these runs; choose one of {', '.join(known)}")
+    if metric != "loss" and not evaluate:
+        raise UserError(f"--metric {metric} needs answers; add --evaluate, which decodes the held-out rows of each run")
+
+
+def logged(run_dir: Path) -> dict[str, float]:
+    """The last loss on held-out rows that the trainer wrote down; a line that was cut short is not one."""
+    found = {}
+    for line in (run_dir / LOG).read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if "eval_loss" in entry:
+            found["loss"] = float(entry["eval_loss"])
+    return found
+
+
+def rank(path: str, grid: Grid, metric: str, rows: list[dict[str, Any]]) -> Results:
+    """The rows of all runs, best first; those that lack the metric come last."""
+    better = MEANINGS[metric].better
+    sign = -1 if better == "higher" else 1
+    scored = [row for row in rows if metric in row["metrics"]]
+    ranked = sorted(scored, key=lambda row: sign * row["metrics"][metric])
+    ranked += [row for row in rows if metric not in row["metrics"]]
+    return {
+        "recipe": path,
+        "fixed": list(grid.fixed),
+        "axes": {key: list(values) for key, values in grid.axes.items()},
+        "metric": metric,
+        "better": better,
+        "best": ranked[0]["run_dir"] if scored else None,
+        "runs": ranked,
+    }
+
+
+def table(results: Results) -> str:
+    """The runs as a Markdown table, best first."""
+    metric, axes = results["metric"], list(results["axes"])
+    lines = [["run", *axes, MEANINGS[metric].name, "seconds", "state"]]
+    lines.append(["---"] * len(lines[0]))
+    for number, row in enumerate(results["runs"], start=1):
+        value, seconds = row["metrics"].get(metric), row["seconds_training"]
+        cells = [str(number), *(row["values"][axis] for axis in axes)]
+        cells += ["" if value is None else f"{value:.4f}", "" if seconds is None else f"{seconds:.0f}", row["state"]]
+        lines.append([cell.replace("|", "\\|").replace("\n", " ") for cell in cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

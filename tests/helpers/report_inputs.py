@@ -1,0 +1,161 @@
+"""A made-up evaluation for the tests of the report: rows of the synthetic corpus, put out of shape."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from qdsft.data.decomposition import Decomposition
+from qdsft.data.synth import generate_mixed
+from qdsft.metrics.scores import Prediction, score
+from qdsft.runs.layout import LOG
+from qdsft.runs.manifest import Manifest
+
+FAULTS = ("dangling_reference", "forward_reference", "self_reference", "empty_step", "repeated_step")
+
+
+def predictions(count: int, *, spoilt: float = 0.5, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows as in predictions.jsonl, of which about the share `spoilt` has something wrong."""
+    chance = random.Random(seed)
+    rows = []
+    for place, row in enumerate(generate_mixed(["en", "ko"], count, seed)):
+        steps = _spoil(list(row["sub_questions"]), chance) if chance.random() < spoilt else row["sub_questions"]
+        rows.append(prediction(row["question"], row["sub_questions"], steps, row["language"], chance.random() > 0.02))
+        rows[-1]["source"] = ("films", "cities", None)[place % 3]
+    return rows
+
+
+def prediction(
+    question: str, gold: list[str], steps: list[str], language: str = "en", stopped: bool = True
+) -> dict[str, Any]:
+    """One row of predictions.jsonl."""
+    text = Decomposition(tuple(steps)).render()
+    decomposition = Decomposition.parse(text)
+    scores = dict(score(Prediction(question, tuple(gold), decomposition, stopped)))
+    faults = {kind.replace(" ", "_") for kind, _ in decomposition.faults()}
+    common = len(set(gold) & set(steps))
+    scores |= {"step_f1": 2 * common / (len(set(gold)) + len(set(steps)) or 1)}
+    scores |= {fault: float(fault in faults) for fault in FAULTS}
+    return {
+        "question": question,
+        "gold": gold,
+        "sub_questions": list(decomposition.steps),
+        "problems": list(decomposition.problems()),
+        "text": text,
+        "stopped": stopped,
+        "language": language,
+        "source": None,
+        "scores": scores,
+    }
+
+
+def metrics(rows: list[dict[str, Any]], *, worse: float = 0.0) -> dict[str, Any]:
+    """One model's part of metrics.json."""
+    means = _means(rows, worse)
+    samples = len(rows)
+    errors = {name: 1.96 * math.sqrt(max(0.0, value * (1 - value)) / samples) for name, value in means.items()}
+    groups: dict[str, dict[str, Any]] = {"language": {}, "steps": {}, "source": {}}
+    for row in rows:
+        for kind, name in (("language", row["language"]), ("steps", str(len(row["gold"]))), ("source", row["source"])):
+            groups[kind].setdefault(str(name), []).append(row)
+    return {
+        **means,
+        "samples": samples,
+        "loss": 0.41 + worse,
+        "seconds": 35.2,
+        "new_tokens": 52310,
+        "new_tokens_per_second": 1486.1,
+        "intervals": {
+            name: [max(0.0, means[name] - error), min(1.0, means[name] + error)] for name, error in errors.items()
+        },
+        "groups": {
+            kind: {name: {"samples": len(own), **_means(own, worse)} for name, own in sorted(by_name.items())}
+            for kind, by_name in groups.items()
+        },
+    }
+
+
+def _means(rows: list[dict[str, Any]], worse: float) -> dict[str, float]:
+    return {name: max(0.0, fmean(row["scores"][name] for row in rows) - worse) for name in rows[0]["scores"]}
+
+
+def write_log(run_dir: Path, steps: int = 2400, every: int = 25) -> None:
+    """A log.jsonl as the trainer leaves it, with held-out loss and SARI now and then."""
+    chance = random.Random(1)
+    with (run_dir / LOG).open("w", encoding="utf-8") as file:
+        for step in range(every, steps + 1, every):
+            loss = 4.2 * math.exp(-step / 350) + 0.03 + 0.03 * chance.random()
+            rate = 4e-3 * min(1.0, step / 100) * (1 + math.cos(math.pi * step / steps)) / 2
+            file.write(json.dumps({"step": step, "loss": loss, "learning_rate": rate, "grad_norm": loss}) + "\n")
+            if step % 300 == 0:
+                held_out = {"step": step, "eval_loss": loss * 1.15 + 0.02, "eval_sari": 1 - 0.6 * math.exp(-step / 600)}
+                file.write(json.dumps(held_out) + "\n")
+        file.write(json.dumps({"step": steps, "train_runtime": 220.8, "train_loss": 0.36}) + "\n")
+
+
+def manifest() -> Manifest:
+    """A run.json of a run that has ended."""
+    return Manifest(
+        state="finished",
+        recipe_path="recipes/tiny/full.yaml",
+        recipe={"seed": 42},
+        origins={},
+        fingerprint={},
+        data={"train_rows": 9808, "eval_rows": 192},
+        tokens={},
+        template_sha256="",
+        golden_prompts=[],
+        stop_token_ids=[2],
+        base_model={"name_or_path": "models/tiny", "revision": None},
+        artifact="model",
+        versions={"qdsft": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0", "trl": "1.16.0"},
+        git="dc1bfa4",
+        device={"name": "CPU, 2 threads"},
+        results={"steps": 2452, "epochs": 4.0, "seconds_training": 220.84, "peak_memory_gib": 1.23},
+    )
+
+
+def odd_rows() -> list[dict[str, Any]]:
+    """Rows that are hard to draw or to escape."""
+    many = [f"Which is number {number}?" for number in range(1, 15)] + [
+        "Sum of " + ", ".join(f"#{n}" for n in range(1, 15))
+    ]
+    dense = [f"Step {n} of " + " ".join(f"#{m}" for m in range(1, n)) for n in range(1, 16)]
+    return [
+        prediction(
+            "</script><b onload='x()'>&amp; \"quoted\"", ["<i>a</i> & b", "#1 </svg>"], ["<script>alert(1)</script>"]
+        ),
+        prediction(
+            "이모지 👩‍👩‍👧 🏳️‍🌈 그리고 긴 한국어 문장은?", ["누가 🎬 만들었나요?"], ["누가?", "#1은 누구인가요?"], "ko"
+        ),
+        prediction("مرحبا \u202egpj.exe", ["ما هو عدد السكان في المدينة الكبيرة؟"], ["من هو #1 العالم؟", "#1"], "ar"),
+        prediction("x" * 10_000, ["y" * 10_000, "단어 " * 4000], ["긴" * 10_000]),
+        prediction("many parallel", many, many[:3]),
+        prediction("dense", dense, list(reversed(dense))),
+        prediction("faults", ["A?", "B #1"], ["A #1 #7?", "B #3 #0", "C #1", "", "D #99999999999 #12 #4"]),
+        prediction("nothing", ["A?"], []),
+        prediction("endless", ["A?"], [f"Again #{n}?" for n in range(1, 500)], stopped=False),
+        prediction("control \x00 \x1b \ud800 \u2028", ["a\x07"], ["b\x0c", "c\ufffe"]),
+    ]
+
+
+def _spoil(steps: list[str], chance: random.Random) -> list[str]:
+    place = chance.randrange(len(steps))
+    match chance.randrange(6):
+        case 0:
+            del steps[place]
+        case 1:
+            steps.insert(place, steps[place])
+        case 2:
+            steps[place] = " ".join(chance.sample(words := steps[place].split(), len(words)))
+        case 3:
+            steps[place] += f" (#{chance.choice([place + 1, len(steps) + 2, len(steps)])})"
+        case 4:
+            steps[place] = ""
+        case _:
+            chance.shuffle(steps)
+    return steps

@@ -1,0 +1,100 @@
+"""The scripts in examples/ run as they stand."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from helpers.paths import ROOT
+from helpers.tiny_run import make_run
+
+import qdsft
+from qdsft.data.decomposition import Decomposition
+
+EXAMPLES = ROOT / "examples"
+TinyModel = Callable[[str], Path]
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=200)
+
+
+@pytest.fixture
+def agent_loop() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("agent_loop", EXAMPLES / "agent_loop.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_decomposition_is_executed() -> None:
+    done = run("agent_loop.py")
+    assert done.stdout.splitlines()[1:] == [
+        "  1. Which university did Ada Berg attend? Norwick University",
+        "  2. Which university did Bo Lind attend? Halden Institute",
+        "  3. When was Norwick University founded? 1820",
+        "  4. When was Halden Institute founded? 1907",
+        "  5. Is 1820 less than 1907? yes",
+    ], done.stderr
+
+
+def test_what_is_not_in_the_facts_is_unknown(tmp_path: Path) -> None:
+    row = {"question": "아다는 어디서?", "sub_questions": ["아다는 어디서 공부했나요?", "Where is #1?"]}
+    (tmp_path / "d.json").write_text(json.dumps(row), encoding="utf-8")
+    (tmp_path / "f.json").write_text('{"아다는 어디서 공부했나요": "노릭 대학교"}', encoding="utf-8")
+    done = run("agent_loop.py", "--decomposition", tmp_path / "d.json", "--facts", tmp_path / "f.json")
+    assert done.stdout.splitlines()[1:] == [
+        "  1. 아다는 어디서 공부했나요? 노릭 대학교",
+        "  2. Where is 노릭 대학교? unknown",
+    ], done.stderr
+
+
+def test_what_cannot_be_executed_is_said(tmp_path: Path) -> None:
+    row = {"question": "q?", "sub_questions": ["Who wrote #2?", "When?"]}
+    (tmp_path / "d.json").write_text(json.dumps(row), encoding="utf-8")
+    done = run("agent_loop.py", "--decomposition", tmp_path / "d.json")
+    assert (done.returncode, done.stdout) == (1, "q?\n")
+    assert done.stderr == "cannot be executed: step 1 refers forward to #2\n"
+
+
+def test_many_steps_keep_their_numbers(agent_loop: ModuleType) -> None:
+    steps = [f"s{n}" for n in range(1, 11)] + ["#1 and #10", "#11"]
+    answers = [found for _, found in agent_loop.execute(Decomposition(tuple(steps)), lambda asked: f"<{asked}>")]
+    assert answers[-2:] == ["<<s1> and <s10>>", "<<<s1> and <s10>>>"]
+
+
+@pytest.mark.slow
+def test_a_run_decomposes_and_is_executed(tiny_model: TinyModel, tmp_path: Path, agent_loop: ModuleType) -> None:
+    run_dir = make_run(tmp_path / "run", tiny_model("llama"), "tiny/full", "evaluation.max_new_tokens=80")
+    done = run("agent_loop.py", "--run", run_dir, "Who is older, Ada or Bo?")
+    # Random weights write no numbered list; what a grammar makes of them is one.
+    assert done.returncode == 1 and "cannot be executed: " in done.stderr and "Traceback" not in done.stderr
+    pytest.importorskip("llguidance", reason="pip install -e '.[constrained]'")
+    decomposition = qdsft.Decomposer(run_dir, constrained=True)("Who is older, Ada or Bo?")
+    executed = list(agent_loop.execute(decomposition, lambda asked: "x"))
+    assert len(executed) == len(decomposition.steps) > 0
+    assert not any("#1" in asked for asked, _ in executed)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("llama_index") is None, reason="pip install llama-index-core")
+def test_llamaindex_asks_the_sub_questions() -> None:
+    done = run("llamaindex_sub_questions.py")
+    assert done.stdout.splitlines() == [
+        "Sub question: Which university did Ada Berg attend?",
+        "Response: Norwick University",
+        "Sub question: Which university did Bo Lind attend?",
+        "Response: Halden Institute",
+    ], done.stderr
+    done = run("llamaindex_sub_questions.py", "--decomposition", EXAMPLES / "decomposition.json")
+    assert "Sub question: When was the answer to “Which university did Ada Berg attend?” founded?" in done.stdout

@@ -1,0 +1,52 @@
+"""docs/PLAN.md: its table is what `qdsft plan` says."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.paths import ROOT
+
+from qdsft.planning.cards import Target
+from qdsft.planning.plan import make_plan
+
+CONFIGS = {
+    "llama2": "llama-2-7b",
+    "mistral": "mistral-7b-v0.3",
+    "koalpaca": "polyglot-ko-5.8b",
+    "qwen3_4b": "qwen3-4b",
+    "llama3_korean": "llama-3-8b",
+}
+CARDS = (8, 24, 40, 80)
+MADE_FOR = {"qlora_8gb": 8, "qlora": 24, "lora": 40, "full": 80}
+
+
+def rows() -> list[str]:
+    page = (ROOT / "docs" / "PLAN.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| \w+/\w+ \|.*\|$", page, re.M)
+
+
+def row(recipe: str, folder: Path) -> str:
+    family = recipe.split("/")[0]
+    folder.mkdir(exist_ok=True)
+    shutil.copy(ROOT / "tests" / "configs" / f"{CONFIGS[family]}.json", folder / "config.json")
+    cells, plans = [], []
+    for memory in CARDS:
+        plan = make_plan(str(ROOT / f"recipes/{recipe}.yaml"), [f"model.name_or_path={folder}"], Target(memory * 2**30))
+        cells.append(f"{plan.largest_length:,}" if plan.fits else "no")
+        plans.append(plan)
+    made_for = plans[CARDS.index(MADE_FOR[recipe.split("/")[1]])]
+    peaks = [f"{peak.total / 2**30:.1f}" for peak in (made_for.training, made_for.evaluation)]
+    return f"| {' | '.join([recipe, *peaks, *cells])} |"
+
+
+def test_every_large_recipe_is_in_the_table() -> None:
+    recipes = [path for family in CONFIGS for path in (ROOT / "recipes" / family).glob("*.yaml")]
+    assert {f"{path.parent.name}/{path.stem}" for path in recipes} == {line.split(" | ")[0][2:] for line in rows()}
+
+
+@pytest.mark.parametrize("line", rows(), ids=lambda line: line.split(" | ")[0][2:])
+def test_the_table_is_what_the_command_says(line: str, tmp_path: Path) -> None:
+    assert line == row(line.split(" | ")[0][2:], tmp_path / "model")

@@ -1,0 +1,96 @@
+"""`qdsft plan` as it is typed: one light process, in well under a second of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers.paths import ROOT
+
+from qdsft.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> list[str]:
+    shutil.copy(ROOT / "tests/configs/llama-2-7b.json", tmp_path / "config.json")
+    return ["plan", "recipes/llama2/qlora_8gb.yaml", f"model.name_or_path={tmp_path}"]
+
+
+def test_text(recipe: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*recipe, "--gpu", "rtx 4060"]) == 0
+    out = capsys.readouterr().out
+    for part in ("modelled", "on RTX 4060 of 8.00 GiB", "weights", "CUDA context", "not yet measured on RTX 4060"):
+        assert part in out
+    assert "fits, with " in out
+    assert "at other moments: loss " in out
+
+
+def test_json_holds_the_same(recipe: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*recipe, "--json", "--gpu-memory", "6.5", "training.max_length=512"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["modelled"] and found["fits"]
+    assert found["gpu_memory"] == int(6.5 * 2**30)
+    assert found["length"] == 512
+    assert sum(found["training"]["components"].values()) == found["training"]["total"]
+    assert found["hours"] is None
+
+
+def test_too_little_memory_is_an_answer_and_no_error(recipe: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*recipe, "--gpu-memory", "4.6"]) == 0
+    assert "does not fit; change in this order until it does:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gpu", "GTX 1080"], "error: --gpu GTX 1080: not listed"),
+        (["--gpu", "T4", "--gpu-memory", "8"], "error: --gpu and --gpu-memory both say"),
+        (["--zero", "2"], "error: --zero shards over several cards"),
+        (["--zero", "3", "--gpus", "2"], "error: --zero 3 cannot shard quantized weights"),
+        (["--gpus", "3"], "global_batch_size 8 is no multiple"),
+        (["model.name_or_path=nobody/nothing"], "config.json of nobody/nothing is neither here nor in the Hub's cache"),
+        (["training.max_lenght=3"], "did you mean max_length"),
+    ],
+    ids=str,
+)
+def test_user_errors_are_one_line(
+    arguments: list[str], message: str, recipe: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*recipe, *arguments]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--gpu-memory", "0"], ["--gpu-memory", "nan"], ["--gpus", "0"], ["--zero", "4"]]
+)
+def test_wrong_usage(arguments: list[str], recipe: list[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main([*recipe, *arguments])
+    assert raised.value.code == 2
+
+
+@pytest.mark.slow
+def test_it_is_light_and_fast(recipe: list[str]) -> None:
+    code = (
+        "import sys, time; start = time.process_time()\nfrom qdsft.cli.main import main\nmain(sys.argv[1:])\n"
+        "print(time.process_time() - start, [m for m in ('torch', 'transformers', 'datasets') if m in sys.modules], "
+        "file=sys.stderr)"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code, *recipe], capture_output=True, text=True, timeout=60)
+    seconds, _, heavy = done.stderr.strip().partition(" ")
+    assert heavy == "[]"
+    assert float(seconds) < 1, time.monotonic() - start

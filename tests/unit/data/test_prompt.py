@@ -1,0 +1,205 @@
+"""The wording of prompts: the default to the letter, any columns, and templates that go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from qdsft.data.prompt import _ENVIRONMENT, PromptWriter, _compile
+from qdsft.data.record import Record
+from qdsft.errors import UserError
+from qdsft.recipe.sections import Prompt
+
+ROW = {"question": "Did A outlive B?", "sub_questions": ["When did A die?", "When did B die?", "Is #1 after #2?"]}
+
+
+def record(**row: Any) -> Record:
+    return Record(row or ROW, "d.jsonl:7")
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def user_text(template: str, **row: Any) -> str:
+    return PromptWriter(Prompt(user=template)).messages(record(**row))[-1]["content"]
+
+
+def test_the_default_wording_to_the_letter() -> None:
+    writer = PromptWriter(Prompt())
+    assert writer.is_decomposition
+    assert writer.columns == ["question"]
+    assert writer.messages(record()) == [
+        {
+            "role": "system",
+            "content": "Split the question into simpler sub-questions, numbered, one per line. "
+            "Write #1, #2, ... for the answer of an earlier sub-question.",
+        },
+        {"role": "user", "content": "Did A outlive B?"},
+    ]
+    assert writer.completion(record()) == "1. When did A die?\n2. When did B die?\n3. Is #1 after #2?"
+
+
+def test_korean() -> None:
+    row = {
+        "question": "세종대왕은 김치를 먹었나요?",
+        "sub_questions": ["세종대왕은 언제 살았나요?", "#1은 언제인가요?"],
+    }
+    writer = PromptWriter(Prompt(system="질문을 나누세요.", user="질문: {{ question }}"))
+    assert writer.messages(record(**row)) == [
+        {"role": "system", "content": "질문을 나누세요."},
+        {"role": "user", "content": "질문: 세종대왕은 김치를 먹었나요?"},
+    ]
+    assert writer.completion(record(**row)) == "1. 세종대왕은 언제 살았나요?\n2. #1은 언제인가요?"
+
+
+@pytest.mark.parametrize("system", ["", "  \n", "{% if false %}x{% endif %}"])
+def test_an_empty_system_message_is_left_out(system: str) -> None:
+    assert PromptWriter(Prompt(system=system)).messages(record()) == [{"role": "user", "content": "Did A outlive B?"}]
+
+
+def test_any_columns_make_another_task() -> None:
+    writer = PromptWriter(Prompt(user="Sum up ({{ language }}): {{ text }}", completion="{{ summary | upper }}"))
+    assert not writer.is_decomposition
+    assert writer.columns == ["language", "text"]  # what inference needs; the answer is no part of it
+    row = record(text="long", language="en", summary="short", unused=1)
+    assert writer.messages(row) == [{"role": "user", "content": "Sum up (en): long"}]  # no system message
+    assert writer.completion(row) == "SHORT"
+
+
+def test_columns_are_those_that_a_prompt_reads() -> None:
+    prompt = Prompt(
+        system="{% set style = 'short' %}{{ tone }}{{ style }}",
+        user="{% for part in parts %}{{ loop.index }} {{ part.text }}{% endfor %}{{ range(3) }}{{ style }}",
+    )
+    # what one template sets, the other does not have
+    assert PromptWriter(prompt).columns == ["parts", "style", "tone"]
+    assert PromptWriter(Prompt(system="", user="fixed")).columns == []
+
+
+def test_text_is_left_as_it_is() -> None:
+    assert user_text("{{ question }}\n", question="<a> & 'b' {{ c }}\n") == "<a> & 'b' {{ c }}\n\n"
+
+
+def test_a_completion_of_ones_own_needs_a_user_message_of_ones_own() -> None:
+    assert refusal(lambda: PromptWriter(Prompt(completion="{{ summary }}"))) == (
+        "prompt.user is missing: a recipe with its own prompt.completion words its own user message"
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (
+            Prompt(user="{{ question"),
+            "prompt.user: not valid Jinja: unexpected end of template, expected 'end of print statement'.",
+        ),
+        (Prompt(system="{% if x %}"), "prompt.system: not valid Jinja: Unexpected end of template."),
+        (
+            Prompt(user="x", completion="{% nope %}"),
+            "prompt.completion: not valid Jinja: Encountered unknown tag 'nope'.",
+        ),
+        (Prompt(user="{{ question | nope }}"), "prompt.user: not valid Jinja: No filter named 'nope'."),
+        (Prompt(user="{{ " + "(" * 5000 + "1"), "prompt.user: not valid Jinja: nested too deeply"),
+    ],
+)
+def test_a_template_that_is_broken(prompt: Prompt, message: str) -> None:
+    assert refusal(lambda: PromptWriter(prompt)).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (
+            "{{ text }}",
+            "d.jsonl:7: prompt.user: 'text' is undefined; this row has the columns question, sub_questions",
+        ),
+        ("{{ question.text }}", "d.jsonl:7: prompt.user: 'str object' has no attribute 'text'; this row has the col"),
+        ("{{ sub_questions[9] }}", "d.jsonl:7: prompt.user: list object has no element 9; this row has the columns qu"),
+        ("", "d.jsonl:7: prompt.user comes out empty for this row"),
+        (" {{ '' }}\n", "d.jsonl:7: prompt.user comes out empty for this row"),
+        ("{{ 1 / 0 }}", "d.jsonl:7: prompt.user cannot be rendered for this row: division by zero"),
+        (
+            "{{ question + 1 }}",
+            'd.jsonl:7: prompt.user cannot be rendered for this row: can only concatenate str (not "int',
+        ),
+        ("{{ '{a}'.format() }}", "d.jsonl:7: prompt.user cannot be rendered for this row: 'a'"),
+        ("{{ '{}{}'.format(1) }}", "d.jsonl:7: prompt.user cannot be rendered for this row: "),
+        ("{{ [].pop() }}", "d.jsonl:7: prompt.user cannot be rendered for this row: pop from empty list"),
+        ("{{ cycler() }}", "d.jsonl:7: prompt.user cannot be rendered for this row: at least one item has to be"),
+        ("{% include 'x' %}", "d.jsonl:7: prompt.user cannot be rendered for this row: no loader for this environm"),
+        (
+            "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+            "d.jsonl:7: prompt.user cannot be rendered for this row: maximum recursion depth exceeded",
+        ),
+        ("{{ range(10 ** 9) }}", "d.jsonl:7: prompt.user cannot be rendered for this row: Range too big."),
+    ],
+)
+def test_a_template_that_fails_on_a_row(template: str, message: str) -> None:
+    assert refusal(lambda: user_text(template)).startswith(message)
+
+
+def test_a_completion_that_fails_on_a_row() -> None:
+    writer = PromptWriter(Prompt(user="x", completion="{{ answer }}"))
+    assert refusal(lambda: writer.completion(record(answer=" "))) == (
+        "d.jsonl:7: prompt.completion comes out empty for this row; fill its columns"
+    )
+    assert refusal(lambda: writer.completion(Record({}, "d.jsonl:7"))) == (
+        "d.jsonl:7: prompt.completion: 'answer' is undefined; this row has the columns none"
+    )
+
+
+def test_a_row_of_the_decomposition_task_is_validated() -> None:
+    bad = record(question="q", sub_questions=["#1"])
+    assert refusal(lambda: PromptWriter(Prompt()).completion(bad)) == (
+        "d.jsonl:7: sub_questions: step 1 refers to itself (#1); correct or remove the row"
+    )
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ question.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ range.__self__ }}",
+        "{{ '{0.__class__}'.format(question) }}",
+        "{{ question | attr('__class__') }}",
+    ],
+)
+def test_the_sandbox_keeps_templates_from_the_interpreter(template: str) -> None:
+    try:
+        shown = user_text(template)
+    except UserError as error:
+        shown = str(error)
+        assert "unsafe" in shown or "undefined" in shown or "has no attribute" in shown
+    assert "<class" not in shown and "builtins" not in shown
+
+
+def test_a_template_cannot_change_the_row() -> None:
+    row = {"question": "q", "sub_questions": ["a"]}
+    writer = PromptWriter(Prompt(system="", user="{% set question = 'other' %}{{ question }}"))
+    assert writer.messages(Record(row, "d:1")) == [{"role": "user", "content": "other"}]
+    assert row == {"question": "q", "sub_questions": ["a"]}
+
+
+@pytest.mark.parametrize(
+    "source", ["plain\r\ntext", "{{ x }}", "{{x}}", "{{ x }} ", "a {# b #} c", "{{ x|upper }}", "{{ range }}"]
+)
+@pytest.mark.parametrize("value", ["text", "", " {{ y }} ", 3, None, ["a"], {"b": 1}])
+def test_what_skips_jinja_gives_what_jinja_gives(source: str, value: Any) -> None:
+    row = {"x": value, "range": value}
+    expected = _ENVIRONMENT.from_string(source).render(row)
+    assert _compile("user", source)(row) == expected
+
+
+def test_a_column_that_is_missing_is_still_named() -> None:
+    writer = PromptWriter(Prompt(user="{{ x }}", completion="c"))
+    with pytest.raises(UserError, match=r"prompt\.user: 'x' is undefined; this row has the columns y"):
+        writer.messages(Record({"y": 1}, "t:1"))

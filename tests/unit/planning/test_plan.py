@@ -1,0 +1,200 @@
+"""Plans of the shipped recipes, and what a plan advises; the advice is held to by planning again with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.paths import ROOT
+
+from qdsft.errors import UserError
+from qdsft.planning.cards import Card, Measured, Target
+from qdsft.planning.memory.training_memory import GIB
+from qdsft.planning.plan import Plan, make_plan
+from qdsft.planning.table import report
+
+CONFIGS = {
+    "gemma3_270m": "gemma-3-270m",
+    "koalpaca": "polyglot-ko-5.8b",
+    "llama2": "llama-2-7b",
+    "llama3_korean": "llama-3-8b",
+    "mistral": "mistral-7b-v0.3",
+    "qwen3_4b": "qwen3-4b",
+    "tasks": "qwen3-4b",
+    "tiny": "qwen2.5-0.5b",
+}
+"""Folder of recipes -> the config of its model; the tiny one is built on the spot, and any serves here."""
+RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("recipes/**/*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def in_the_checkout(monkeypatch: pytest.MonkeyPatch, synthetic_corpus: Path) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Any:
+    def make(recipe: str, *overrides: str, memory: float = 8, **target: Any) -> Plan:
+        config = ROOT / "tests" / "configs" / f"{CONFIGS[Path(recipe).parent.name]}.json"
+        shutil.copy(config, tmp_path / "config.json")
+        return make_plan(recipe, [f"model.name_or_path={tmp_path}", *overrides], Target(int(memory * GIB), **target))
+
+    return make
+
+
+def overrides_of(found: Plan) -> list[str]:
+    return [override for change in found.changes for override in change.overrides]
+
+
+def test_every_folder_has_a_config() -> None:
+    assert {Path(path).parent.name for path in RECIPES} == CONFIGS.keys()
+
+
+@pytest.mark.parametrize("path", RECIPES)
+def test_every_recipe_plans(path: str, plan: Any) -> None:
+    found = plan(path, memory=80)
+    assert found.training.total > found.training.components["weights"] > 0
+    assert found.evaluation.total > 0
+    assert found.workload.rows > 0 and found.steps > 0
+    assert json.loads(json.dumps(found.to_json()))["modelled"] is True
+    assert list(report(found))
+
+
+@pytest.mark.parametrize("path", [path for path in RECIPES if path.endswith("_8gb.yaml")])
+def test_an_8_gb_recipe_fits_8_gb_with_a_display(path: str, plan: Any) -> None:
+    found = plan(path, memory=7.2)
+    assert found.fits and not found.changes, list(report(found))
+    assert found.training.allocated < 6.2 * GIB
+
+
+@pytest.mark.parametrize(("method", "memory"), [("qlora", 24), ("lora", 40)])
+@pytest.mark.parametrize("family", ["llama2", "mistral", "koalpaca"])
+def test_the_larger_recipes_fit_their_cards(family: str, method: str, memory: float, plan: Any) -> None:
+    assert plan(f"recipes/{family}/{method}.yaml", memory=memory).fits
+
+
+@pytest.mark.parametrize("family", ["llama2", "mistral", "koalpaca"])
+def test_full_fine_tuning_wants_zero_3(family: str, plan: Any) -> None:
+    path = f"recipes/{family}/full.yaml"
+    assert not plan(path, memory=80).fits
+    assert plan(path, memory=80, count=4, zero=3).fits
+    totals = [plan(path, memory=80, count=8, zero=stage).training.total for stage in (1, 2, 3)]
+    assert totals == sorted(totals, reverse=True)
+
+
+@pytest.mark.parametrize("memory", [3.0, 4.5, 6.0, 10.0, 20.0])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("training.per_device_train_batch_size=8", "training.global_batch_size=16", "training.packing=false"),
+        ("model.attn_implementation=eager", "training.max_length=4096"),
+        ("lora.lora_dropout=0.1", "training.activation_checkpointing=false", "training.optim=adamw_torch"),
+        ("evaluation.batch_size=256",),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("method", ["qlora_8gb", "lora", "full"])
+def test_advice_does_what_it_says(method: str, overrides: tuple[str, ...], memory: float, plan: Any) -> None:
+    if method == "full":
+        overrides = tuple(override for override in overrides if not override.startswith("lora."))
+    path = f"recipes/llama2/{method}.yaml"
+    before = plan(path, *overrides, memory=memory)
+    after = plan(path, *overrides, *overrides_of(before), memory=memory)
+    assert before.fits == (not before.changes) or not before.changes
+    if before.changes:
+        assert after.fits == before.changes[-1].fits
+        assert max(after.training.total, after.evaluation.total) == before.changes[-1].total
+        totals = [change.total for change in before.changes]
+        assert totals == sorted(totals, reverse=True)
+
+
+def test_the_first_advice_costs_nothing(plan: Any) -> None:
+    found = plan("recipes/llama2/qlora_8gb.yaml", "training.per_device_train_batch_size=8", memory=6)
+    assert overrides_of(found) == ["training.per_device_train_batch_size=2"]
+    kept = plan("recipes/llama2/lora.yaml", "training.activation_checkpointing=false", memory=20)
+    assert overrides_of(kept)[0] == "training.activation_checkpointing=true"
+
+
+def test_the_batch_of_a_step_is_kept(plan: Any) -> None:
+    found = plan(
+        "recipes/llama2/qlora_8gb.yaml",
+        *("training.per_device_train_batch_size=6", "training.global_batch_size=null", "training.packing=false"),
+        memory=5.2,
+    )
+    assert "training.global_batch_size=6" in found.changes[0].overrides
+
+
+def test_the_most_that_fits_fits_and_more_does_not(plan: Any) -> None:
+    path = "recipes/llama2/qlora_8gb.yaml"
+    found = plan(path)
+    length, rows = found.largest_length, found.largest_micro_batch
+    assert plan(path, f"training.max_length={length}").fits
+    assert length == found.shapes.positions or not plan(path, f"training.max_length={length + 64}").fits
+    batch = "training.per_device_train_batch_size={0} training.global_batch_size={0}"
+    assert plan(path, *batch.format(rows).split()).training.total <= 8 * GIB
+    assert plan(path, *batch.format(rows + 1).split()).training.total > 8 * GIB
+    assert plan(path, memory=2).largest_length is None
+
+
+def test_several_cards_that_share_nothing_are_told_of_zero(plan: Any) -> None:
+    path, first = (
+        "recipes/llama2/full.yaml",
+        "does not fit: each card holds the whole model; try --gpus 4 --zero 3 first",
+    )
+    assert first in list(report(plan(path, memory=80, count=4)))
+    for target in ({"count": 4, "zero": 3}, {"count": 1}):
+        assert first not in list(report(plan(path, memory=80, **target)))
+
+
+def test_where_nothing_fits_it_says_so(plan: Any) -> None:
+    lines = list(report(plan("recipes/llama2/qlora_8gb.yaml", memory=2)))
+    assert "does not fit; change in this order until it does:" in lines
+    assert "nothing more to change here: a larger card, more cards (--gpus N --zero 3), or a smaller model" in lines[-1]
+
+
+def test_time_and_cost_come_from_a_measured_run_alone(plan: Any) -> None:
+    path = "recipes/llama2/qlora_8gb.yaml"
+    card = Card(memory_mib=8188, bfloat16=True)
+    unknown = plan(path, name="RTX 4060", card=card)
+    assert unknown.hours is None
+    assert any("not yet measured on RTX 4060" in line for line in report(unknown))
+    entry = Measured(recipe="llama2-qlora_8gb", tokens_per_second=1.0, usd_per_hour=2.0, source="a run")
+    known = plan(path, name="RTX 4060", card=card.model_copy(update={"measured": (entry,)}))
+    assert known.hours == pytest.approx(known.tokens_seen / 3600)
+    assert known.usd == pytest.approx(2 * known.hours)
+    assert any("from a run that was measured on RTX 4060" in line for line in report(known))
+
+
+def test_saving_counts_checkpoints(plan: Any) -> None:
+    adapters = plan("recipes/llama2/qlora_8gb.yaml").saving
+    assert (adapters.kept, adapters.result) == (3, 2 * 39_976_960)
+    assert adapters.checkpoint == pytest.approx(4 * 39_976_960, rel=0.02)
+    full = plan("recipes/llama2/full.yaml", memory=80, count=8, zero=3).saving
+    assert full.kept == 2  # save_total_limit: 1, and the one that is being written
+    assert full.checkpoint == 14 * 6_738_415_616
+    assert plan("recipes/llama2/qlora_8gb.yaml", "training.save_strategy=no").saving.kept == 0
+    assert plan("recipes/llama2/qlora_8gb.yaml", "training.save_only_model=true").saving.checkpoint == adapters.result
+
+
+def test_more_decoded_together_needs_more(plan: Any) -> None:
+    path = "recipes/llama2/qlora_8gb.yaml"
+    totals = [plan(path, f"evaluation.batch_size={rows}").evaluation.total for rows in (1, 4, 16, 64)]
+    assert totals == sorted(set(totals))
+    found = plan(path, "evaluation.batch_size=64")
+    assert found.changes[0].overrides[0].startswith("evaluation.batch_size=") and found.changes[0].fits
+
+
+def test_what_is_not_counted_is_told(plan: Any) -> None:
+    found = plan("recipes/llama2/qlora_8gb.yaml", "training.torch_compile=true")
+    assert found.not_counted == ["training.torch_compile"]
+    assert any("not counted" in line and "training.torch_compile" in line for line in report(found))
+    assert plan("recipes/llama2/qlora_8gb.yaml").not_counted == []
+
+
+def test_zero_wants_several_cards(plan: Any) -> None:
+    with pytest.raises(UserError, match="--zero shards over several cards; add --gpus 2"):
+        plan("recipes/llama2/full.yaml", zero=2)

@@ -1,0 +1,72 @@
+"""Elements of SVG: text that can be written and parsed, and lines that fit."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+from helpers.svg_checks import parse, texts
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qdsft.scoring.report.svg import ELLIPSIS, element, escape, label, picture, text_width, wrap
+
+
+@given(st.text(st.characters()))  # surrogates and control characters among them
+def test_any_text_can_be_written_and_parsed(text: str) -> None:
+    drawing = picture(label(text, 1, 2, class_=text), 10, 10, text, "chart")
+    drawing.encode("utf-8")
+    parse(drawing)
+
+
+def test_markup_in_a_text_stays_text() -> None:
+    hostile = "</text></svg><script>alert(1)</script> & \" ' &amp;"
+    root = parse(picture(label(hostile, 0, 0), 10, 10, hostile, "chart"))
+    assert texts(root) == [hostile] and root.get("aria-label") == hostile
+    assert [child.tag for child in root.iter()] == ["svg", "title", "text"]
+
+
+def test_what_xml_cannot_hold_is_replaced() -> None:
+    assert escape("a\x00b\x1b\ud800\uffff\tc\n") == "a\ufffdb\ufffd\ufffd\ufffd\tc\n"
+
+
+def test_attributes_are_named_and_rounded() -> None:
+    assert element("rect", x=1.26, y=-0.04, stroke_width=2.0, class_="a b", rx=None) == (
+        '<rect x="1.3" y="-0" stroke-width="2" class="a b"/>'
+    )
+    assert ElementTree.fromstring(element("g", "x", width=1e6)).get("width") == "1000000"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", [""]),
+        ("short", ["short"]),
+        ("two words", ["two", "words"]),
+        ("영화를 만든", ["영화를", "만든"]),
+        ("unbreakable", ["unbreaka", "ble"]),
+        ("세우다세우다", ["세우다세우", "다"]),
+    ],
+)
+def test_lines_break_at_spaces_and_else_where_they_must(text: str, lines: list[str]) -> None:
+    assert wrap(text, 50, 10, 9) == lines
+
+
+@given(st.text(), st.integers(30, 300), st.integers(1, 6))
+def test_lines_fit_and_nothing_is_lost_without_a_mark(text: str, width: int, most: int) -> None:
+    lines = wrap(text, width, 12, most)
+    assert 1 <= len(lines) <= most
+    assert all(text_width(line, 12) <= width for line in lines)
+    if not lines[-1].endswith(ELLIPSIS):
+        assert "".join(lines).replace(" ", "") == "".join(text.split())
+
+
+def test_a_huge_text_is_wrapped_at_once() -> None:
+    lines = wrap("긴" * 1_000_000, 200, 12, 6)
+    assert len(lines) == 6 and lines[-1].endswith("긴…")
+
+
+def test_wide_characters_are_measured_as_wide() -> None:
+    assert text_width("한국어", 10) == 30 and text_width("🎬", 10) > 10
+    assert text_width("e\u0301", 10) == text_width("e", 10)
+    assert text_width("iiii", 10) < text_width("nnnn", 10) < text_width("MMMM", 10)

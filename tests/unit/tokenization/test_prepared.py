@@ -1,0 +1,322 @@
+"""Prepared data: what SFTTrainer itself would make of the rows, made once, and made anew when anything changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+from helpers.paths import ROOT
+from transformers import AutoModelForCausalLM
+from trl import SFTConfig, SFTTrainer
+
+from qdsft.data.examples import Example
+from qdsft.data.split import stream_split
+from qdsft.errors import UserError
+from qdsft.model.loading import load_config, load_tokenizer, stop_token_ids
+from qdsft.recipe import Recipe, load_recipe
+from qdsft.tokenization import length_limit, prepared, word_cache
+from qdsft.tokenization.prepared import Prepared, cache_folder, prepare
+from qdsft.tokenization.rows import IGNORED
+
+ARCHITECTURES = {
+    "koalpaca": "gpt_neox",
+    "mistral": "mistral",
+    "qwen3_4b": "qwen3",
+    "tasks": "qwen3",
+    "llama3_korean": "llama3",
+    "gemma3_270m": "gemma3_text",
+}
+RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("recipes/**/*.yaml"))
+EXAMPLES = ("data.train=data/examples/sample_train.jsonl", "data.eval=data/examples/sample_eval.jsonl")
+"""Fewer rows than the tiny recipe's own."""
+TinyModel = Callable[[str], Path]
+
+
+@pytest.fixture(autouse=True)
+def a_cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # recipes name their data from there
+    monkeypatch.setenv("QDSFT_CACHE", str(tmp_path / "cache"))
+
+
+def recipe_of(path: str, tiny_model: TinyModel, *overrides: str) -> Recipe:
+    model = tiny_model(ARCHITECTURES.get(Path(path).parent.name, "llama"))
+    data = EXAMPLES if Path(path).parent.name == "tiny" else ()
+    return load_recipe(path, [f"model.name_or_path={model}", *data, *overrides])
+
+
+def prepared_of(recipe: Recipe) -> Prepared:
+    tokenizer = load_tokenizer(recipe)
+    return prepare(recipe, tokenizer, stop_token_ids(recipe, tokenizer, load_config(recipe)))
+
+
+def rows_of(data: Dataset | None) -> list[tuple[list[int], list[int]]]:
+    """Every sample as (ids, labels), packed ones taken apart."""
+    found = []
+    for row in data or []:
+        start = 0
+        for length in row.get("seq_lengths") or [len(row["input_ids"])]:
+            end = start + length
+            found.append((row["input_ids"][start:end], row["labels"][start:end]))
+            start = end
+        assert start == len(row["input_ids"])
+    return found
+
+
+def trainers_own(recipe: Recipe, examples: list[Example], tmp_path: Path, *, packing: bool) -> Dataset:
+    """The same conversations, prepared by SFTTrainer."""
+    rows = [
+        {"prompt": list(e.messages), "completion": [{"role": "assistant", "content": e.completion}]} for e in examples
+    ]
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(recipe.model.name_or_path),
+        args=SFTConfig(
+            output_dir=str(tmp_path / "trl"),
+            use_cpu=True,
+            bf16=False,
+            packing=packing,
+            max_length=recipe.max_length,
+            report_to="none",
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=load_tokenizer(recipe),
+    )
+    return trainer.train_dataset
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RECIPES)
+def test_ids_and_labels_are_those_of_sfttrainer(path: str, tiny_model: TinyModel, tmp_path: Path) -> None:
+    recipe = recipe_of(path, tiny_model, "training.packing=false")
+    ours = prepared_of(recipe)
+    sides: dict[str, list[Example]] = {"train": [], "eval": []}
+    for side, example in stream_split(recipe):
+        sides[side].append(example)
+    for side, data in (("train", ours.train), ("eval", ours.eval)):
+        theirs = rows_of(trainers_own(recipe, sides[side], tmp_path, packing=False))
+        assert len(theirs) == len(sides[side]) > 0
+        assert rows_of(data) == theirs
+        assert all(any(label != IGNORED for label in labels) for _, labels in theirs)
+
+
+@pytest.mark.parametrize("path", ["recipes/koalpaca/qlora_8gb.yaml", "recipes/tiny/full.yaml"])
+def test_packed_rows_hold_the_same_samples(path: str, tiny_model: TinyModel, tmp_path: Path) -> None:
+    recipe = recipe_of(path, tiny_model, "training.packing=true", "training.max_length=700")
+    ours = prepared_of(recipe)
+    single = prepared_of(load_recipe(path, [*_overrides(recipe), "training.packing=false"]))
+    theirs = trainers_own(recipe, [e for side, e in stream_split(recipe) if side == "train"], tmp_path, packing=True)
+    assert sorted(rows_of(ours.train)) == sorted(rows_of(single.train)) == sorted(rows_of(theirs))
+    assert max(len(row) for row in ours.train["input_ids"]) <= 700
+    assert len(ours.train) <= len(theirs)
+    packing = ours.tokens["packing"]
+    assert packing["rows"] == len(ours.train)
+    tokens = sum(len(ids) for ids, _ in rows_of(single.train))
+    assert packing["efficiency"] == pytest.approx(tokens / (len(ours.train) * 700), abs=1e-4)
+    assert ours.tokens["tokens"] == tokens
+    assert sorted(rows_of(ours.eval)) == sorted(rows_of(single.eval))
+
+
+def _overrides(recipe: Recipe) -> list[str]:
+    return [f"{key}={value}" for key, value, origin in recipe.rows() if origin == "command line"]
+
+
+def test_facts_are_those_of_the_rows(tiny_model: TinyModel) -> None:
+    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model, "training.packing=false")
+    made = prepared_of(recipe)
+    examples = [example for _, example in stream_split(recipe)]
+    assert made.data["train_rows"] == len(made.train) == made.tokens["rows"]
+    assert made.eval is not None
+    assert made.data["eval_rows"] == len(made.eval) == made.eval_tokens["rows"]
+    ids = [ids for ids, _ in rows_of(made.train)]
+    assert (made.tokens["shortest"], made.tokens["longest"]) == (min(map(len, ids)), max(map(len, ids)))
+    lines = made.eval_rows.read_text(encoding="utf-8").splitlines()
+    held_out = [example for example in examples if example.record.source.startswith("data/examples/sample_eval")]
+    assert lines == [example.to_json() for example in held_out]
+    first = made.golden_prompts[0]
+    assert len(made.golden_prompts) == 3
+    assert ids[0][: len(first["ids"])] == first["ids"]
+    assert rows_of(made.train)[0][1][: len(first["ids"])] == [IGNORED] * len(first["ids"])
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Grows by one whenever data are made rather than read."""
+    calls: list[str] = []
+    make = prepared._make
+
+    def counted(*arguments: Any) -> None:
+        calls.append("made")
+        make(*arguments)
+
+    monkeypatch.setattr(prepared, "_make", counted)
+    yield calls
+
+
+def test_the_cache_is_used_when_nothing_changed(tiny_model: TinyModel, made: list[str], tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    shutil.copy("data/examples/sample_train.jsonl", source)
+    options = (f"data.train={source}", "data.eval=null")
+    first = prepared_of(recipe_of("recipes/tiny/full.yaml", tiny_model, *options))
+    again = prepared_of(recipe_of("recipes/tiny/full.yaml", tiny_model, *options, "training.learning_rate=1", "seed=7"))
+    shutil.copy(source, tmp_path / "moved.jsonl")
+    moved = prepared_of(
+        recipe_of("recipes/tiny/full.yaml", tiny_model, f"data.train={tmp_path}/moved.jsonl", options[1])
+    )
+    assert made == ["made"]
+    assert first.folder == again.folder == moved.folder
+    assert rows_of(first.train) == rows_of(again.train)
+    assert [path.name for path in cache_folder().iterdir()] == [first.folder.name]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "training.max_length=600",
+        "training.packing=true",
+        "data.eval_fraction=0.3",
+        "data.max_samples=20",
+        "data.overlength=drop",
+        "data.eval=data/examples/sample_eval.jsonl",
+        "prompt.system=Otherwise.",
+        "model.chat_template=../llama2/chat_template.jinja",
+    ],
+)
+def test_whatever_shapes_the_rows_makes_them_anew(tiny_model: TinyModel, made: list[str], change: str) -> None:
+    path = "recipes/tiny/full.yaml"
+    first = prepared_of(recipe_of(path, tiny_model, "data.eval=null"))
+    second = prepared_of(recipe_of(path, tiny_model, "data.eval=null", change))
+    assert made == ["made", "made"]
+    assert first.folder != second.folder
+
+
+def test_a_changed_file_or_tokenizer_makes_the_rows_anew(
+    tiny_model: TinyModel, made: list[str], tmp_path: Path
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    shutil.copy("data/examples/sample_train.jsonl", source)
+    prepared_of(recipe_of("recipes/tiny/full.yaml", tiny_model, f"data.train={source}"))
+    stamp = source.stat()
+    source.write_text(source.read_text(encoding="utf-8").replace("?", "!", 1), encoding="utf-8")
+    os.utime(source, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # the time of a file says nothing
+    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model, f"data.train={source}")
+    prepared_of(recipe)
+    assert made == ["made"] * 2
+    tokenizer = load_tokenizer(recipe)
+    tokenizer.add_tokens(["Seoul"])
+    prepare(recipe, tokenizer, [2])
+    assert made == ["made"] * 3
+
+
+FILES = ("facts.json", "train.arrow", "eval.arrow", "eval.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"), [*((name, "gone") for name in FILES), *((name, "cut") for name in FILES if name != "eval.jsonl")]
+)
+def test_what_is_damaged_is_made_anew(tiny_model: TinyModel, made: list[str], name: str, loss: str) -> None:
+    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model)
+    first = prepared_of(recipe)
+    rows, held_out = rows_of(first.train), first.eval_rows.read_bytes()
+    damaged = first.folder / name
+    if loss == "gone":
+        damaged.unlink()
+    else:
+        os.truncate(damaged, damaged.stat().st_size // 2)
+    for _ in range(2):
+        second = prepared_of(recipe)
+        assert made == ["made"] * 2
+        assert (rows_of(second.train), second.eval_rows.read_bytes()) == (rows, held_out)
+    (second.folder / name).unlink()
+    with pytest.raises(UserError, match="damaged, and so is what was made in its place; delete both"):
+        prepared_of(recipe)
+
+
+@pytest.mark.slow
+def test_processes_that_prepare_at_once_all_get_the_same(tiny_model: TinyModel, tmp_path: Path) -> None:
+    """As those of several machines do: none may take away what another has just made."""
+    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model)
+    script = (
+        "import os, sys, time, pathlib, test_dataset as t\n"
+        "recipe = t.recipe_of('recipes/tiny/full.yaml', lambda _: pathlib.Path(sys.argv[1]))\n"
+        "open(sys.argv[2], 'w').close()\n"
+        "while len(os.listdir(os.path.dirname(sys.argv[2]))) < 3: time.sleep(0.001)\n"
+        "print(t.prepared_of(recipe).folder, len(t.prepared_of(recipe).train))\n"
+    )
+    (tmp_path / "ready").mkdir()
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}", "HF_HUB_OFFLINE": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, recipe.model.name_or_path, str(tmp_path / "ready" / str(n))],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(3)
+    ]
+    said = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    assert len({out for out, _ in said}) == 1
+    assert len(list(cache_folder().iterdir())) == 1
+
+
+def test_what_fails_leaves_nothing(tiny_model: TinyModel) -> None:
+    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model, "training.max_length=80", "training.packing=false")
+    with pytest.raises(UserError, match="rows are too long"):
+        prepared_of(recipe)
+    assert list(cache_folder().iterdir()) == []
+    with pytest.raises(UserError, match="every training row was dropped"):
+        prepared_of(recipe_of("recipes/tiny/full.yaml", tiny_model, "training.max_length=10", "data.overlength=drop"))
+    assert list(cache_folder().iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QDSFT_CACHE", "/proc/qdsft")
+    with pytest.raises(UserError, match=r"^/proc/qdsft/\w+: cannot be written: .*; free some space or set QDSFT_CACHE"):
+        prepared_of(recipe_of("recipes/tiny/full.yaml", tiny_model))
+
+
+def test_another_process_may_be_faster(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model)
+    make = prepared._make
+
+    def overtaken(recipe: Recipe, tokenizer: Any, stops: Any, folder: Path) -> None:
+        make(recipe, tokenizer, stops, folder)
+        final = cache_folder() / folder.name.split(".")[1]
+        if not final.exists():
+            shutil.copytree(folder, final)
+
+    monkeypatch.setattr(prepared, "_make", overtaken)
+    assert len(prepared_of(recipe).train) > 0
+    assert len(list(cache_folder().iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_rows(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(length_limit, "BATCH", 200)
+    monkeypatch.setattr(prepared, "BATCH", 200)
+    monkeypatch.setattr(word_cache, "REMEMBERED", 500)
+    peaks = []
+    for rows in (1_000, 5_000):
+        source = tmp_path / f"{rows}.jsonl"
+        with source.open("w", encoding="utf-8") as file:
+            for n in range(rows):
+                file.write(json.dumps({"question": f"Is {n} more than {n * 7}?", "sub_questions": [f"What is {n}?"]}))
+                file.write("\n")
+        recipe = recipe_of("recipes/tiny/full.yaml", tiny_model, f"data.train={source}", "training.packing=false")
+        tracemalloc.start()
+        prepared_of(recipe)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0]

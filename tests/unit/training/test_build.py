@@ -1,0 +1,152 @@
+"""Recipe fields reach TRL, padding is masked by position, and the loss is that of stock TRL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from bitsandbytes.nn.modules import Linear4bit
+from helpers.paths import ROOT
+from peft import get_peft_model
+from transformers import AutoModelForCausalLM
+
+from qdsft.errors import UserError
+from qdsft.model.device import Machine, find_machine
+from qdsft.model.loading import load_model, load_tokenizer, lora_config
+from qdsft.model.quantization import REPACKS
+from qdsft.recipe import Recipe, load_recipe
+from qdsft.tokenization.prepared import of_rows
+from qdsft.tokenization.rows import IGNORED, Row
+from qdsft.training.build import build_config, build_trainer
+from qdsft.training.cpu_loss import SupervisedLogProbs
+from qdsft.training.trainer import RecipeTrainer
+
+CPU = Machine("cpu", "CPU", torch.float32)
+
+
+def tiny(tmp_path: Path, *overrides: str) -> Recipe:
+    places = [f"training.output_dir={tmp_path / 'run'}", "training.report_to=none"]
+    return load_recipe(ROOT / "recipes/tiny/full.yaml", [*places, *overrides])
+
+
+def test_every_training_key_reaches_trl(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path, "training.weight_decay=0.25", "training.global_batch_size=48", "seed=7")
+    config = build_config(recipe, CPU, recipe.run_dir, processes=3)
+    for key, value in recipe.training.items():
+        if key not in {"global_batch_size", "output_dir"} and value != "auto":  # that is settled by the memory at hand
+            got = getattr(config, key)
+            assert getattr(got, "value", got) == value or got == [value] or (key == "report_to" and got == [])
+    assert (config.gradient_accumulation_steps, config.seed, config.output_dir) == (1, 7, str(recipe.run_dir))
+    assert config.completion_only_loss is True
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.load_best_model_at_end=true", "save and eval strategy"),
+        ("training.global_batch_size=6", r"no multiple of per_device_train_batch_size x devices = 16 x 1; 16 is"),
+    ],
+)
+def test_contradictory_values_are_one_line(tmp_path: Path, override: str, message: str) -> None:
+    recipe = tiny(tmp_path, override)
+    with pytest.raises(UserError, match=message):
+        build_config(recipe, CPU, recipe.run_dir)
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path, "training.report_to=mlflow")
+    with pytest.raises(UserError, match="mlflow is not installed; pip install mlflow"):
+        build_config(recipe, CPU, recipe.run_dir)
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, tiny_model: Callable[[str], Path]) -> RecipeTrainer:
+    recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "training.packing=false")
+    tokenizer = load_tokenizer(recipe)
+    stop = tokenizer.eos_token_id
+    rows = [
+        Row([1, 50, 51, 52, 60, 61, stop], 4),
+        Row([1, 50, 60, stop], 2),
+    ]
+    model = load_model(recipe, find_machine(), trainable=True)
+    config = build_config(recipe, find_machine(), recipe.run_dir)
+    return build_trainer(recipe, config, model, tokenizer, of_rows(rows), None)
+
+
+def test_padding_is_masked_by_position_and_the_stop_token_is_not(trainer: RecipeTrainer) -> None:
+    tokenizer = trainer.processing_class
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id, "the case in which masking by id loses the stop token"
+    batch = trainer.data_collator([trainer.train_dataset[0], trainer.train_dataset[1]])
+    assert batch["input_ids"][1].tolist() == [1, 50, 60, *[tokenizer.eos_token_id] * 4]
+    assert batch["labels"][1].tolist() == [IGNORED, IGNORED, 60, tokenizer.eos_token_id, *[IGNORED] * 3]
+    assert batch["attention_mask"][1].tolist() == [1, 1, 1, 1, 0, 0, 0]
+
+
+def test_only_supervised_positions_are_projected_and_loss_and_gradients_stay(
+    trainer: RecipeTrainer, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = trainer.data_collator([trainer.train_dataset[0], trainer.train_dataset[1]])
+    projected: list[int] = []
+    original = SupervisedLogProbs.apply
+
+    def count(hidden: torch.Tensor, *rest: object) -> object:
+        projected.append(hidden.shape[0])
+        return original(hidden, *rest)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(SupervisedLogProbs, "apply", count)
+    stock = AutoModelForCausalLM.from_pretrained(tiny_model("llama"))
+    expected = stock(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]).loss
+    expected.backward()
+    trainer.model.train()
+    loss = trainer.compute_loss(trainer.model, dict(batch))
+    loss.backward()
+    assert projected == [5], "3 and 2 supervised tokens, of 14 positions"
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    for ours, theirs in zip(trainer.model.parameters(), stock.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_the_number_format_follows_the_machine() -> None:
+    machine = Machine("cuda", "a card without bfloat16", torch.float16)
+    assert machine.choose_dtype("bfloat16") == machine.choose_dtype("auto") == torch.float16
+    assert machine.choose_dtype("float32") == torch.float32
+    assert CPU.choose_dtype("bfloat16") == torch.float32
+
+
+def test_target_modules_that_do_not_exist_are_one_line(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
+    recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "lora.target_modules=[nope_proj]")
+    model, tokenizer = load_model(recipe, CPU, trainable=True), load_tokenizer(recipe)
+    config = build_config(recipe, CPU, recipe.run_dir)
+    with pytest.raises(UserError, match="nope_proj"):
+        build_trainer(recipe, config, model, tokenizer, of_rows([Row([1, 2], 0)]), None)
+
+
+def test_evaluation_without_held_out_rows_is_refused(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
+    recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "training.eval_strategy=epoch")
+    model, tokenizer = load_model(recipe, CPU, trainable=True), load_tokenizer(recipe)
+    config = build_config(recipe, CPU, recipe.run_dir)
+    with pytest.raises(UserError, match=r"training\.eval_strategy needs held-out rows"):
+        build_trainer(recipe, config, model, tokenizer, of_rows([Row([1, 2], 0)]), None)
+
+
+def test_evaluating_leaves_quantized_weights_and_their_gradients_alone(
+    tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    """On a CPU with bfloat16 instructions bitsandbytes packs 4-bit weights in its first evaluation, unless stopped."""
+    recipe = tiny(
+        tmp_path, f"model.name_or_path={tiny_model('llama')}", "quantization={load_in_4bit: true}", "lora={r: 2}"
+    )
+    model = get_peft_model(load_model(recipe, CPU, trainable=True), lora_config(recipe))
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+    assert layers and not any(getattr(layer, REPACKS) for layer in layers)
+    before = [layer.weight.detach().clone() for layer in layers]
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        model.eval()(input_ids=ids)
+    assert all(torch.equal(old, layer.weight) for old, layer in zip(before, layers, strict=True))
+    model.train()(input_ids=ids, labels=ids).loss.backward()
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if "lora_B" in name}
+    assert gradients and all(grad is not None and grad.any() for grad in gradients.values())

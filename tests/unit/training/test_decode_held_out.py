@@ -1,0 +1,134 @@
+"""Held-out rows decoded during training: seen in the log, followed by the best model, never felt by the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.paths import ROOT
+from safetensors.torch import load_file
+
+from qdsft.errors import UserError
+from qdsft.inference import generate
+from qdsft.recipe import Recipe, load_recipe
+from qdsft.training import decode_held_out
+from qdsft.training.train import train
+
+pytestmark = pytest.mark.slow
+
+STEPS = 6
+WATCHED = ("evaluation.every_steps=2", "evaluation.samples=3", "evaluation.max_new_tokens=6", "evaluation.batch_size=2")
+
+
+@pytest.fixture
+def make_recipe(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..., Recipe]:
+    data = tmp_path / "rows.jsonl"
+    row = '{"question": "How old is number %d?", "sub_questions": ["Who is number %d?", "How old is #1?"]}\n'
+    data.write_text("".join(row % (i, i) for i in range(40)), encoding="utf-8")
+
+    def make(run: str, *overrides: str) -> Recipe:
+        fixed = [
+            f"model.name_or_path={tiny_model('llama')}",
+            f"data.train={data}",
+            "data.eval=null",
+            "data.eval_fraction=0.2",
+            "data.max_samples=16",
+            f"training.output_dir={tmp_path / run}",
+            f"training.max_steps={STEPS}",
+            "training.report_to=none",
+            "training.logging_steps=1",
+            "training.per_device_train_batch_size=4",
+            "training.global_batch_size=4",
+        ]
+        return load_recipe(ROOT / "recipes/tiny/full.yaml", [*fixed, *overrides])
+
+    return make
+
+
+def logged(run_dir: Path, key: str) -> dict[int, float]:
+    lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {line["step"]: line[key] for line in lines if key in line}
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    loaded: dict[str, torch.Tensor] = load_file(run_dir / "model" / "model.safetensors")
+    return loaded
+
+
+def test_metrics_are_logged_from_the_start_and_the_weights_are_those_of_a_run_without(
+    make_recipe: Callable[..., Recipe],
+) -> None:
+    plain = train(make_recipe("plain"))
+    watched = train(make_recipe("watched", *WATCHED))
+    for metric in ("eval_sari", "eval_valid", "eval_stopped", "eval_loss"):
+        assert set(logged(watched, metric)) == {0, 2, 4, 6}, metric
+    assert not logged(plain, "eval_sari")
+    first, second = weights(plain), weights(watched)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_best_model_follows_a_decoded_metric(
+    make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([0.1, 0.9, 0.5, 0.3])  # before training and after 2, 4 and 6 steps
+    current = [0.0]
+
+    def begin(self: Any, trainer: Any) -> dict[str, float]:
+        current[0] = next(values)
+        return call(self, trainer)
+
+    # Real decoding of a model that knows nothing yet would score the same each time: the scores are set from here.
+    call = decode_held_out.TrainingEvaluation.__call__
+    monkeypatch.setattr(decode_held_out.TrainingEvaluation, "__call__", begin)
+    monkeypatch.setattr(decode_held_out, "score", lambda prediction: {"sari": current[0]})
+    best = ("training.load_best_model_at_end=true", "training.metric_for_best_model=sari")
+    saves = ("training.save_strategy=steps", "training.save_steps=2", "training.save_total_limit=5")
+    run_dir = train(make_recipe("best", *WATCHED, *best, *saves))
+    kept = weights(run_dir)
+    at_two = load_file(run_dir / "checkpoint-2" / "model.safetensors")
+    at_six = load_file(run_dir / "checkpoint-6" / "model.safetensors")
+    assert all(torch.equal(kept[name], at_two[name]) for name in at_two)
+    assert not all(torch.equal(kept[name], at_six[name]) for name in at_six)
+
+
+def test_a_decode_that_fails_does_not_end_the_run(
+    make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes: list[int] = []
+    real = generate.Batch.run
+
+    def too_big(self: generate.Batch, *arguments: Any) -> Any:
+        sizes.append(len(self._ids))
+        if len(sizes) > 9:
+            raise RuntimeError("planted")
+        if sizes[-1] > 1:
+            raise torch.OutOfMemoryError("too many rows")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(generate.Batch, "run", too_big)
+    best = ("training.load_best_model_at_end=true", "training.metric_for_best_model=eval_sari")
+    saves = ("training.save_strategy=steps", "training.save_steps=2")
+    watched = [value.replace("batch_size=2", "batch_size=4").replace("samples=3", "samples=4") for value in WATCHED]
+    run_dir = train(make_recipe("failing", *watched, *best, *saves))
+    said = capsys.readouterr().err
+    assert sizes[:3] == [4, 2, 1]
+    assert "going on with 2 at a time" in said and "training goes on without these metrics: planted" in said
+    assert set(logged(run_dir, "loss")) >= {STEPS}
+    assert set(logged(run_dir, "eval_sari")) < {0, 2, 4, 6} and (run_dir / "model").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.eval_steps=3", "contradicts evaluation.every_steps 2"),
+        ("training.eval_strategy=epoch", "contradicts evaluation.every_steps 2"),
+        ("data.eval_fraction=0", "evaluation.every_steps needs held-out rows and there are none"),
+    ],
+)
+def test_settings_that_contradict_are_refused(make_recipe: Callable[..., Recipe], override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        train(make_recipe("refused", *WATCHED, override))
