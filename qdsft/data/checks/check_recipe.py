@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qdsft.data.examples import make_writer
 from qdsft.data.sources import is_on_hub
 from qdsft.data.split import Tally, stream_split
+from qdsft.data.task import make_task
 from qdsft.recipe import Recipe
 
 
@@ -18,7 +18,7 @@ def check_recipe(recipe: Recipe) -> Iterator[str]:
     yield f"recipe: {recipe.path} is valid; it trains {recipe.model.name_or_path} and writes to {recipe.run_dir}"
     yield f"chat template: {template or 'the one of the tokenizer'}"
     if is_on_hub(recipe):
-        make_writer(recipe)
+        make_task(recipe)
         yield "data: on the Hub, not checked here"
         return
     tally = Tally()
