@@ -72,15 +72,15 @@ def _answer_questions(options: argparse.Namespace) -> int:
     for number, question in questions:
         try:
             adapter, asked = _addressed(question) if options.adapter else (None, question)
-            text, warning = show(decomposer, asked, fmt, adapter)
+            shown = show(decomposer, asked, fmt, adapter)
         except UserError as error:
             if options.question is not None:
                 raise
             print(f"error: line {number}: {error}", file=sys.stderr)
             continue
-        print(text, flush=True)
-        if warning:
-            print(f"warning: {f'line {number}: ' if number else ''}{warning}", file=sys.stderr)
+        print(shown.text, flush=True)
+        if shown.warning:
+            print(f"warning: {f'line {number}: ' if number else ''}{shown.warning}", file=sys.stderr)
     return 0
 
 

@@ -25,9 +25,9 @@ from pyarrow import parquet
 
 from qdsft.cli.main import main
 from qdsft.data.formats.convert import READERS
-from qdsft.data.prompt import PromptWriter
 from qdsft.data.readers import scan
 from qdsft.data.record import Record
+from qdsft.data.task import task_of
 from qdsft.errors import UserError
 from qdsft.recipe import load_recipe, strict_yaml
 from qdsft.recipe.sections import Prompt
@@ -197,9 +197,9 @@ def test_rows_and_what_is_kept_of_them_can_be_trained_on(rows: list[Any], ascii_
         kept = report["rows"]["total"] - report["rows"]["unusable"]
         assert clean.exists() == bool(kept) and (status == 1 or kept == len(rows))
         if kept:
-            writer = PromptWriter(Prompt())
+            task = task_of(Prompt())
             records = [record for record in scan(clean) if isinstance(record, Record)]
-            assert all(writer.messages(record) and writer.completion(record) for record in records)
+            assert all(task.messages(record) and task.completion(record) for record in records)
             assert len(records) == kept
 
 

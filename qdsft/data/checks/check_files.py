@@ -1,6 +1,6 @@
 """All problems of data files in one pass: what training would refuse, and what is odd.
 
-The errors are those of training itself: `readers.scan`, `data.faults` and `prompt.PromptWriter` find them.
+The errors are those of training itself: `readers.scan`, `data.faults` and `task.Task` find them.
 Rows stream by; what is kept of each is a hash of its question and of its answer.
 """
 
@@ -17,10 +17,10 @@ from qdsft.data.checks import lint
 from qdsft.data.checks.near_duplicates import THRESHOLD, HeldOut
 from qdsft.data.checks.problems import Problem, Row, Tally
 from qdsft.data.checks.token_count import token_counter
-from qdsft.data.examples import make_writer
 from qdsft.data.readers import scan
 from qdsft.data.record import Record, RowError, Scanned
 from qdsft.data.sources import data_file, is_hub_id
+from qdsft.data.task import DecompositionTask, make_task
 from qdsft.data.text import normalise
 from qdsft.data.validation import faults
 from qdsft.errors import UserError
@@ -113,21 +113,22 @@ def _inspector(recipe: Recipe | None, tally: Tally) -> Callable[[Record], Row]:
     """What looks at one row alone, as the recipe's task and tokenizer need it."""
     if recipe is None:
         return _inspect_decomposition
-    writer = make_writer(recipe)
+    task = make_task(recipe)
+    has_steps = isinstance(task, DecompositionTask)
     count, note = token_counter(recipe)
     tally.notes.append(note)
 
     def inspect(record: Record) -> Row:
-        row = _inspect_decomposition(record) if writer.is_decomposition else Row(record.source, record)
+        row = _inspect_decomposition(record) if has_steps else Row(record.source, record)
         try:
-            texts = [message["content"] for message in writer.messages(record)]
-            answer = writer.completion(record) if row.usable else ""
+            texts = [message["content"] for message in task.messages(record)]
+            answer = task.completion(record) if row.usable else ""
         except RowError as error:
             if row.usable:  # else it is what `faults` has named already
                 row.refuse(error)
             return row
         row.question = normalise(texts[-1])
-        if not writer.is_decomposition:
+        if not has_steps:
             row.answer = normalise(answer)
             row.warn("lost character", lint.lost_character(lint.Texts.of(texts[-1], [answer])))
         if count is not None and row.usable:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qdsft.data.examples import make_writer
 from qdsft.data.sources import is_on_hub
 from qdsft.data.split import Tally, stream_split
+from qdsft.data.task import make_task
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import find_custom_loss
 
@@ -21,7 +21,7 @@ def check_recipe(recipe: Recipe) -> Iterator[str]:
     if loss := find_custom_loss(recipe):
         yield f"loss: {loss.function} in {loss.path}"
     if is_on_hub(recipe):
-        make_writer(recipe)
+        make_task(recipe)
         yield "data: on the Hub, not checked here"
         return
     tally = Tally()
