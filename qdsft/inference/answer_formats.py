@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 from qdsft.data.decomposition import Decomposition
+from qdsft.data.formats import ANSWER_FORMATS
 from qdsft.data.formats.write import entry, make_item, render_as
 from qdsft.errors import UserError
 
-FORMATS = ("json", "text", "self-ask", "llamaindex", "dag", "mermaid")
+FORMATS = ("json", "text", *ANSWER_FORMATS)
 """Those but json and text exist for valid decompositions alone."""
 ANY_TASK = ("json", "text")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.formats.read import break_steps
+from qdsft.data.formats.break_csv import break_steps
 from qdsft.data.readers import stream_records
 from qdsft.data.record import Record, RowError, show
 from qdsft.data.text import normalise
