@@ -14,7 +14,7 @@ FORMAT = Format(
     "llamaindex",
     writer=Writer(
         _text,
-        holds="JSON Lines: `question` and `items`; [LlamaIndex](https://github.com/run-llama/llama_index)'s "
+        holds="JSON Lines: `question` and `items`; [LlamaIndex](https://docs.llamaindex.ai)'s "
         "`SubQuestionOutputParser` and `SubQuestionList` read each line",
         columns="none",
         self_contained=True,  # its engine puts no answers in place of references

@@ -64,7 +64,7 @@ def test_white_space_order_and_columns(tmp_path: Path) -> None:
         ({"decomposition": "a"}, "sub_questions not a list of text", 'sub_questions must be a list of text, not "a"'),
         ({"decomposition": ["a\x00"]}, "control character", "sub_questions: step 1 has the control character U+0000"),
         ({"question": " \n "}, "question missing or empty", 'question must be text that is not empty, not ""'),
-        ({"question": "\ud83d"}, "half a surrogate pair", "half of a surrogate pair (\\ud800-\\udfff) stands in a"),
+        ({"question": "\ud83d"}, "half a surrogate pair", "a text has half of a surrogate pair (\\ud800-\\udfff)"),
         (
             {"sub_questions": []},
             "field given twice",
@@ -105,7 +105,7 @@ def test_a_row_that_the_format_cannot_express_is_dropped_and_named(tmp_path: Pat
         (
             "a.csv",
             'question,decomposition\nq,"a\n',
-            ":2: not CSV: unexpected end of data; correct its quotes; nothing b",
+            ":2: not CSV: unexpected end of data; correct its quotes; the rest",
         ),
         ("a.json", "", ": no rows; give a file with at least one usable row"),
         (
