@@ -12,13 +12,14 @@ from qdsft.cli.arguments import positive
 from qdsft.console import say
 from qdsft.errors import UserError
 
-FORMATS = ("json", "text", "self-ask", "llamaindex", "dag", "mermaid")
 FILE_OPTIONS = ("output", "batch_size", "no_merge")
 """Options that need --input."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `decompose` to the commands."""
+    from qdsft.data.formats import ANSWER_FORMATS
+
     decompose = commands.add_parser("decompose", help="decompose a question, several read line by line, or a file")
     decompose.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     decompose.add_argument(
@@ -26,7 +27,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     decompose.add_argument("--input", type=Path, metavar="FILE", help="JSON Lines, CSV, Parquet, or .txt")
     decompose.add_argument("--output", type=Path, metavar="FILE", help="a new file for the answers to --input")
-    decompose.add_argument("--format", choices=FORMATS, help="of the answers; text, and json in a file, if not given")
+    decompose.add_argument(
+        "--format",
+        choices=("json", "text", *ANSWER_FORMATS),
+        help="of the answers; text, and json in a file, if not given",
+    )
     decompose.add_argument("--json", action="store_true", help="the same as --format json")
     decompose.add_argument("--constrained", action="store_true", help="allow the model only valid decompositions")
     decompose.add_argument(

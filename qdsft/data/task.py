@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from qdsft.data.decomposition import Decomposition, numbered
 from qdsft.data.examples import Example
+from qdsft.data.formats import ANSWER_FORMATS
 from qdsft.data.formats.write import entry, make_item, render_as
 from qdsft.data.prediction import FreeText, Prediction, Steps
 from qdsft.data.prompt import SYSTEM, USER, Message, PromptTemplates
@@ -23,7 +24,7 @@ from qdsft.errors import UserError
 from qdsft.recipe import Recipe
 from qdsft.recipe.sections import Prompt
 
-FORMATS = ("json", "text", "self-ask", "llamaindex", "dag", "mermaid")
+FORMATS = ("json", "text", *ANSWER_FORMATS)
 """Formats of answers. All but json and text require a valid decomposition."""
 
 

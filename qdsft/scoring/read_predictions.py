@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.formats.read import break_steps
+from qdsft.data.formats.break_csv import break_steps
 from qdsft.data.prediction import Steps
 from qdsft.data.readers import stream_records
 from qdsft.data.record import Record, RowError, show

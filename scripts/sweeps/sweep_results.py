@@ -35,7 +35,7 @@ def check_metric(metric: str, recipe: Recipe, *, evaluate: bool) -> None:
 def logged(run_dir: Path) -> dict[str, float]:
     """The last loss on held-out rows that the trainer wrote down; a line that was cut short is not one."""
     found = {}
-    for line in (run_dir / LOG).read_text(encoding="utf-8").splitlines():
+    for line in (run_dir / LOG).read_text(encoding="utf-8").split("\n"):
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from qdsft.cli.main import main
-from qdsft.data.formats.convert import READERS
+from qdsft.data.formats import READERS
 from qdsft.data.readers import scan
 from qdsft.data.record import Record
 from qdsft.data.task import task_of
@@ -158,7 +158,7 @@ def test_files(name: str, data: st.DataObject) -> None:
     content = data.draw(anything(SEEDS[name]))
     source_format = FORMATS.get(name, "jsonl")
     with file_of(name, content) as path:
-        for read in {scan, READERS[source_format]}:
+        for read in {scan, READERS[source_format].read}:
             with contextlib.suppress(UserError):
                 assert all(isinstance(row, Record | UserError) for row in read(path))
         clean = path.with_name("clean.jsonl")

@@ -202,7 +202,7 @@ def test_rows_shown_in_the_pages_are_valid() -> None:
     assert [row for row in shown if Decomposition(tuple(row["sub_questions"])).problems()] == []
 
 
-@pytest.mark.parametrize("script", ["make_recipe_docs", "make_pictures"])
+@pytest.mark.parametrize("script", ["make_recipe_docs", "make_format_docs", "make_pictures"])
 def test_what_scripts_write_is_up_to_date(
     script: str, load_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

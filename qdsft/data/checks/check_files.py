@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from qdsft.console import say
@@ -26,8 +25,8 @@ from qdsft.data.validation import faults
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe
 
-BATCH = 1000
-"""Rows that are read before they are compared with the held-out ones."""
+REPORT_EVERY = 1000
+"""Rows between two looks at the clock."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def _rows(path: Path, read: Callable[[Path], Scanned], inspect: Callable[[Record
             else:
                 row = inspect(item)
             yield row
-            if not found % BATCH and time.monotonic() - said > pause:
+            if not found % REPORT_EVERY and time.monotonic() - said > pause:
                 said, pause = time.monotonic(), 2 * pause
                 say(f"{path}: {found} rows read")
         if not found:
@@ -160,16 +159,15 @@ def _with_repeats(rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def _with_leaks(rows: Iterator[Row], held_out: HeldOut) -> Iterator[Row]:
-    while batch := list(islice(rows, BATCH)):
-        usable = [row for row in batch if row.usable]
-        for row, match in zip(usable, held_out.matches([row.question for row in usable]), strict=True):
-            if match and match.same:
-                row.warn("question is held out", f"{match.source} has the same question; training leaves this row out")
-            elif match:
-                message = f"{match.source} asks nearly the same (similarity {match.similarity:.2f}); remove one of them"
-                row.warn("nearly held out", message)
-        yield from batch
+def _with_leaks(rows: Iterable[Row], held_out: HeldOut) -> Iterator[Row]:
+    for row in rows:
+        match = held_out.match(row.question) if row.usable else None
+        if match and match.same:
+            row.warn("question is held out", f"{match.source} has the same question; training leaves this row out")
+        elif match:
+            message = f"{match.source} asks nearly the same (similarity {match.similarity:.2f}); remove one of them"
+            row.warn("nearly held out", message)
+        yield row
 
 
 def _too_long(tokens: int, recipe: Recipe) -> str | None:

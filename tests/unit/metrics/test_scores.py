@@ -9,7 +9,7 @@ import pytest
 from helpers.paths import TEST_DATA
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.formats.convert import break_steps
+from qdsft.data.formats.break_csv import break_steps
 from qdsft.data.prediction import FreeText, Steps
 from qdsft.metrics.scores import score
 from qdsft.metrics.text_overlap import chrf, exact_match, sari, step_count_accuracy, string_form
