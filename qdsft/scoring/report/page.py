@@ -71,16 +71,6 @@ pre { font: .8125rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "D2Codin
 svg { display: block; width: 100%; height: auto; font-family: inherit }
 svg text { fill: var(--soft) }
 .chart { max-width: 27rem }
-.chart .rule { stroke: var(--rule); fill: none } .chart .base { stroke: var(--faint); fill: none }
-.chart .name, .chart .value { fill: var(--ink) }
-.chart .value { font-variant-numeric: tabular-nums } .chart .legend text { fill: var(--ink) }
-.line { fill: none; stroke-width: 1.8; stroke-linejoin: round; stroke-linecap: round }
-.line.first, .interval.first { stroke: var(--first) } .line.second { stroke: var(--second); stroke-dasharray: 5 3.5 }
-.dots.first, .dot.first { fill: var(--first) } .bar.first { fill: var(--bar) } .dots.second { fill: var(--second) }
-.interval { stroke-width: 2.5; fill: none } .interval.second { stroke: var(--second) }
-.dot.second { fill: var(--paper); stroke: var(--second); stroke-width: 1.8 }
-.mark.second { stroke: var(--ink); stroke-width: 2.5; fill: none }
-.outline { fill: none; stroke: var(--ink); stroke-width: 1.5 }
 .graph { max-width: 25rem; width: 100%; margin: 0 }
 .graph .way { fill: none; stroke: var(--faint); stroke-width: 1.3 } .graph .tip { fill: var(--faint) }
 .box rect { fill: var(--wash); stroke: var(--faint); stroke-width: 1 } .box text { fill: var(--ink) }

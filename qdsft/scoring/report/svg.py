@@ -17,7 +17,12 @@ def escape(text: str) -> str:
 
     Control characters and lone surrogates, which XML cannot hold and UTF-8 cannot write, become U+FFFD.
     """
-    return html.escape(_NOT_IN_XML.sub("\ufffd", text), quote=True)
+    return html.escape(clean(text), quote=True)
+
+
+def clean(text: str) -> str:
+    """Return text with U+FFFD in place of control characters and lone surrogates, which XML and UTF-8 cannot hold."""
+    return _NOT_IN_XML.sub("\ufffd", text)
 
 
 def element(tag: str, content: str = "", **attributes: str | float | None) -> str:
