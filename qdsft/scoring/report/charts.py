@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from qdsft import figures
 from qdsft.metrics.meanings import LARGEST
 from qdsft.scoring.report.drawing import CLASSES, SIZE, Drawing, short
-from qdsft.scoring.report.svg import clean, text_width
+from qdsft.scoring.report.text import clean, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

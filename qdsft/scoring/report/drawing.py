@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from qdsft import figures
-from qdsft.scoring.report.svg import clean, wrap
+from qdsft.scoring.report.text import clean, wrap
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

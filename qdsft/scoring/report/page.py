@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qdsft.scoring.report.svg import escape
+from qdsft.scoring.report.text import escape
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2126; --soft: #5b646d; --faint: #8b949c; --rule: #dfe3e6;
@@ -77,8 +77,8 @@ svg text { fill: var(--soft) }
 .box .step { font-weight: 600; fill: var(--soft) } .box .ref { font-weight: 600; fill: var(--first) }
 .box.marked > rect { fill: var(--first-wash); stroke: var(--first); stroke-width: 1.4 }
 .box.bad > rect, .missing rect { stroke: var(--bad); stroke-width: 1.4; stroke-dasharray: 4 3 }
-.missing rect { fill: var(--bad-wash) } .box .missing .ref { fill: var(--bad) }
-.graph .bad .way, .graph .missing .way { stroke: var(--bad); stroke-dasharray: 4 3 }
+.missing rect { fill: var(--bad-wash) } .missing .ref { font-weight: 600; fill: var(--bad) }
+.graph .bad .way { stroke: var(--bad); stroke-dasharray: 4 3 }
 .graph .bad .tip { fill: var(--bad) }
 .graph text.bad { fill: var(--bad) }
 @media (max-width: 30rem) {

@@ -18,7 +18,7 @@ from qdsft.metrics.meanings import (
 )
 from qdsft.scoring.report.page import figure, section, table
 from qdsft.scoring.report.row_charts import Row, Value, bar_chart, interval_chart
-from qdsft.scoring.report.svg import escape
+from qdsft.scoring.report.text import escape
 
 Results = dict[str, dict[str, Any]]
 """`{"tuned": metrics, "baseline": metrics}`: what the page is about first."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qdsft import figures
 from qdsft.scoring.report.drawing import CLASSES, SIZE, WIDTH, Drawing, short
-from qdsft.scoring.report.svg import clean, text_width, wrap
+from qdsft.scoring.report.text import clean, text_width, wrap
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

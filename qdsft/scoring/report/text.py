@@ -1,4 +1,4 @@
-"""What charts and graphs in SVG are made of: elements, safe text, and how wide text will be."""
+"""Text in drawings: characters that XML can hold, how wide text will be, and where lines break."""
 
 from __future__ import annotations
 
@@ -13,10 +13,6 @@ ELLIPSIS = "…"
 
 
 def escape(text: str) -> str:
-    """Text as it may stand in HTML and SVG, between tags and in attributes.
-
-    Control characters and lone surrogates, which XML cannot hold and UTF-8 cannot write, become U+FFFD.
-    """
     return html.escape(clean(text), quote=True)
 
 
@@ -25,53 +21,15 @@ def clean(text: str) -> str:
     return _NOT_IN_XML.sub("\ufffd", text)
 
 
-def element(tag: str, content: str = "", **attributes: str | float | None) -> str:
-    """One element around markup that is already escaped; attribute values are escaped here.
-
-    In attribute names `_` becomes `-` and a last `_` goes (`class_`); None leaves the attribute out.
-    """
-    written = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{_value(value)}"'
-        for name, value in attributes.items()
-        if value is not None
-    )
-    return f"<{tag}{written}>{content}</{tag}>" if content else f"<{tag}{written}/>"
-
-
-def picture(content: str, width: float, height: float, title: str, class_: str) -> str:
-    """A whole SVG of width x height units (about CSS pixels) that says `title` to those who cannot see it."""
-    return element(
-        "svg",
-        element("title", escape(title)) + content,
-        xmlns="http://www.w3.org/2000/svg",
-        class_=class_,
-        viewBox=f"0 0 {number(width)} {number(height)}",
-        width=width,
-        height=height,
-        role="img",
-        aria_label=title,
-    )
-
-
-def label(text: str, x: float, y: float, **attributes: str | float | None) -> str:
-    """A `<text>` at (x, y)."""
-    return element("text", escape(text) or " ", x=x, y=y, **attributes)
-
-
-def number(value: float) -> str:
-    """A coordinate, to a tenth of a unit."""
-    return f"{round(value, 1):.10g}"
-
-
 def text_width(text: str, size: float) -> float:
-    """About how wide a text is in a sans-serif font of `size`, rather too wide than too narrow; in units of `size`."""
+    """Return about how wide text is in a sans-serif font of `size`, in units of `size`; more often too wide."""
     return size * sum(map(_em, text))
 
 
 def wrap(text: str, width: float, size: float, most_lines: int) -> list[str]:
-    """The lines of a text no wider than `width`: broken at spaces, inside a word only where it does not fit a line.
+    """Break text into lines no wider than `width`: at spaces, or inside a word that is longer than a line.
 
-    At least one line, at most `most_lines`; what is left over becomes an ellipsis.
+    Return at least one line and at most `most_lines`. An ellipsis replaces the rest.
     """
     lines, line = [], ""
     for word in text[: most_lines * 400].split():
@@ -104,10 +62,6 @@ def _shorten(line: str, width: float, size: float) -> str:
     while line and text_width(line + ELLIPSIS, size) > width:
         line = line[:-1]
     return line.rstrip() + ELLIPSIS
-
-
-def _value(value: str | float) -> str:
-    return escape(value) if isinstance(value, str) else number(value)
 
 
 def _em(character: str) -> float:
