@@ -12,7 +12,7 @@ from qdsft.data.task import Task
 from qdsft.errors import UserError
 from qdsft.scoring.report.graph_svg import draw_graph
 from qdsft.scoring.report.page import STYLE
-from qdsft.scoring.report.svg import escape
+from qdsft.scoring.report.text import escape
 
 COPIES = ("json", "mermaid", "self-ask")
 """What the page offers to copy."""
