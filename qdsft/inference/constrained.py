@@ -116,7 +116,7 @@ class Constraint(LogitsProcessor):
         self.forced = [self.forced[row] for row in rows]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return `scores` `[rows, vocabulary]` with -inf for tokens that may not follow `input_ids` `[rows, tokens]`."""
+        """Return `scores` `[rows, vocabulary]` with -inf where a token may not follow `input_ids` `[rows, tokens]`."""
         written = input_ids.shape[1] - self._width
         for matcher, new in zip(self._matchers, input_ids[:, self._width + self._read :].tolist(), strict=True):
             for token in new:

@@ -94,7 +94,7 @@ class TrainingEvaluation:
                 self.stop_ids,
                 max_new_tokens=self.settings.max_new_tokens,
                 batch_size=self.settings.batch_size,
-                halve=not _is_sharded(trainer),
+                sharded=_is_sharded(trainer),
             )
 
     def _score(self, example: Example, answer: Answer) -> dict[str, Any]:
