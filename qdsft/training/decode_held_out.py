@@ -95,7 +95,7 @@ class TrainingEvaluation:
                 self.stop_ids,
                 max_new_tokens=self.settings.max_new_tokens,
                 batch_size=self.settings.batch_size,
-                halve=not _is_sharded(trainer),
+                sharded=_is_sharded(trainer),
             )
 
 
