@@ -35,7 +35,7 @@ class SupervisedLogProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: float) -> Fields:
-        """Take `hidden` [positions, width], `weight` [vocabulary, width], `targets` [positions], `scale` of the logits."""
+        """Take `hidden` [positions, width], `weight` [vocabulary, width] and `targets` [positions]; scale logits."""
         ctx.set_materialize_grads(False)
         positions, vocabulary = hidden.shape[0], weight.shape[0]
         scaled = hidden * scale if scale != 1 else hidden
