@@ -218,4 +218,4 @@ def _modelled_peak(trainer: RecipeTrainer, recipe: Recipe) -> str:
         peak = training_peak(read_shapes(config, where), setup)
     except UserError:  # the planner does not know this architecture
         return ""
-    return f"; {peak.allocated / 2**30:.2f} GiB modelled for a CUDA card"
+    return f"; {peak.allocated / 2**30:.2f} GiB modelled for a CUDA GPU"

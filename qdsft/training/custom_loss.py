@@ -28,7 +28,7 @@ def load_custom_loss(recipe: Recipe) -> Callable[..., Any] | None:
         module = _import(loss)
     except Exception as error:  # whatever the user's file raises
         raise UserError(f"{where} fails when it is imported: {type(error).__name__}: {error}") from error
-    function = getattr(module, loss.function, None)
+    function: Callable[..., Any] | None = getattr(module, loss.function, None)
     if not callable(function):
         raise UserError(f"{where}: {loss.function} is not callable; name a function")
     try:

@@ -74,7 +74,7 @@ def test_a_run_leaves_its_files_and_a_finished_one_is_not_built_again(
     recipe = make_recipe("training.save_strategy=no")
     run_dir = train(recipe)
     names = {path.name for path in run_dir.iterdir()}
-    assert names >= {"adapter", "run.json", "eval_rows.jsonl", "log.jsonl", "loss.png", "README.md"}
+    assert names >= {"adapter", "run.json", "eval.jsonl", "log.jsonl", "loss.png", "README.md"}
     results = read_manifest(run_dir).results
     assert results["steps"] == 2 and results["seconds_to_first_step"] > 0 and results["seconds_training"] > 0
     assert set(results["activation_checkpointing"]) == {"checkpointing", "every_n_layers", "said"}

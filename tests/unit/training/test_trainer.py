@@ -45,7 +45,12 @@ def test_the_faster_loss_is_in_use_only_while_a_loss_is_computed(
     trainer = make_trainer(make_recipe("training.packing=false"))
     used: list[int] = []
     apply = LogProbs.apply
-    monkeypatch.setattr(LogProbs, "apply", lambda *values: (used.append(1), apply(*values))[1])
+
+    def count(*values: Any) -> Any:
+        used.append(1)
+        return apply(*values)
+
+    monkeypatch.setattr(LogProbs, "apply", count)
     batch = trainer.data_collator([trainer.train_dataset[0]])
     before = trl.trainer.utils._ChunkedLogProbFunction
     trainer.compute_loss(trainer.model, dict(batch)).backward()
