@@ -1,4 +1,4 @@
-"""Types of command line arguments that several commands take."""
+"""Types of command-line arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ LAST_PORT = 65535
 
 
 def positive(text: str) -> int:
-    """A whole number above 0; argparse reports anything else as wrong usage."""
+    """Return a whole number above 0. argparse reports anything else as wrong usage."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
@@ -16,7 +16,7 @@ def positive(text: str) -> int:
 
 
 def port(text: str) -> int:
-    """A port as a command line argument; argparse reports anything else as wrong usage."""
+    """Return a port. argparse reports anything else as wrong usage."""
     number = int(text)
     if not 0 < number <= LAST_PORT:
         raise argparse.ArgumentTypeError(f"{text} is not between 1 and {LAST_PORT}")
@@ -24,5 +24,5 @@ def port(text: str) -> int:
 
 
 def port_or_any(text: str) -> int:
-    """As `port`, and 0 for any free one."""
+    """Return a port, or 0 for any free port."""
     return 0 if text == "0" else port(text)

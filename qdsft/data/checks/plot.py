@@ -17,7 +17,7 @@ def plot_stats(stats: Stats, path: Path) -> None:
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in {"png", "svg"}:
-        raise UserError(f"{path}: a picture is drawn as .png or .svg; choose such a name")
+        raise UserError(f"{path}: a picture is a .png or .svg file; choose such a name")
     if not stats.rows:
         raise UserError(f"{path} is not drawn: there is no usable row; qdsft data check says why")
     figure = new_figure(10, 6, rows=2, columns=2)

@@ -213,10 +213,6 @@ class World:
     members: dict[str, dict[str, tuple[str, ...]]]
     """Set relation -> entity -> entities in the order of the tables; absent where there are none."""
 
-    def of_kind(self, kind: str) -> tuple[str, ...]:
-        """The entities of a kind, in the order of the tables."""
-        return tuple(name for name, its_kind in self.kinds.items() if its_kind == kind)
-
 
 def load_world() -> World:
     """Read the tables."""

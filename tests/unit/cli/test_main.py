@@ -90,10 +90,10 @@ def test_check_says_what_it_checked(capsys: Capture) -> None:
         f"recipe: r.yaml is valid; it trains user/model and writes to outputs/{Path.cwd().name}-r",
         "chat template: the one of the tokenizer",
         "data: 4 rows to train on, 1 held out, all valid",
-        "data: 1 training rows are left out because their question stands in data.eval",
+        "data: 1 training rows are left out because their question is in data.eval",
     ]
     assert main(["check", "r.yaml", "data.train=user/name"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "data: on the Hub, not checked here"
+    assert capsys.readouterr().out.splitlines()[-1] == "data: on the Hub, not checked"
 
 
 @pytest.mark.parametrize("recipe", sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("recipes/*/*.yaml")))
@@ -163,7 +163,7 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
         ),
         (
             "data convert --from jsonl --to dag --tool-name x t.jsonl out",
-            "--tool-name is for --to llamaindex alone; le",
+            "--tool-name is only for --to llamaindex; lea",
         ),
         ("data convert --from jsonl --to mermaid t.jsonl out.mmd", "out.mmd: a .mmd file holds one chart, this is Mar"),
         ("data convert --from jsonl --to jsonl r.yaml new/out", "r.yaml:1: not JSON at column 1: Expecting value; wr"),
@@ -250,9 +250,8 @@ def test_data_convert_says_what_is_lost(capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert out == "1 rows written to out.jsonl, 0 dropped\n"
     assert err.splitlines() == [
-        "lost: llamaindex keeps no references between steps",
         "lost: references between steps become phrases, which cannot be undone",
-        "lost: llamaindex has no place for the columns qid (1 rows)",
+        "lost: llamaindex does not keep the columns qid (1 rows)",
     ]
     written = json.loads(Path("out.jsonl").read_text(encoding="utf-8"))
     assert written["items"][1] == {"sub_question": "Is the answer to “When?” late?", "tool_name": "wiki"}
