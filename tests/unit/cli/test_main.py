@@ -131,12 +131,15 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
         ("train nope.yaml", "nope.yaml: No such file or directory; give the path of a readable file"),
         ("recipe .", ".: Is a directory; give the path of a readable file"),
         ("recipe t.jsonl", "t.jsonl:2: not valid YAML: "),
-        ("check r.yaml training.learning_rte=1", "command line: training.learning_rte is no key of trl.SFTConfig; did"),
+        (
+            "check r.yaml training.learning_rte=1",
+            "command line: training.learning_rte is not a key of trl.SFTConfig; did",
+        ),
         ("check r.yaml training.packing=yes", "command line: training.packing must be true or false, not the text"),
         ("check r.yaml data.train=nope.jsonl", "command line: data.train: there is no file nope.jsonl (looked at /"),
         (
             "check r.yaml model.name_or_path=./nope",
-            "command line: model.name_or_path: ./nope is no folder with a model (config.json is missing); correct the",
+            "command line: model.name_or_path: ./nope is not a folder with a model (config.json is missing); co",
         ),
         (
             "check r.yaml model.chat_template=nope.jinja",
@@ -146,7 +149,7 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
         ("check r.yaml data.train=.", ".: Is a directory (looked at /"),
         (
             "check r.yaml training.global_batch_size=3 training.per_device_train_batch_size=2",
-            "command line: training.global_batch_size 3 is no multiple of per_device_train_batch_size x devices = 2",
+            "command line: training.global_batch_size 3 is not a multiple of per_device_train_batch_size x devices = 2",
         ),
         ("train r.yaml --resume --overwrite", "--resume and --overwrite contradict each other; give one of them"),
         ("train r.yaml --resume seed=x", "command line: seed must be a whole number of at least 0, not the text"),

@@ -57,7 +57,7 @@ def test_too_little_memory_is_an_answer_and_no_error(recipe: list[str], capsys: 
         (["--gpu", "T4", "--gpu-memory", "8"], "error: --gpu and --gpu-memory both say"),
         (["--zero", "2"], "error: --zero shards over several cards"),
         (["--zero", "3", "--gpus", "2"], "error: --zero 3 cannot shard quantized weights"),
-        (["--gpus", "3"], "global_batch_size 8 is no multiple"),
+        (["--gpus", "3"], "global_batch_size 8 is not a multiple"),
         (["model.name_or_path=nobody/nothing"], "config.json of nobody/nothing is neither here nor in the Hub's cache"),
         (["training.max_lenght=3"], "did you mean max_length"),
     ],

@@ -74,9 +74,12 @@ def test_the_byte_order_mark_and_crlf_of_windows_are_read() -> None:
         (BASE + "training:\n  learning_rate: '2e-4'\n", 'must be a number, not the text "2e-4"; remove the quotes'),
         (BASE + "training:\n  max_steps: 2.5\n", "must be a whole number, not the number 2.5"),
         (BASE + "training:\n  max_seq_length: 2\n", "r.yaml:6: training.max_seq_length is called max_length"),
-        (BASE + "training:\n  lora_alpha: 2\n", "r.yaml:6: training.lora_alpha is no key of trl.SFTConfig; it bel"),
-        (BASE + "trainig:\n  packing: true\n", "r.yaml:5: trainig is no section of a recipe; did you mean training?"),
-        (BASE + "training:\n", "r.yaml:5: training must be a section with keys of its own, not null"),
+        (BASE + "training:\n  lora_alpha: 2\n", "r.yaml:6: training.lora_alpha is not a key of trl.SFTConfig; it bel"),
+        (
+            BASE + "trainig:\n  packing: true\n",
+            "r.yaml:5: trainig is not a section of a recipe; did you mean training?",
+        ),
+        (BASE + "training:\n", "r.yaml:5: training must be a mapping, not null"),
         (
             BASE + "training:\n  packing: true\n  max_length: null\n",
             "r.yaml:7: packing needs training.max_length, the tokens to fill",
@@ -98,7 +101,7 @@ def test_the_byte_order_mark_and_crlf_of_windows_are_read() -> None:
         (BASE + "training:\n  num_train_epochs: 0\n", "r.yaml:6: training.num_train_epochs must be above 0, not 0"),
         (
             BASE + "lora:\n  target_modules: '['\n",
-            "r.yaml:6: lora.target_modules is no regular expression: unterminated character set at position 0; "
+            "r.yaml:6: lora.target_modules is not a regular expression: unterminated character set at position 0; "
             "correct it",
         ),
     ],
@@ -224,10 +227,10 @@ def test_text_needs_no_quotes_on_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("packing", "command line: 'packing' is no override; write section.key=value"),
-        ("=1", "command line: '=1' is no override; write section.key=value"),
-        ("training.=1", "command line: 'training.=1' is no override; write section.key=value"),
-        (".x=1", "command line: '.x=1' is no override; write section.key=value"),
+        ("packing", "command line: 'packing' is not an override; write section.key=value"),
+        ("=1", "command line: '=1' is not an override; write section.key=value"),
+        ("training.=1", "command line: 'training.=1' is not an override; write section.key=value"),
+        (".x=1", "command line: '.x=1' is not an override; write section.key=value"),
         (
             "model.name_or_path.x=1",
             "command line: model.name_or_path.x reaches into name_or_path, which is a value, not a section",
@@ -235,9 +238,9 @@ def test_text_needs_no_quotes_on_the_command_line() -> None:
         ("seed.x=1", "command line: seed.x reaches into seed, which is a value, not a section"),
         (
             "training.learning_rte=1",
-            "command line: training.learning_rte is no key of trl.SFTConfig; did you mean learning_rate?",
+            "command line: training.learning_rte is not a key of trl.SFTConfig; did you mean learning_rate?",
         ),
-        ("trainig.packing=true", "command line: trainig is no section of a recipe; did you mean training?"),
+        ("trainig.packing=true", "command line: trainig is not a section of a recipe; did you mean training?"),
         (
             "training.packing=yes",
             'command line: training.packing must be true or false, not the text "yes"; write true',
@@ -269,8 +272,8 @@ def test_the_global_batch_size_holds_on_any_number_of_devices(world: int, steps:
 def test_a_division_with_a_remainder_is_refused(world: int, micro: int, nearest: int) -> None:
     recipe = recipe_of(FULL, f"training.per_device_train_batch_size={micro}")
     assert refusal(lambda: recipe.accumulation_steps(world)) == (
-        "r.yaml:8: training.global_batch_size 16 is no multiple of per_device_train_batch_size x devices = "
-        f"{micro} x {world}; {nearest} is the nearest that is"
+        "r.yaml:8: training.global_batch_size 16 is not a multiple of per_device_train_batch_size x devices = "
+        f"{micro} x {world}; {nearest} is the nearest multiple"
     )
 
 
@@ -311,7 +314,8 @@ def test_the_chat_template_stands_beside_the_recipe_or_here(tmp_path: Path) -> N
 def test_a_local_model_that_is_not_there(name: str) -> None:
     recipe = recipe_of(BASE, f"model.name_or_path={name}")
     assert refusal(recipe.check_local_model) == (
-        f"command line: model.name_or_path: {name} is no folder with a model (config.json is missing); correct the path"
+        f"command line: model.name_or_path: {name} is not a folder with a model (config.json is missing); "
+        "correct the path"
     )
 
 

@@ -207,7 +207,7 @@ def test_a_folder_with_other_values_or_data_is_refused() -> None:
             {},
             "=0.0001 and training.learning_rate=1e-4 are the same",
         ),
-        (("training.per_device_train_batch_size=1,3",), {}, "is no multiple of per_device_train_batch_size"),
+        (("training.per_device_train_batch_size=1,3",), {}, "is not a multiple of per_device_train_batch_size"),
         (("lora.r=8,16", "data.eval_fraction=0"), {}, "a sweep compares runs on held-out rows and there are none"),
         (("lora.r=8,16",), {"metric": "sary"}, "--metric sary: no metric of these runs; choose one of exact_match"),
         (("lora.r=8,16",), {"metric": "sari"}, "--metric sari needs answers; add --evaluate"),
