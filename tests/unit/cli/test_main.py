@@ -245,21 +245,6 @@ def test_data_convert(capsys: Capture) -> None:
     assert main(["check", "r.yaml", "data.train=new/out.jsonl"]) == 0
 
 
-def test_data_convert_says_what_is_lost(capsys: Capture) -> None:
-    row = {"question": "Late?", "sub_questions": ["When?", "Is #1 late?"], "qid": "1"}
-    Path("in.jsonl").write_text(json.dumps(row), encoding="utf-8")
-    arguments = ["--from", "jsonl", "--to", "llamaindex", "--tool-name", "wiki", "in.jsonl", "out.jsonl"]
-    assert main(["data", "convert", *arguments]) == 0
-    out, err = capsys.readouterr()
-    assert out == "1 rows written to out.jsonl, 0 dropped\n"
-    assert err.splitlines() == [
-        "lost: references between steps become phrases, which cannot be undone",
-        "lost: llamaindex does not keep the columns qid (1 rows)",
-    ]
-    written = json.loads(Path("out.jsonl").read_text(encoding="utf-8"))
-    assert written["items"][1] == {"sub_question": "Is the answer to “When?” late?", "tool_name": "wiki"}
-
-
 # As processes
 
 
