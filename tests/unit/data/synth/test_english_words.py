@@ -38,5 +38,5 @@ def test_opposites_differ() -> None:
 
 
 def test_steps_are_not_shared() -> None:
-    steps = [one.step for one in (*words.RELATIONS.values(), *words.ATTRIBUTES.values())]
+    steps = [one.step for one in words.RELATIONS.values()] + [one.step for one in words.ATTRIBUTES.values()]
     assert len(set(steps)) == len(steps)
