@@ -30,3 +30,8 @@ def main_script(text: str) -> str:
     if hangul == latin:
         return "Latin script" if LATIN.search(text) and not hangul else "other"
     return "Hangul" if hangul > latin else "Latin script"
+
+
+def language(text: str) -> str:
+    """Return en, ko or other, by the script of most of the text."""
+    return {"Latin script": "en", "Hangul": "ko"}.get(main_script(text), "other")

@@ -13,12 +13,12 @@ from qdsft.data.examples import Example
 from qdsft.data.prompt import Message
 from qdsft.inference.loaded_run import LoadedRun
 from qdsft.inference.merged_adapter import answer_logits, answered
+from qdsft.metrics.catalog import shown_in
 from qdsft.metrics.scores import score
 from qdsft.metrics.summary import means
 
 LOGIT_PROMPTS, LOGIT_TOKENS = 8, 32
 """Prompts, and tokens of each answer, whose logits are compared: all of them are held in memory twice."""
-SCORES = ("exact_match", "sari", "chrf", "valid", "stopped")
 
 MEAN_KL = {torch.float32: 1e-6, torch.float16: 1e-4, torch.bfloat16: 1e-3}
 """Most mean divergence, nats a token, by the coarser number format of the two models. On the trained tiny model of
@@ -60,7 +60,8 @@ class Questions:
             score(run.task.predict(example, answers[i].text, answers[i].stopped))
             for i, example in enumerate(self.examples)
         ]
-        scores = {name: mean for name, mean in means(rows).items() if name in SCORES} if rows else {}
+        known = means(rows) if rows else {}
+        scores = {metric.key: known[metric.key] for metric in shown_in("merge") if metric.key in known}
         return Observed(texts, answer_logits(run.model, sequences), scores)
 
 
@@ -107,8 +108,8 @@ def failures(figures: dict[str, Any], allowed: dict[str, float]) -> list[str]:
         found.append(
             f"{figures['answers']['identical']:.0%} equal answers are less than {allowed['identical_answers']:.0%}"
         )
-    for name in ("exact_match", "sari"):
-        score = figures["scores"].get(name)
+    for metric in shown_in("merge limit"):
+        score = figures["scores"].get(metric.key)
         if score and score["difference"] < -allowed["score_drop"]:
-            found.append(f"{name} falls by {-score['difference']:.3f}, more than {allowed['score_drop']:g}")
+            found.append(f"{metric.key} falls by {-score['difference']:.3f}, more than {allowed['score_drop']:g}")
     return found

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from qdsft.data.decomposition import REFERENCE, Decomposition
+from qdsft.data.prediction import Steps
 
 LONGEST_NGRAM = 4
 CONTEXT_WEIGHT, POSITION_WEIGHT = 1e-4, 1e-7
@@ -59,6 +60,16 @@ def align(predicted: Sequence[str], gold: Sequence[str]) -> Pairs:
         preferred[number, number] += POSITION_WEIGHT
     rows, columns = linear_sum_assignment(preferred, maximize=True)
     return {int(p) + 1: int(g) + 1 for p, g in zip(rows, columns, strict=True) if alike[p, g] > 0}
+
+
+def paired(prediction: Steps) -> Pairs:
+    """Return the pairing of a prediction; the metrics that need it share one computation."""
+    return _aligned(prediction.answer.steps, prediction.gold)
+
+
+@lru_cache(maxsize=1)
+def _aligned(steps: tuple[str, ...], gold: tuple[str, ...]) -> Pairs:
+    return align(steps, gold)
 
 
 def step_f1(predicted: Sequence[str], gold: Sequence[str], pairs: Pairs) -> float:

@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
-from qdsft.metrics.meanings import METRICS, number_in
+from qdsft.metrics.catalog import BY_KEY, of_kind
 from qdsft.runs.manifest import Manifest
 from qdsft.runs.public import base_on_hub, on_hub, public_name
+from qdsft.runs.results import Results
 
 LICENCE_KEYS = ("license", "license_name", "license_link")
 LANGUAGES = ("en", "ko")
@@ -19,7 +20,7 @@ _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTA
 def card_header(
     manifest: Manifest,
     title: str,
-    results: dict[str, dict[str, Any]],
+    results: Results,
     *,
     merged: bool = False,
     licence: dict[str, str] | None = None,
@@ -31,7 +32,7 @@ def card_header(
     """
     base = manifest.base_model["name_or_path"]
     is_adapter = manifest.artifact == "adapter" and not merged
-    tuned = results.get("tuned", {})
+    tuned = results.get("tuned")
     header: dict[str, Any] = {}
     if base_on_hub(manifest):
         relation = "adapter" if is_adapter else "merge" if merged else "finetune"
@@ -39,7 +40,7 @@ def card_header(
     data = manifest.recipe.get("data", {}).get("train", "")
     if on_hub(data):
         header["datasets"] = [data]
-    spoken = [language for language in LANGUAGES if language in (tuned.get("groups") or {}).get("language", {})]
+    spoken = [language for language in LANGUAGES if tuned and language in tuned.group("language")]
     if spoken:
         header["language"] = spoken
     header |= licence or {}
@@ -47,7 +48,8 @@ def card_header(
     header["tags"] = (
         ["question-decomposition", "qdsft"] if manifest.recipe["prompt"].get("completion") is None else ["qdsft"]
     )
-    scores = {name: value for name in METRICS if (value := number_in(tuned, name)) is not None}
+    metrics = of_kind("score", "loss") if tuned else ()
+    scores = {metric.key: value for metric in metrics if tuned and (value := tuned.get(metric.key)) is not None}
     if scores and not merged:
         header["metrics"] = list(scores)
         header["model-index"] = [_index(title, data, scores)]
@@ -62,7 +64,7 @@ def _index(title: str, data: str, scores: dict[str, float]) -> dict[str, Any]:
                 "task": {"type": "text-generation", "name": "question decomposition"},
                 "dataset": {"type": public_name(data), "name": f"held-out rows of {public_name(data)}"},
                 "metrics": [
-                    {"type": name, "value": round(value, 6), "name": METRICS[name].name}
+                    {"type": name, "value": round(value, 6), "name": BY_KEY[name].name}
                     for name, value in scores.items()
                 ],
             }

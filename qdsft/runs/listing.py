@@ -12,14 +12,12 @@ from typing import Any
 from qdsft.data.task import task_type
 from qdsft.errors import UserError
 from qdsft.files import is_locked
+from qdsft.metrics.catalog import shown_in
 from qdsft.runs.checkpoints import complete_checkpoints
 from qdsft.runs.layout import LOG, MANIFEST, MERGE_FILE
 from qdsft.runs.manifest import Manifest, read_manifest
 from qdsft.runs.public import public_name
 from qdsft.runs.results import method, tuned_numbers
-
-SHOWN = ("exact_match", "sari", "chrf", "valid")
-"""The metrics of the list, those that a run has."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def _describe(path: Path) -> ListedRun:
         method=_merged_method(path) or method(manifest),
         data=public_name(manifest.load_recipe().data.train),
         steps=manifest.results.get("steps", saved),
-        metrics={name: found[name] for name in SHOWN if name in found},
+        metrics={metric.key: found[metric.key] for metric in shown_in("runs") if metric.key in found},
     )
 
 

@@ -18,7 +18,7 @@ from qdsft.data.sources import is_on_hub
 from qdsft.data.split import Tally, stream_split
 from qdsft.errors import Interrupted, UserError
 from qdsft.files import exclusive, write_json, write_text
-from qdsft.metrics.meanings import MEANINGS
+from qdsft.metrics.catalog import BY_KEY
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.runs.directory import run_state
 from qdsft.runs.manifest import check_resume, fingerprint, read_manifest
@@ -219,8 +219,6 @@ def _write(folder: Path, results: Results) -> None:
     metric = results["metric"]
     points = [(row["values"], row["metrics"][metric]) for row in results["runs"] if metric in row["metrics"]]
     if points:
-        plot_sweep(
-            results["axes"], points, f"{MEANINGS[metric].name} ({results['better']} is better)", folder / PICTURE
-        )
+        plot_sweep(results["axes"], points, f"{BY_KEY[metric].name} ({results['better']} is better)", folder / PICTURE)
     else:
         (folder / PICTURE).unlink(missing_ok=True)

@@ -6,12 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from qdsft.data.examples import Example
-from qdsft.data.record import Record
-from qdsft.data.task import make_task
+from qdsft.data.task import task_type
 from qdsft.errors import UserError
-from qdsft.metrics.meanings import MEANINGS
-from qdsft.metrics.scores import score
+from qdsft.metrics.catalog import BY_KEY, METRICS
 from qdsft.recipe import Recipe
 from qdsft.runs.layout import LOG
 from sweeps.grid import Grid
@@ -23,9 +20,8 @@ Results = dict[str, Any]
 
 def check_metric(metric: str, recipe: Recipe, *, evaluate: bool) -> None:
     """Raise UserError for a metric that the runs will not have."""
-    row = Record({"question": "q", "sub_questions": ["a"]}, "")
-    names = set(score(make_task(recipe).predict(Example(row, ({"role": "user", "content": "q"},), "a"), "a", True)))
-    known = [name for name in MEANINGS if name in names | {"loss"}]
+    task = task_type(recipe.prompt).name
+    known = [metric.key for metric in METRICS if metric.kind == "loss" or task in metric.tasks]
     if metric not in known:
         raise UserError(f"--metric {metric}: no metric of these runs; choose one of {', '.join(known)}")
     if metric != "loss" and not evaluate:
@@ -47,7 +43,7 @@ def logged(run_dir: Path) -> dict[str, float]:
 
 def rank(path: str, grid: Grid, metric: str, rows: list[dict[str, Any]]) -> Results:
     """The rows of all runs, best first; those that lack the metric come last."""
-    better = MEANINGS[metric].better
+    better = BY_KEY[metric].better
     sign = -1 if better == "higher" else 1
     scored = [row for row in rows if metric in row["metrics"]]
     ranked = sorted(scored, key=lambda row: sign * row["metrics"][metric])
@@ -66,7 +62,7 @@ def rank(path: str, grid: Grid, metric: str, rows: list[dict[str, Any]]) -> Resu
 def table(results: Results) -> str:
     """The runs as a Markdown table, best first."""
     metric, axes = results["metric"], list(results["axes"])
-    lines = [["run", *axes, MEANINGS[metric].name, "seconds", "state"]]
+    lines = [["run", *axes, BY_KEY[metric].name, "seconds", "state"]]
     lines.append(["---"] * len(lines[0]))
     for number, row in enumerate(results["runs"], start=1):
         value, seconds = row["metrics"].get(metric), row["seconds_training"]

@@ -5,32 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from qdsft.files import write_text
-from qdsft.metrics.meanings import number_in
+from qdsft.metrics.numbers import number_in
+from qdsft.metrics.prediction_rows import PredictionRow
 from qdsft.runs.layout import LOG, REPORT
 from qdsft.runs.manifest import Manifest
+from qdsft.runs.results import Results
 from qdsft.scoring.report.curves import curves_section, distributions_section, read_log
 from qdsft.scoring.report.examples import examples_section
 from qdsft.scoring.report.page import page, section
-from qdsft.scoring.report.results import Results, faults_section, groups_section, results_section
+from qdsft.scoring.report.results import faults_section, groups_section, results_section
 from qdsft.scoring.report.text import escape
 
 
-def write_report(run_dir: Path, manifest: Manifest | None, results: Results, rows: Sequence[dict[str, Any]]) -> Path:
+def write_report(run_dir: Path, manifest: Manifest | None, results: Results, rows: Sequence[PredictionRow]) -> Path:
     """Write report.html into `run_dir`; returns its path.
 
-    `results` holds the models' metrics as metrics.json does, what the page is about first; `rows` are its
-    predictions. Without a manifest (predictions that came from elsewhere) there are no facts and curves of a run.
-    What older files lack is left out. Raises UserError if the file cannot be written.
+    The page describes the first model of `results`; `rows` are its predictions. Without a manifest (predictions of
+    another system) there are no facts and curves of a run. Raises UserError if the file cannot be written.
     """
     path = run_dir / REPORT
     write_text(path, render_report(run_dir, manifest, results, rows))
     return path
 
 
-def render_report(run_dir: Path, manifest: Manifest | None, results: Results, rows: Sequence[dict[str, Any]]) -> str:
+def render_report(run_dir: Path, manifest: Manifest | None, results: Results, rows: Sequence[PredictionRow]) -> str:
     """The page as HTML: the same for the same input."""
     name = run_dir.resolve().name
     log = read_log(run_dir / LOG) if manifest is not None else ([], 0)
@@ -52,9 +52,8 @@ def render_report(run_dir: Path, manifest: Manifest | None, results: Results, ro
 
 
 def _summary(manifest: Manifest | None, results: Results) -> str:
-    first: dict[str, Any] = next(iter(results.values()), {})
-    samples = number_in(first, "samples")
-    scored = "" if samples is None else f"{samples:,} held-out questions"
+    first = next(iter(results.values()), None)
+    scored = f"{first.samples:,} held-out questions" if first else ""
     if manifest is None:
         return scored
     base = Path(str(manifest.base_model.get("name_or_path", ""))).name

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qdsft import figures
-from qdsft.metrics.meanings import LARGEST
+from qdsft.metrics.numbers import LARGEST
 from qdsft.scoring.report.drawing import CLASSES, SIZE, Drawing, short
 from qdsft.scoring.report.text import clean, text_width
 

@@ -10,15 +10,17 @@ from typing import Any
 
 from qdsft.data.decomposition import Decomposition
 from qdsft.errors import UserError
-from qdsft.metrics.meanings import FAULTS, LARGEST, METRICS, RANKING, Meaning, number_in
+from qdsft.metrics.catalog import RANKING, Metric, of_kind
+from qdsft.metrics.numbers import LARGEST, number_in
+from qdsft.metrics.prediction_rows import PredictionRow
 from qdsft.scoring.report.charts import Counts, Series, column_chart, histogram, line_chart, round_bounds
 from qdsft.scoring.report.page import figure, section
 
 STEP_AXIS = "optimizer step"
-LOGGED = {
-    "mean_token_accuracy": Meaning("token accuracy", "supervised tokens that are the likeliest one"),
-    "grad_norm": Meaning("gradient norm", "before clipping", None),
-}
+LOGGED = (
+    Metric("mean_token_accuracy", "token accuracy", "supervised tokens that are the likeliest one"),
+    Metric("grad_norm", "gradient norm", "before clipping", None),
+)
 """What the trainer logs beside metrics and loss."""
 MOST_STEPS = 20
 """The column of rows with this many steps holds those with more, too."""
@@ -61,12 +63,12 @@ def curves_section(entries: Sequence[dict[str, Any]], damaged: int = 0) -> str:
     rate = _line("learning rate", entries, "learning_rate")
     if rate.points:
         figures.append(figure("Learning rate", line_chart("learning rate over the steps", [rate], STEP_AXIS, "")))
-    for key, meaning in (METRICS | FAULTS | LOGGED).items():
-        pair = (_line("training", entries, key), _line("held out", entries, f"eval_{key}"))
+    for metric in (*of_kind("score", "fault"), *LOGGED):
+        pair = (_line("training", entries, metric.key), _line("held out", entries, f"eval_{metric.key}"))
         lines = [line for line in pair if line.points]
-        if lines and key != "loss":
-            drawing = line_chart(f"{meaning.name} over the steps", lines, STEP_AXIS, "")
-            figures.append(figure(meaning.name[0].upper() + meaning.name[1:], drawing, _last(lines)))
+        if lines:
+            drawing = line_chart(f"{metric.name} over the steps", lines, STEP_AXIS, "")
+            figures.append(figure(metric.name[0].upper() + metric.name[1:], drawing, _last(lines)))
     infinite = sum(not math.isfinite(y) for line in losses for _, y in line.points)
     notes = f'<p class="warn">Logged losses that are not finite numbers: {infinite}.</p>' if infinite else ""
     notes += f'<p class="warn">Lines of the log that cannot be read: {damaged}.</p>' if damaged else ""
@@ -74,24 +76,23 @@ def curves_section(entries: Sequence[dict[str, Any]], damaged: int = 0) -> str:
     return section("training", "Training", body)
 
 
-def distributions_section(rows: Sequence[dict[str, Any]]) -> str:
+def distributions_section(rows: Sequence[PredictionRow]) -> str:
     """Histograms over the held-out rows: the finest score, steps, and lengths of answers, beside gold."""
     figures = []
-    scores = [row.get("scores") for row in rows]
-    for key in RANKING:
-        values = [value for score in scores if isinstance(score, dict) and (value := number_in(score, key)) is not None]
-        if values and key != "exact_match":
+    for metric in RANKING:
+        values = [value for row in rows if (value := number_in(row.scores, metric.key)) is not None]
+        if values and metric.key != "exact_match":
             bounds = [place / 20 for place in range(21)]
-            name = METRICS[key].name
+            name = metric.name
             drawing = histogram(f"distribution of {name} over the rows", [Counts("rows", values)], bounds, name)
             figures.append(figure(name, drawing, f"median {sorted(values)[len(values) // 2]:.3f}"))
             break
-    steps = [(row["sub_questions"], row["gold"]) for row in rows if _has_steps(row)]
+    steps = [
+        (row.sub_questions, row.gold) for row in rows if row.sub_questions is not None and isinstance(row.gold, list)
+    ]
     if steps:
         figures.append(figure("Steps per row", _step_counts(steps)))
-    lengths = [
-        (len(row["text"]), len(gold)) for row in rows if isinstance(row.get("text"), str) and (gold := _gold(row))
-    ]
+    lengths = [(len(row.text), len(gold)) for row in rows if (gold := _gold(row))]
     if lengths:
         predicted, gold_lengths = [a for a, _ in lengths], [b for _, b in lengths]
         bounds = round_bounds(predicted + gold_lengths)
@@ -112,13 +113,8 @@ def _last(lines: Sequence[Series]) -> str:
     return ", ".join(f"{line.name} {line.points[-1][1]:.4g}" for line in lines) + " at the end"
 
 
-def _has_steps(row: dict[str, Any]) -> bool:
-    return isinstance(row.get("sub_questions"), list) and isinstance(row.get("gold"), list)
-
-
-def _gold(row: dict[str, Any]) -> str | None:
-    gold = row.get("gold")
-    return Decomposition(tuple(map(str, gold))).render() if isinstance(gold, list) else gold
+def _gold(row: PredictionRow) -> str:
+    return row.gold if isinstance(row.gold, str) else Decomposition(tuple(row.gold)).render()
 
 
 def _step_counts(steps: Sequence[tuple[list[str], list[str]]]) -> str:
