@@ -1,4 +1,4 @@
-"""How far a merged model agrees with the adapter as it was trained: on logits, answers and scores."""
+"""Measure how far a merged model agrees with its adapter: in logits, answers and scores."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Questions:
 
 
 def compare(trained: Observed, merged: Observed) -> dict[str, Any]:
-    """The figures of the certificate: logits, answers, and scores as trained, merged and their difference."""
+    """Return the figures of the certificate: logits, answers, and scores as trained, merged and their difference."""
     divergence, moved, greedy = [], 0.0, []
     for old, new in zip(trained.logits, merged.logits, strict=True):
         logs = torch.log_softmax(old.double(), -1), torch.log_softmax(new.double(), -1)
@@ -94,13 +94,13 @@ def compare(trained: Observed, merged: Observed) -> dict[str, Any]:
 
 
 def limits(formats: Sequence[torch.dtype]) -> dict[str, float]:
-    """The thresholds for models in these number formats."""
+    """Return the thresholds for models in these number formats."""
     coarsest = max(formats, key=lambda dtype: MEAN_KL.get(dtype, 0.0))
     return {"mean_kl": MEAN_KL[coarsest], "identical_answers": IDENTICAL[coarsest], "score_drop": SCORE_DROP}
 
 
 def failures(figures: dict[str, Any], allowed: dict[str, float]) -> list[str]:
-    """What of `compare` is beyond the thresholds, in words."""
+    """Return the figures of `compare` that miss a threshold, in words."""
     found = []
     if not figures["logits"]["mean_kl"] <= allowed["mean_kl"]:
         found.append(f"mean KL {figures['logits']['mean_kl']:.2g} is more than {allowed['mean_kl']:g}")

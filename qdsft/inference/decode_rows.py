@@ -1,11 +1,10 @@
-"""Decode the held-out rows of a run: kept as they come, gone on with after an interruption, shared by processes."""
+"""Decode the held-out rows of a run, shared by processes, with every answer saved so that decoding can resume."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from qdsft.console import say
 from qdsft.data.examples import Example, fingerprint
@@ -24,18 +23,17 @@ from qdsft.tokenization.length_limit import encode_examples
 def decode_share(
     loaded: LoadedRun, examples: Sequence[Example], model: str, processes: Processes, batch_size: int
 ) -> dict[int, Decoded]:
-    """Index into `examples` -> answer and loss, for the share of this process.
+    """Return index into `examples` -> answer and loss, for the share of this process.
 
-    `model` is tuned, constrained or baseline. Every answer is appended to a file of the run directory once its batch
-    is done, and rows that are in such a file are not decoded again, whoever decoded them. Raises UserError as
-    `load_run`'s `stream` does.
+    `model` is tuned, constrained or baseline. Every answer is appended to a file of the run directory when its batch
+    ends, and rows in such a file of any process are not decoded again. Raises UserError as `LoadedRun.stream`.
     """
     identity = identify(loaded.run_dir, loaded.manifest, examples, model)
     done = read_all(loaded.run_dir, model, identity)
     own = processes.share(len(examples))
     missing = [index for index in own if index not in done]
     if len(done) and processes.is_main:
-        say(f"{len(done)} of {len(examples)} rows are there from a decoding that was interrupted")
+        say(f"{len(done)} of {len(examples)} rows were decoded before an interruption")
     with append_to(partial_path(loaded.run_dir, model, processes.rank), identity) as file:
         for decoded in _decode(loaded, examples, missing, batch_size, processes, constrained=model == "constrained"):
             done[decoded.index] = decoded
@@ -44,18 +42,18 @@ def decode_share(
 
 
 def forget(run_dir: Path, model: str) -> None:
-    """Remove what `decode_share` kept, once it is all in the final file."""
+    """Remove the files of `decode_share`, after the final file is written."""
     for path in partial_files(run_dir, model):
         path.unlink(missing_ok=True)
 
 
 def identify(run_dir: Path, manifest: Manifest, examples: Sequence[Example], model: str) -> Identity:
-    """What answers depend on: the run and its weights, the rows, the length limit; not how rows are batched."""
+    """Return what answers depend on: the run, its weights, the rows and the length limit, but not the batch size."""
     folder = manifest.folder(run_dir)
     weights = [
         [path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns]
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "README.md"  # the card is written anew with every evaluation
+        if path.is_file() and path.name != "README.md"  # every evaluation writes the card
     ]
     return {
         "qdsft_partial": 1,
@@ -68,7 +66,7 @@ def identify(run_dir: Path, manifest: Manifest, examples: Sequence[Example], mod
 
 
 def merge(shares: Sequence[dict[int, Decoded]], rows: int) -> list[Decoded]:
-    """The answers of all rows, in order; raises UserError if the processes did not evaluate the same rows."""
+    """Return the answers of all rows, in order; raises UserError if the processes did not evaluate the same rows."""
     found: dict[int, Decoded] = {}
     for share in shares:
         found |= share
@@ -87,8 +85,8 @@ def _decode(
     processes: Processes,
     *,
     constrained: bool,
-) -> Any:
-    """Answers to the rows at `places`, as batches end."""
+) -> Iterator[Decoded]:
+    """Yield the answers to the rows at `places` as batches end."""
     rows = [examples[place] for place in places]
     if not rows:
         return

@@ -1,4 +1,4 @@
-"""Stage: decode the held-out questions of a run, score them, write metrics, predictions and a report."""
+"""Stage: decode the held-out questions of a run, score the answers, and write metrics, predictions and a report."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _earlier(run_dir: Path, identities: dict[str, str], results: Results) -> Res
 def _decode(
     run_dir: Path, examples: Sequence[Example], models: Sequence[str], processes: Processes, batch_size: int
 ) -> tuple[str, list[dict[int, Decoded]]]:
-    """(name of the device, this process's share of every model)."""
+    """Return the name of the device, and the answers of this process for every model."""
     loaded = load_run(run_dir)
     machine = loaded.machine
     among = f", shared by {processes.size} processes" if processes.size > 1 else ""
@@ -144,7 +144,7 @@ def _decode(
     try:
         for model in models:
             if model != "tuned":
-                say("the same, held to valid answers" if model == "constrained" else "the same with the base model")
+                say(f"decoding again, {'constrained' if model == 'constrained' else 'with the base model'}")
             with loaded.untrained() if model == "baseline" else nullcontext(loaded) as chosen:
                 shares.append(decode_share(chosen, examples, model, processes, batch_size))
     except torch.OutOfMemoryError as error:

@@ -1,4 +1,4 @@
-"""What runs there are in a folder: what each trained, what it scored, and how it stands."""
+"""List the runs in a folder: model, method, data, state and scores."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ListedRun:
     bytes: int
     """Size of all its files."""
     task: str | None = None
-    """decomposition, or free text; None where run.json cannot be read, as for the following."""
+    """decomposition or free text. None if run.json cannot be read, like the fields below."""
     model: str | None = None
     method: str | None = None
     data: str | None = None
@@ -40,12 +40,12 @@ class ListedRun:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it under the names of the fields."""
+        """Return everything under the names of the fields."""
         return asdict(self)
 
 
 def list_runs(folder: Path) -> list[ListedRun]:
-    """The runs in a folder, sorted by name, or the folder itself if it is one.
+    """Return the runs in a folder, sorted by name, or the folder itself if it is a run.
 
     Raises UserError if there is no such folder; a damaged run is listed as such.
     """

@@ -196,7 +196,7 @@ def test_rows_that_were_decoded_before_a_kill_are_not_decoded_again(
     path.write_text("\n".join(marked), encoding="utf-8")
     capsys.readouterr()
     evaluate(run_dir, batch_size=4)
-    assert f"{len(done)} of {HELD_OUT} rows are there from a decoding that was interrupted" in capsys.readouterr().err
+    assert f"{len(done)} of {HELD_OUT} rows were decoded before an interruption" in capsys.readouterr().err
     for index, (ours, theirs) in enumerate(zip(predictions(run_dir), predictions(whole), strict=True)):
         assert ours["text"] == ("kept" if index in done else theirs["text"])
     assert kept(run_dir) == []

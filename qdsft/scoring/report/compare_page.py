@@ -1,4 +1,4 @@
-"""A comparison as text for the terminal, and as one HTML page that needs nothing else."""
+"""A comparison as text for the terminal and as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from qdsft.scoring.report.page import page, table
 from qdsft.scoring.report.text import escape
 
 LISTED = 10
-"""Changed rows that the terminal shows of each kind; the page has all."""
+"""The terminal shows at most this many changed rows of each kind; the page has all."""
 HEADS = ("metric", "first", "second", "difference", "95 % interval", "p", "won/tied/lost")
 
 
 def comparison_lines(found: Comparisons) -> Iterator[str]:
-    """The lines of one table, with a part for every evaluation that is compared with the first."""
+    """Yield the lines of one table, with a part for every evaluation that is compared with the first."""
     widths = (24, 9, 9, 12, 19, 8, 15)
     yield f"first: {found.first}, {found.rows} rows"
     for comparison in found.comparisons:
@@ -33,7 +33,7 @@ def comparison_lines(found: Comparisons) -> Iterator[str]:
 
 
 def comparison_page(found: Comparisons) -> str:
-    """The same as HTML, with all rows that changed."""
+    """Return the same as HTML, with all rows that changed."""
     lead = f'<p class="lead">{found.rows} rows. {escape(_explanation(found))}</p>'
     parts = [f"<h1>Comparison with {escape(found.first)}</h1>{lead}"]
     for comparison in found.comparisons:
@@ -49,7 +49,7 @@ def comparison_page(found: Comparisons) -> str:
 
 
 def _cells(comparison: Comparison) -> Iterator[tuple[list[str], bool]]:
-    """(cells of a line, whether its difference is significant)."""
+    """Yield the cells of a line, and whether its difference is significant."""
     for metric, values in comparison.metrics.items():
         low, high = values.interval
         yield (

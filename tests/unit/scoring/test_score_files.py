@@ -100,7 +100,7 @@ def test_torch_is_not_loaded(arguments: str) -> None:
     score_files(Path("p.jsonl"), Path("g.jsonl"), output=Path("p"))
     code = (
         f"import sys; from qdsft.cli.main import main; assert main({arguments.split()!r}) == 0; "
-        "heavy = {'torch', 'transformers', 'datasets', 'matplotlib'} & set(sys.modules); "
+        "heavy = {'torch', 'transformers', 'datasets'} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else 0)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
