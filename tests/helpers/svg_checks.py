@@ -1,4 +1,4 @@
-"""Reading SVG and HTML back, for the tests that draw them."""
+"""Parse the SVG and HTML that tests draw."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ VOID = {"meta", "br"}
 
 
 def parse(svg: str) -> ElementTree.Element:
-    """The root of a drawing; raises ParseError if it is not well-formed XML."""
+    """Return the root of a drawing. Raise ParseError if the drawing is not well-formed XML."""
     root = ElementTree.fromstring(svg)
     for element in root.iter():
         element.tag = element.tag.removeprefix("{http://www.w3.org/2000/svg}")
@@ -19,17 +19,17 @@ def parse(svg: str) -> ElementTree.Element:
 
 
 def texts(root: ElementTree.Element) -> list[str]:
-    """What every `<text>` says, in order."""
+    """Return the text of every `<text>`, in order."""
     return ["".join(element.itertext()) for element in root.iter("text")]
 
 
 def of_class(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
-    """All elements of a class, in order."""
+    """Return all elements of a class, in order."""
     return [element for element in root.iter() if name in (element.get("class") or "").split()]
 
 
 class Page(HTMLParser):
-    """A page as its tags and its text; raises AssertionError where tags are not closed in order."""
+    """The tags and the text of a page. Raises AssertionError if tags are not closed in order."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

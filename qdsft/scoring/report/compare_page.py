@@ -1,21 +1,27 @@
-"""A comparison as text for the terminal and as one self-contained HTML page."""
+"""A comparison as text for the terminal, and as an HTML page without references."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from qdsft.metrics.catalog import BY_KEY
-from qdsft.scoring.compare import Comparison, Comparisons
-from qdsft.scoring.report.page import page, table
-from qdsft.scoring.report.text import escape
+from qdsft.scoring.compare import ChangedRow, Comparison, Comparisons
+from qdsft.scoring.report.page import Cell, Table, render_page
 
 LISTED = 10
-"""The terminal shows at most this many changed rows of each kind; the page has all."""
+"""Changed rows of each kind that the terminal shows. The page has all of them."""
 HEADS = ("metric", "first", "second", "difference", "95 % interval", "p", "won/tied/lost")
 
 
+@dataclass(frozen=True)
+class _Compared:
+    table: Table
+    changed: dict[str, list[ChangedRow]]
+
+
 def comparison_lines(found: Comparisons) -> Iterator[str]:
-    """Yield the lines of one table, with a part for every evaluation that is compared with the first."""
+    """Yield the lines of a table, with a part for every evaluation that is compared with the first."""
     widths = (24, 9, 9, 12, 19, 8, 15)
     yield f"first: {found.first}, {found.rows} rows"
     for comparison in found.comparisons:
@@ -33,23 +39,24 @@ def comparison_lines(found: Comparisons) -> Iterator[str]:
 
 
 def comparison_page(found: Comparisons) -> str:
-    """Return the same as HTML, with all rows that changed."""
-    lead = f'<p class="lead">{found.rows} rows. {escape(_explanation(found))}</p>'
-    parts = [f"<h1>Comparison with {escape(found.first)}</h1>{lead}"]
+    """Return the table of `comparison_lines` as HTML, with all rows that changed."""
+    comparisons = []
     for comparison in found.comparisons:
-        name = comparison.name
-        rows = [
-            [f"<b>{escape(cell)}</b>" if sure else escape(cell) for cell in cells] for cells, sure in _cells(comparison)
-        ]
-        parts.append(f"<h2>{escape(name)}</h2>{table(name, HEADS, rows)}")
-        for kind, changed in (("gained", comparison.gained), ("lost", comparison.lost)):
-            items = "".join(f"<li value={row.row}>{escape(row.question)}</li>" for row in changed)
-            parts.append(f"<h3>Exact match {kind}: {len(changed)} rows</h3><ol>{items}</ol>")
-    return page("qdsft compare", "".join(parts))
+        rows = [[Cell(cell, bold=sure) for cell in cells] for cells, sure in _cells(comparison)]
+        changed = {"gained": comparison.gained, "lost": comparison.lost}
+        comparisons.append(_Compared(Table(comparison.name, HEADS, rows), changed))
+    return render_page(
+        "compare.html",
+        "qdsft compare",
+        first=found.first,
+        rows=found.rows,
+        explanation=_explanation(found),
+        comparisons=comparisons,
+    )
 
 
 def _cells(comparison: Comparison) -> Iterator[tuple[list[str], bool]]:
-    """Yield the cells of a line, and whether its difference is significant."""
+    """Yield the cells of each line, and whether its difference is significant."""
     for metric, values in comparison.metrics.items():
         low, high = values.interval
         yield (
@@ -69,8 +76,8 @@ def _cells(comparison: Comparison) -> Iterator[tuple[list[str], bool]]:
 def _explanation(found: Comparisons) -> str:
     several = sum(len(comparison.metrics) for comparison in found.comparisons)
     return (
-        f"Significant: p below 0.05 and 0 outside of the interval ({found.resamples} resamples); of {several} "
-        f"differences that are none, {several * 0.05:.1f} look so by luck"
+        f"Significant: p is below 0.05 and the interval ({found.resamples} resamples) does not contain 0. If no "
+        f"difference were real, about {several * 0.05:.1f} of {several} would still be significant by chance"
     )
 
 

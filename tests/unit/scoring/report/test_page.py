@@ -1,4 +1,4 @@
-"""report.html: complete, whole, safe whatever a model wrote, and fit for a phone, a desk and paper."""
+"""report.html: complete, safe for any text of a model, and readable on a phone, a desktop and paper."""
 
 from __future__ import annotations
 
