@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -26,6 +27,17 @@ def texts(root: ElementTree.Element) -> list[str]:
 def of_class(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
     """Return all elements of a class, in order."""
     return [element for element in root.iter() if name in (element.get("class") or "").split()]
+
+
+def drawings(html: str) -> list[str]:
+    """Return every `<svg>` of a page."""
+    return re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+
+
+def cells(html: str) -> list[list[str]]:
+    """Return the text of every table row, cell by cell."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
+    return [[Page(cell).text for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)] for row in rows]
 
 
 class Page(HTMLParser):
