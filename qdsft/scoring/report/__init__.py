@@ -1,4 +1,4 @@
-"""report.html: the results, curves and examples of a run or an evaluation, in one file without references."""
+"""report.html: the results, curves and examples of a run or an evaluation, in one self-contained file."""
 
 from __future__ import annotations
 

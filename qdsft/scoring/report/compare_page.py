@@ -1,4 +1,4 @@
-"""A comparison as text for the terminal, and as an HTML page without references."""
+"""A comparison as text for the terminal and as one self-contained HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts that pages are made of. A page is one file with its style in it, without scripts or references."""
+"""The parts that pages are made of. A page is one self-contained file: it has its style in it, and no scripts."""
 
 from __future__ import annotations
 
