@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
+from qdsft.environment import variable
 from qdsft.errors import UserError
 
 COLOURS = {"ok": "\033[32m", "note": "\033[33m", "failed": "\033[31m"}
@@ -30,7 +30,7 @@ def _doctor(options: argparse.Namespace) -> int:
     """Print each finding as it is made; raises UserError at the end if one failed."""
     from qdsft.planning.doctor.doctor import examine
 
-    colour = not options.json and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colour = not options.json and sys.stdout.isatty() and not variable("NO_COLOR")
     findings = []
     for finding in examine(options.recipe, options.overrides):
         findings.append(finding)

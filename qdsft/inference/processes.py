@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
+from qdsft.environment import variable
 from qdsft.errors import UserError
 
 Result = TypeVar("Result")
@@ -69,12 +69,12 @@ def launched() -> Iterator[Processes]:
 
     To be entered before a model is loaded: "cuda" means another card in every process from then on.
     """
-    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, size = int(variable("RANK", "0")), int(variable("WORLD_SIZE", "1"))
     if size == 1:
         yield Processes(0, 1)
         return
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(int(variable("LOCAL_RANK", "0")))
     try:
         distributed.init_process_group("gloo", timeout=LONGEST_START)
         group = distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)

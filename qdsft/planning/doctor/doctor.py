@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from qdsft.environment import EMPTY_VARIABLES, variable
 from qdsft.errors import UserError
 from qdsft.planning.doctor import machine_checks
 from qdsft.planning.doctor.finding import Finding, Look, first_line, look_safely, within
@@ -103,9 +104,9 @@ def caches() -> Finding:
 
     folders = {
         "HF_HOME": Path(constants.HF_HOME),
-        "QDSFT_CACHE": Path(os.environ.get("QDSFT_CACHE") or Path(constants.HF_HOME) / "qdsft"),
-        "TORCH_EXTENSIONS_DIR": Path(os.environ.get("TORCH_EXTENSIONS_DIR", "~/.cache/torch_extensions")),
-        "TRITON_CACHE_DIR": Path(os.environ.get("TRITON_CACHE_DIR", "~/.triton/cache")),
+        "QDSFT_CACHE": Path(variable("QDSFT_CACHE") or Path(constants.HF_HOME) / "qdsft"),
+        "TORCH_EXTENSIONS_DIR": Path(variable("TORCH_EXTENSIONS_DIR", "~/.cache/torch_extensions")),
+        "TRITON_CACHE_DIR": Path(variable("TRITON_CACHE_DIR", "~/.triton/cache")),
     }
     bad = {}
     for name, folder in folders.items():
@@ -116,7 +117,11 @@ def caches() -> Finding:
             bad[name] = f"{name} ({folder}): {error.strerror}"
     if bad:
         return Finding("caches", "failed", ", ".join(bad.values()), f"set {' and '.join(bad)} to a folder of yours")
-    return Finding("caches", "ok", f"can be written: {', '.join(folders)}")
+    found = f"can be written: {', '.join(folders)}"
+    if EMPTY_VARIABLES:
+        found += f"; set to an empty value, which counts as unset: {', '.join(EMPTY_VARIABLES)}"
+        return Finding("caches", "note", found, "give a value, or remove the variable")
+    return Finding("caches", "ok", found)
 
 
 def token() -> Finding:
@@ -179,7 +184,7 @@ def model_access(recipe: Recipe) -> Finding:
 def _api() -> Any:
     from huggingface_hub import HfApi
 
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    return HfApi(endpoint=variable("HF_ENDPOINT") or None)
 
 
 def _unreachable(name: str, error: Exception, before: str = "") -> Finding:

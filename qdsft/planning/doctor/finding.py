@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from qdsft.environment import variable
 from qdsft.errors import UserError
 
 SECRET_NAMES = re.compile(r"(TOKEN|SECRET|PASSWORD|KEY)$", re.IGNORECASE)
@@ -77,9 +78,9 @@ def within(seconds: float, look: Look, late: Finding) -> Finding:
 def known_secrets() -> list[str]:
     """Values of this process's variables that are named like secrets, and what is in the Hub's token file."""
     values = [value for name, value in os.environ.items() if SECRET_NAMES.search(name)]
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    home = Path(variable("HF_HOME") or Path.home() / ".cache" / "huggingface")
     with suppress(OSError, UnicodeDecodeError):
-        values.append(Path(os.environ.get("HF_TOKEN_PATH") or home / "token").read_text(encoding="utf-8"))
+        values.append(Path(variable("HF_TOKEN_PATH") or home / "token").read_text(encoding="utf-8"))
     return sorted({value.strip() for value in values if len(value.strip()) >= SHORTEST_SECRET}, key=len, reverse=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
 
+from qdsft.environment import variable
 from qdsft.planning.doctor.finding import Finding
 
 QUERY = "--query-gpu=name,memory.total,driver_version"
@@ -154,7 +154,7 @@ def deepspeed(cards: Cards) -> Finding:
         )
     import_module("deepspeed")  # which looks at its own build, and fails if that is broken
 
-    compiler = os.environ.get("CXX", "g++")
+    compiler = variable("CXX", "g++")
     missing = [tool for tool in (compiler, "ninja") if shutil.which(tool) is None and not _beside_python(tool)]
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         missing.append("Python.h")
@@ -162,7 +162,7 @@ def deepspeed(cards: Cards) -> Finding:
         remedy = "ZeRO cannot start without; on Debian and Ubuntu: apt-get install g++ ninja-build python3-dev"
         needed = len(cards.names) > 1
         return Finding("deepspeed", "failed" if needed else "note", f"{version}, no {', '.join(missing)}", remedy)
-    toolkit = shutil.which("nvcc") or shutil.which("nvcc", path=f"{os.environ.get('CUDA_HOME', '/usr/local/cuda')}/bin")
+    toolkit = shutil.which("nvcc") or shutil.which("nvcc", path=f"{variable('CUDA_HOME', '/usr/local/cuda')}/bin")
     if toolkit is None:
         remedy = "only offloading to the CPU needs it: take an image with the CUDA toolkit (devel)"
         return Finding("deepspeed", "note" if cards.names else "ok", f"{version}, {compiler}, no nvcc", remedy)

@@ -204,7 +204,7 @@ def test_a_damaged_run_is_one_line(capsys: Capture) -> None:
         ("check r.yaml --overwrite", "qdsft: error: unrecognized arguments: --overwrite"),
         ("train r.yaml --resume extra", "qdsft: error: unrecognized arguments: extra"),
         ("evaluate run a=b", "qdsft: error: unrecognized arguments: a=b"),
-        ("evaluate run --samples 0", "qdsft evaluate: error: argument --samples: 0 is not above 0"),
+        ("evaluate run --samples 0", "qdsft evaluate: error: argument --samples: '0' is not a whole number above 0"),
         ("evaluate run --samples x", "qdsft evaluate: error: argument --samples: invalid"),
         ("decompose run one two", "qdsft: error: unrecognized arguments: two"),
         ("data", "qdsft data: error: the following arguments are required: COMMAND"),

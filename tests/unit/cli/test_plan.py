@@ -54,7 +54,7 @@ def test_too_little_memory_is_an_answer_and_no_error(recipe: list[str], capsys: 
     ("arguments", "message"),
     [
         (["--gpu", "GTX 1080"], "error: --gpu GTX 1080: not listed"),
-        (["--gpu", "T4", "--gpu-memory", "8"], "error: --gpu and --gpu-memory both say"),
+        (["--gpu", "T4", "--gpu-memory", "8"], "error: --gpu and --gpu-memory both set"),
         (["--zero", "2"], "error: --zero shards over several cards"),
         (["--zero", "3", "--gpus", "2"], "error: --zero 3 cannot shard quantized weights"),
         (["--gpus", "3"], "global_batch_size 8 is not a multiple"),
@@ -80,6 +80,14 @@ def test_wrong_usage(arguments: list[str], recipe: list[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main([*recipe, *arguments])
     assert raised.value.code == 2
+
+
+@pytest.mark.parametrize("value", ["none", "0", "nan", "8GB", "-1", "1e9"])
+def test_a_memory_size_that_is_none_is_named(value: str, recipe: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*recipe, f"--gpu-memory={value}"])
+    said = capsys.readouterr().err
+    assert f"argument --gpu-memory: '{value}' is not a memory size in GiB; give a number such as 8 or 7.5" in said
 
 
 @pytest.mark.slow
