@@ -14,7 +14,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "plan", help="estimate the peak GPU memory of a recipe, and list changes if it does not fit"
     )
     plan.add_argument("recipe", metavar="RECIPE", help="a YAML file, such as recipes/tiny/full.yaml")
-    plan.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that replace the recipe's")
+    plan.add_argument("overrides", nargs="*", metavar="section.key=value", help="override values of the recipe")
     plan.add_argument("--gpu-memory", type=gib, metavar="GIB", help="memory of one GPU in GiB (default: 8)")
     plan.add_argument("--gpu", metavar="NAME", help="a GPU by name, such as 'RTX 4060', or as nvidia-smi prints it")
     plan.add_argument("--gpus", type=positive, default=1, metavar="N", help="number of GPUs (default: 1)")

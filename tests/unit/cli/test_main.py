@@ -205,7 +205,7 @@ def test_a_damaged_run_is_one_line(capsys: Capture) -> None:
         ("train r.yaml --resume extra", "qdsft: error: unrecognized arguments: extra"),
         ("evaluate run a=b", "qdsft: error: unrecognized arguments: a=b"),
         ("evaluate run --samples 0", "qdsft evaluate: error: argument --samples: '0' is not a whole number above 0"),
-        ("evaluate run --samples x", "qdsft evaluate: error: argument --samples: invalid"),
+        ("evaluate run --samples x", "qdsft evaluate: error: argument --samples: 'x' is not a whole number above 0"),
         ("decompose run one two", "qdsft: error: unrecognized arguments: two"),
         ("data", "qdsft data: error: the following arguments are required: COMMAND"),
         ("data convert --from x --to jsonl a b", "qdsft data convert: error: argument --from: invalid choice: 'x'"),

@@ -143,7 +143,7 @@ def test_the_most_that_fits_fits_and_more_does_not(plan: Any) -> None:
 def test_several_cards_that_share_nothing_are_told_of_zero(plan: Any) -> None:
     path, first = (
         "recipes/llama2/full.yaml",
-        "does not fit: each card holds the whole model; try --gpus 4 --zero 3 first",
+        "does not fit: each GPU holds the whole model; try --gpus 4 --zero 3 first",
     )
     assert first in list(report(plan(path, memory=80, count=4)))
     for target in ({"count": 4, "zero": 3}, {"count": 1}):
@@ -152,8 +152,8 @@ def test_several_cards_that_share_nothing_are_told_of_zero(plan: Any) -> None:
 
 def test_where_nothing_fits_it_says_so(plan: Any) -> None:
     lines = list(report(plan("recipes/llama2/qlora_8gb.yaml", memory=2)))
-    assert "does not fit; change in this order until it does:" in lines
-    assert "nothing more to change here: a larger card, more cards (--gpus N --zero 3), or a smaller model" in lines[-1]
+    assert "does not fit; apply these changes in order until it does:" in lines
+    assert "no more changes are known: use a larger GPU, more GPUs (--gpus N --zero 3), or a smaller model" in lines[-1]
 
 
 def test_time_and_cost_come_from_a_measured_run_alone(plan: Any) -> None:
@@ -161,12 +161,12 @@ def test_time_and_cost_come_from_a_measured_run_alone(plan: Any) -> None:
     card = Card(memory_mib=8188, bfloat16=True)
     unknown = plan(path, name="RTX 4060", card=card)
     assert unknown.hours is None
-    assert any("not yet measured on RTX 4060" in line for line in report(unknown))
+    assert any("no measured run of this recipe on RTX 4060 yet" in line for line in report(unknown))
     entry = Measured(recipe="llama2-qlora_8gb", tokens_per_second=1.0, usd_per_hour=2.0, source="a run")
     known = plan(path, name="RTX 4060", card=card.model_copy(update={"measured": (entry,)}))
     assert known.hours == pytest.approx(known.tokens_seen / 3600)
     assert known.usd == pytest.approx(2 * known.hours)
-    assert any("from a run that was measured on RTX 4060" in line for line in report(known))
+    assert any("from a measured run on RTX 4060" in line for line in report(known))
 
 
 def test_saving_counts_checkpoints(plan: Any) -> None:
@@ -196,5 +196,5 @@ def test_what_is_not_counted_is_told(plan: Any) -> None:
 
 
 def test_zero_wants_several_cards(plan: Any) -> None:
-    with pytest.raises(UserError, match="--zero shards over several cards; add --gpus 2"):
+    with pytest.raises(UserError, match="--zero shards over several GPUs; add --gpus 2"):
         plan("recipes/llama2/full.yaml", zero=2)
