@@ -239,7 +239,7 @@ def test_a_process_that_dies_is_noticed(run_dir: Path, quick_python: str) -> Non
     output, error = first.communicate(timeout=240)
     assert (first.returncode, output) == (1, "")
     assert error.splitlines()[-1] == (
-        "error: another process of this launch has ended early, see what it said; start again: decoded rows are kept"
+        "error: another process of this launch ended early, see its message; start again: decoded rows are kept"
     )
     assert "Traceback" not in error and not (run_dir / "predictions.jsonl").exists()
     assert len(kept(run_dir)) == 2
