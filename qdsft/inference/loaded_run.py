@@ -47,7 +47,7 @@ class RunPrompts:
         return self.recipe.evaluation.max_new_tokens
 
     def encode(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-        """Return prompt token ids; raises UserError for messages that cannot be encoded or leave no room for an answer."""
+        """Return prompt token ids. Raises UserError if messages cannot be encoded or leave no room for an answer."""
         prompts = encode_prompts(self.tokenizer, conversations)
         longest = max(map(len, prompts), default=0) + self.max_new_tokens
         if self.positions and longest > self.positions:

@@ -111,7 +111,5 @@ def _max_rank(folder: Path, otherwise: str) -> int:
     rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
     fitting = [allowed for allowed in _RANKS if allowed >= rank]
     if not fitting:
-        raise UserError(
-            f"{folder}: vLLM supports adapters up to r {_RANKS[-1]}, not {rank}; {otherwise}"
-        )
+        raise UserError(f"{folder}: vLLM supports adapters up to r {_RANKS[-1]}, not {rank}; {otherwise}")
     return fitting[0]
