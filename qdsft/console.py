@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from qdsft.environment import variable
 from qdsft.errors import UserError
 
 
 def is_main_process() -> bool:
     """Whether this process is rank 0 of the launch (or the only one)."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return int(variable("RANK", "0")) == 0
 
 
 def quiet_libraries() -> None:

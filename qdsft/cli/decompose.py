@@ -1,4 +1,4 @@
-"""`qdsft decompose`: a question in, its sub-questions out; or a file of them."""
+"""`qdsft decompose`: decompose a question, typed questions, or a file of questions."""
 
 from __future__ import annotations
 
@@ -20,33 +20,36 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add `decompose` to the commands."""
     from qdsft.data.formats import ANSWER_FORMATS
 
-    decompose = commands.add_parser("decompose", help="decompose a question, several read line by line, or a file")
+    decompose = commands.add_parser("decompose", help="decompose a question, questions read line by line, or a file")
     decompose.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     decompose.add_argument(
-        "question", nargs="?", metavar="QUESTION", help="without it, questions are read from the input"
+        "question", nargs="?", metavar="QUESTION", help="without it, questions are read from standard input"
     )
-    decompose.add_argument("--input", type=Path, metavar="FILE", help="JSON Lines, CSV, Parquet, or .txt")
+    decompose.add_argument("--input", type=Path, metavar="FILE", help="questions: JSON Lines, CSV, Parquet, or .txt")
     decompose.add_argument("--output", type=Path, metavar="FILE", help="a new file for the answers to --input")
     decompose.add_argument(
         "--format",
         choices=("json", "text", *ANSWER_FORMATS),
-        help="of the answers; text, and json in a file, if not given",
+        help="format of the answers (default: text; json with --input)",
     )
-    decompose.add_argument("--json", action="store_true", help="the same as --format json")
-    decompose.add_argument("--constrained", action="store_true", help="allow the model only valid decompositions")
+    decompose.add_argument("--json", action="store_true", help="same as --format json")
+    decompose.add_argument("--constrained", action="store_true", help="force every answer to be a valid decomposition")
     decompose.add_argument(
         "--adapter",
         action="append",
         default=[],
         type=Path,
         metavar="OTHER_RUN",
-        help="another run on the same base model; a question that begins with @ and its folder's name is asked of it",
+        help="another run on the same base model; a question that begins with @FOLDER_NAME goes to it",
     )
-    decompose.add_argument("--batch-size", type=positive, metavar="N", help="questions of --input decoded together")
+    decompose.add_argument("--batch-size", type=positive, metavar="N", help="questions of --input to decode together")
     decompose.add_argument(
-        "--engine", choices=("transformers", "vllm"), default="transformers", help="what decodes --input"
+        "--engine",
+        choices=("transformers", "vllm"),
+        default="transformers",
+        help="engine that decodes --input (default: transformers)",
     )
-    decompose.add_argument("--no-merge", action="store_true", help="keep an adapter beside its base model")
+    decompose.add_argument("--no-merge", action="store_true", help="do not merge an adapter into its base model")
     decompose.set_defaults(handler=_decompose)
 
 
@@ -62,7 +65,7 @@ def _decompose(options: argparse.Namespace) -> int:
         return _answer_file(options)
     given = [name for name in FILE_OPTIONS if getattr(options, name)]
     if given or options.engine != "transformers":
-        raise UserError(f"--{(given or ['engine'])[0].replace('_', '-')} is for a file of questions; give --input too")
+        raise UserError(f"--{(given or ['engine'])[0].replace('_', '-')} requires a file of questions; add --input")
     return _answer_questions(options)
 
 
@@ -72,7 +75,7 @@ def _answer_questions(options: argparse.Namespace) -> int:
     fmt = "json" if options.json else options.format or "text"
     decomposer = Decomposer(options.run_dir, constrained=options.constrained)
     for run_dir in options.adapter:
-        decomposer.add_adapter(run_dir.resolve().name.replace(".", "_"), run_dir)  # PEFT takes no dots
+        decomposer.add_adapter(run_dir.resolve().name.replace(".", "_"), run_dir)  # PEFT allows no dots
     questions = [(0, options.question)] if options.question is not None else _typed_questions()
     for number, question in questions:
         try:
@@ -90,13 +93,13 @@ def _answer_questions(options: argparse.Namespace) -> int:
 
 
 def _answer_file(options: argparse.Namespace) -> int:
-    """Status 0 also where rows were left out: they are named, counted, and the others answered."""
+    """Answer a file. Refused rows are named and counted, and do not change the exit status 0."""
     if options.adapter:
-        raise UserError("--adapter is for typed questions; give --input to each run by itself")
+        raise UserError("--adapter works with typed questions only; run --input with each run separately")
     if options.question is not None:
-        raise UserError("a question and --input contradict each other; give one of them")
+        raise UserError("a question and --input exclude each other; give one of them")
     if options.output is None:
-        raise UserError("--input needs --output, the name of a new file for the answers")
+        raise UserError("--input requires --output, the name of a new file for the answers")
     from qdsft.inference.decompose_file import decompose_file
 
     try:
@@ -112,7 +115,7 @@ def _answer_file(options: argparse.Namespace) -> int:
             on_refused=lambda error: print(f"left out: {error}", file=sys.stderr),
         )
     except KeyboardInterrupt:
-        say("\ninterrupted; the same command goes on behind the answers that it has")
+        say("\ninterrupted; run the same command again to continue after the answers written so far")
         return 130
     counts = [(len(report.refused), "left out"), (report.invalid, "not valid"), (report.unstopped, "cut off")]
     print(f"{report.written} answers written to {options.output}", *(f"{n} {what}" for n, what in counts), sep=", ")
@@ -120,20 +123,20 @@ def _answer_file(options: argparse.Namespace) -> int:
 
 
 def _addressed(question: str) -> tuple[str | None, str]:
-    """(name, question) of "@name question"; None for a question that is addressed to no adapter."""
+    """Split "@name question" into name and question; the name is None without an @."""
     if not question.startswith("@"):
         return None, question
     name, _, rest = question[1:].partition(" ")
     if not rest.strip():
-        raise UserError(f"{question!r} has no question behind the name; write @{name or 'NAME'} and the question")
+        raise UserError(f"{question!r} has no question after the name; write @{name or 'NAME'} and the question")
     return name, rest.strip()
 
 
 def _typed_questions() -> Iterator[tuple[int, str]]:
-    """(number, text) of the input's lines that are not blank, with a prompt where a person types them."""
+    """Yield number and text of the input's lines that are not blank; a terminal gets a prompt."""
     for number in count(1):
         if sys.stdin.isatty():
-            print("question (Ctrl-D ends): ", end="", file=sys.stderr, flush=True)
+            print("question (Ctrl-D to end): ", end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
             return

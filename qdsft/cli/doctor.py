@@ -1,11 +1,11 @@
-"""`qdsft doctor`: is this machine fit for training, and for this recipe?"""
+"""`qdsft doctor`: check that this machine can train, and train this recipe."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
+from qdsft.environment import variable
 from qdsft.errors import UserError
 
 COLOURS = {"ok": "\033[32m", "note": "\033[33m", "failed": "\033[31m"}
@@ -16,21 +16,21 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add `doctor` to the commands."""
     doctor = commands.add_parser(
         "doctor",
-        help="look at driver, cards, packages, disk and Hub, and say what to do",
-        description="Look at driver, cards, packages, disk and Hub. Notes are no reason not to train: without a card "
-        "everything works, slowly. The status is 1 if something failed. No token is ever printed.",
+        help="check driver, GPUs, packages, disk and Hub, and print remedies",
+        description="Check driver, GPUs, packages, disk and Hub. Notes do not prevent training: without a GPU "
+        "everything works, slowly. The exit status is 1 if a check failed. Tokens are never printed.",
     )
-    doctor.add_argument("recipe", nargs="?", metavar="RECIPE", help="look at what this recipe needs, too")
-    doctor.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that replace the recipe's")
-    doctor.add_argument("--json", action="store_true", help="everything as JSON, for a bug report")
+    doctor.add_argument("recipe", nargs="?", metavar="RECIPE", help="also check what this recipe requires")
+    doctor.add_argument("overrides", nargs="*", metavar="section.key=value", help="override values of the recipe")
+    doctor.add_argument("--json", action="store_true", help="print everything as JSON, for a bug report")
     doctor.set_defaults(handler=_doctor)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    """Print each finding as it is made; raises UserError at the end if one failed."""
+    """Print the findings one by one. Raises UserError at the end if a check failed."""
     from qdsft.planning.doctor.doctor import examine
 
-    colour = not options.json and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colour = not options.json and sys.stdout.isatty() and not variable("NO_COLOR")
     findings = []
     for finding in examine(options.recipe, options.overrides):
         findings.append(finding)

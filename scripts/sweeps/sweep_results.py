@@ -1,4 +1,4 @@
-"""What a sweep's runs score, ranked, and as a table."""
+"""Read the results of a sweep's runs, rank them, and print a table."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def check_metric(metric: str, recipe: Recipe, *, evaluate: bool) -> None:
     task = task_type(recipe.prompt).name
     known = [metric.key for metric in METRICS if metric.kind == "loss" or task in metric.tasks]
     if metric not in known:
-        raise UserError(f"--metric {metric}: no metric of these runs; choose one of {', '.join(known)}")
+        raise UserError(f"--metric {metric}: not a metric of these runs; choose one of {', '.join(known)}")
     if metric != "loss" and not evaluate:
-        raise UserError(f"--metric {metric} needs answers; add --evaluate, which decodes the held-out rows of each run")
+        raise UserError(f"--metric {metric} requires answers; add --evaluate, which decodes each run's held-out rows")
 
 
 def logged(run_dir: Path) -> dict[str, float]:
-    """The last loss on held-out rows that the trainer wrote down; a line that was cut short is not one."""
+    """Return the last loss on held-out rows in the trainer's log; incomplete lines are ignored."""
     found = {}
     for line in (run_dir / LOG).read_text(encoding="utf-8").split("\n"):
         try:
@@ -42,7 +42,7 @@ def logged(run_dir: Path) -> dict[str, float]:
 
 
 def rank(path: str, grid: Grid, metric: str, rows: list[dict[str, Any]]) -> Results:
-    """The rows of all runs, best first; those that lack the metric come last."""
+    """Return the rows of all runs, best first; runs without the metric come last."""
     better = BY_KEY[metric].better
     sign = -1 if better == "higher" else 1
     scored = [row for row in rows if metric in row["metrics"]]
@@ -60,7 +60,7 @@ def rank(path: str, grid: Grid, metric: str, rows: list[dict[str, Any]]) -> Resu
 
 
 def table(results: Results) -> str:
-    """The runs as a Markdown table, best first."""
+    """Return the runs as a Markdown table, best first."""
     metric, axes = results["metric"], list(results["axes"])
     lines = [["run", *axes, BY_KEY[metric].name, "seconds", "state"]]
     lines.append(["---"] * len(lines[0]))

@@ -117,7 +117,12 @@ def test_the_generation_config_beside_the_weights_changes_no_answer(run_dir: Pat
     evaluate(run_dir, samples=4)
     clean = predictions(run_dir)
     path = run_dir / "model" / "generation_config.json"
-    settings = {"no_repeat_ngram_size": 2, "repetition_penalty": 1.8, "min_new_tokens": 90, "num_beams": 2}
+    settings: dict[str, Any] = {
+        "no_repeat_ngram_size": 2,
+        "repetition_penalty": 1.8,
+        "min_new_tokens": 90,
+        "num_beams": 2,
+    }
     settings |= {"suppress_tokens": list(range(300, 1500)), "guidance_scale": 3.0, "cache_implementation": "static"}
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **settings}), encoding="utf-8")
     evaluate(run_dir, samples=4)
@@ -240,7 +245,7 @@ def test_a_process_that_dies_is_noticed(run_dir: Path, quick_python: str) -> Non
     output, error = first.communicate(timeout=240)
     assert (first.returncode, output) == (1, "")
     assert error.splitlines()[-1] == (
-        "error: another process of this launch has ended early, see what it said; start again: decoded rows are kept"
+        "error: another process of this launch ended early, see its message; start again: decoded rows are kept"
     )
     assert "Traceback" not in error and not (run_dir / "predictions.jsonl").exists()
     assert len(kept(run_dir)) == 2

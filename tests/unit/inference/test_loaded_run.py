@@ -55,7 +55,7 @@ def test_constrained_is_for_decompositions_with_room_for_one(tiny_model: TINY, t
     with pytest.raises(UserError, match="its answers are free text, and --constrained is for decompositions"):
         load_run(other).stream(CONVERSATIONS, constrained=True)
     short = load_run(make_run(tmp_path / "short", base, "tiny/full", "evaluation.max_new_tokens=9"))
-    with pytest.raises(UserError, match=r"evaluation\.max_new_tokens 9 is too little for --constrained, which needs 1"):
+    with pytest.raises(UserError, match=r"max_new_tokens 9 is too small for --constrained, which requires 1"):
         short.stream(CONVERSATIONS, constrained=True)
 
 
