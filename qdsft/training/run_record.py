@@ -12,7 +12,7 @@ from qdsft.launch import world_size
 from qdsft.model.loading import base_model_facts
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import find_custom_loss
-from qdsft.runs.manifest import GoldenPrompt, Manifest, fingerprint
+from qdsft.runs.manifest import Manifest, fingerprint
 from qdsft.runs.provenance import git_commit, versions
 from qdsft.tokenization.prepared import Prepared
 from qdsft.training.run_setup import RunInputs
@@ -21,18 +21,19 @@ from qdsft.training.trainer import RecipeTrainer
 
 def new_manifest(inputs: RunInputs) -> Manifest:
     """Return the run.json of a run that starts."""
-    recipe, prepared = inputs.recipe, inputs.prepared
+    recipe, facts = inputs.recipe, inputs.prepared.facts
+    data = facts.data.model_dump()
     template_sha256 = text_sha256(inputs.tokenizer.chat_template)
     return Manifest(
         state="running",
         recipe_path=str(recipe.path),
         recipe=recipe.resolved(),
         origins=recipe.origins,
-        fingerprint=fingerprint(recipe, prepared.data, template_sha256, world_size()) | _loss_fingerprint(recipe),
-        data=prepared.data,
-        tokens=prepared.tokens,
+        fingerprint=fingerprint(recipe, data, template_sha256, world_size()) | _loss_fingerprint(recipe),
+        data=data,
+        tokens=facts.tokens.model_dump(),
         template_sha256=template_sha256,
-        golden_prompts=[GoldenPrompt.model_validate(prompt) for prompt in prepared.golden_prompts],
+        golden_prompts=facts.golden_prompts,
         stop_token_ids=inputs.stop_ids,
         base_model=base_model_facts(recipe, inputs.config),
         artifact="model" if recipe.lora is None else "adapter",
@@ -53,7 +54,7 @@ def training_results(
     """Return the timings, losses and peak memory of a finished run."""
     history = trainer.state.log_history
     losses = [entry["loss"] for entry in history if "loss" in entry]
-    seen = prepared.tokens["tokens"] * (trainer.state.epoch or 0)
+    seen = prepared.facts.tokens.tokens * (trainer.state.epoch or 0)
     return {
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,

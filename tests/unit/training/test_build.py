@@ -15,7 +15,7 @@ from qdsft.errors import UserError
 from qdsft.model.device import Machine
 from qdsft.model.loading import load_model, load_tokenizer
 from qdsft.recipe import Recipe, load_recipe
-from qdsft.tokenization.prepared import of_rows
+from qdsft.tokenization.row_files import of_rows
 from qdsft.tokenization.rows import IGNORED, Row
 from qdsft.training.activation_checkpointing import Checkpointing
 from qdsft.training.build import build_config, build_trainer
