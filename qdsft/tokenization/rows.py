@@ -109,7 +109,8 @@ class RowMaker:
 def _tokens_before(encoding: Encoding, end: int) -> int | None:
     """Return how many tokens lie before a character; None if no token begins there."""
     token = encoding.char_to_token(end)
-    return token if token is not None and encoding.token_to_chars(token)[0] == end else None
+    span = encoding.token_to_chars(token) if token is not None else None
+    return token if span and span[0] == end else None
 
 
 def _changed_prompt(example: Example) -> UserError:
