@@ -61,7 +61,7 @@ class Counts:
         self.tokens += sum(lengths)
         self.supervised += sum(lengths) - sum(row.prompt_length for row in rows)
 
-    def summary(self) -> RowFacts:
+    def summary(self, packing: PackingFacts | None = None) -> RowFacts:
         """Return the facts about these rows."""
         return RowFacts(
             rows=self.rows,
@@ -71,6 +71,7 @@ class Counts:
             supervised_share=round(self.supervised / max(self.tokens, 1), 4),
             dropped=self.dropped,
             truncated=self.truncated,
+            packing=packing,
         )
 
 

@@ -246,13 +246,12 @@ class _Side:
 
     def facts(self, recipe: Recipe, *, pack: bool) -> RowFacts:
         """Return the facts about the rows, and pack the closed file if asked to."""
-        facts = self.encoder.counts.summary()
-        if pack and facts.rows:
-            assert recipe.max_length is not None
-            rows = pack_file(self._path, recipe.max_length, recipe.training_value("packing_strategy") or "bfd")
-            efficiency = round(facts.tokens / (rows * recipe.max_length), 4)
-            facts.packing = PackingFacts(rows=rows, efficiency=efficiency)
-        return facts
+        counts = self.encoder.counts
+        if not pack or not counts.rows:
+            return counts.summary()
+        assert recipe.max_length is not None
+        rows = pack_file(self._path, recipe.max_length, recipe.training_value("packing_strategy") or "bfd")
+        return counts.summary(PackingFacts(rows=rows, efficiency=round(counts.tokens / (rows * recipe.max_length), 4)))
 
     def _write(self) -> None:
         kept = self.encoder.encode(self._pending)
