@@ -178,14 +178,14 @@ def _open(folder: Path) -> Prepared | None:
 @contextmanager
 def _tokenizer_threads() -> Iterator[None]:
     """Let the tokenizer use its threads, then turn them off: they would block in forked data loader workers."""
-    variable = "TOKENIZERS_PARALLELISM"
-    set_by_user = variable in os.environ
-    os.environ.setdefault(variable, "true")
+    name = "TOKENIZERS_PARALLELISM"
+    set_by_user = name in os.environ
+    os.environ.setdefault(name, "true")
     try:
         yield
     finally:
         if not set_by_user:
-            os.environ[variable] = "false"
+            os.environ[name] = "false"
 
 
 def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
