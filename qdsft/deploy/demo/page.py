@@ -33,16 +33,15 @@ MONOSPACE = ("ui-monospace", "Consolas", "D2Coding", "monospace")
 """Installed fonts, so that the page loads none."""
 # Answers look as in the reports, in the colors of Gradio's theme, which knows light and dark.
 HEAD = f"""<style>.answer {{ {STYLE}
-  --paper: var(--background-fill-primary); --ink: var(--body-text-color); --soft: var(--body-text-color-subdued);
-  --faint: var(--body-text-color-subdued); --rule: var(--border-color-primary);
-  --wash: var(--background-fill-secondary); --first: #0a64a4; --first-wash: #e4eff8;
+  --paper: var(--background-fill-primary); --wash: var(--background-fill-secondary); --ink: var(--body-text-color);
+  --rule: var(--border-color-primary); --soft: #5b646d; --faint: #8b949c; --first: #0a64a4; --first-wash: #e4eff8;
   --bad: #b8400a; --bad-wash: #fdf0e8;
   overflow-wrap: anywhere; word-break: keep-all;
   h3 {{ color: var(--ink) }} pre {{ white-space: pre-wrap }} p {{ margin: .25rem 0 }} figure {{ margin: 1rem 0 0 }}
   .steps {{ padding-left: 1.5rem; list-style: decimal }} .steps li {{ padding: .2rem 0 }}
   .steps b {{ color: var(--first) }} .faults {{ padding-left: 1.5rem; list-style: disc; margin: 0 }} }}
 .dark {{ color-scheme: dark }}
-.dark .answer {{ --first: #6cb6f0; --first-wash: #17324a; --bad: #ff9a62; --bad-wash: #3a2216 }}
+.dark .answer {{ --soft: #a3adb6; --first: #6cb6f0; --first-wash: #17324a; --bad: #ff9a62; --bad-wash: #3a2216 }}
 </style>"""
 Update = dict[Any, Any]
 """Gradio component -> its new value or properties."""

@@ -68,7 +68,7 @@ def test_model_output_is_shown_as_text(task: Task) -> None:
 
 
 def test_an_apostrophe_is_not_taken_for_a_reference() -> None:
-    assert '<li>Who is Ada\'s "x"?</li>' in partial_html('1. Who is Ada\'s "x"?', is_decomposition=True)
+    assert '<li>Who is Ada\'s "x"?</li>' in partial_html(DECOMPOSITION, '1. Who is Ada\'s "x"?')
 
 
 def test_copies_are_those_that_the_answer_allows() -> None:
