@@ -64,21 +64,21 @@ def _merge(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         check=not options.no_check,
     )
-    for base, figures in found["candidates"].items():
-        logits, answers = figures["logits"], figures["answers"]
-        scores = ", ".join(f"{name} {score['difference']:+.3f}" for name, score in figures["scores"].items())
+    for base, figures in found.candidates.items():
+        logits, answers = figures.logits, figures.answers
+        scores = ", ".join(f"{name} {change.difference:+.3f}" for name, change in figures.scores.items())
         print(
-            f"{base:<12} mean KL {logits['mean_kl']:.2g} nats, largest logit difference "
-            f"{logits['largest_difference']:.2g}, {answers['identical']:.0%} of {answers['compared']} answers equal"
+            f"{base:<12} mean KL {logits.mean_kl:.2g} nats, largest logit difference "
+            f"{logits.largest_difference:.2g}, {answers.identical:.0%} of {answers.compared} answers equal"
             + (f"; {scores}" if scores else "")
         )
     verdict = {
         True: "agrees with the adapter",
-        False: "NOT PASSED: " + "; ".join(found["failed"]),
+        False: "NOT PASSED: " + "; ".join(found.failed),
         None: "not measured",
     }
-    print(f"{options.output}: {found['base']} base, {found['dtype']}, {verdict[found['passed']]}")
-    if found["passed"]:
+    print(f"{options.output}: {found.base} base, {found.dtype}, {verdict[found.passed]}")
+    if found.passed:
         say(f"next: qdsft push {options.output} --repo-id user/name")
     return 0
 

@@ -22,6 +22,7 @@ from qdsft.inference.loaded_run import load_prompts
 from qdsft.model.hub import check_write, patiently
 from qdsft.runs.card import render_card
 from qdsft.runs.card_header import read_licence
+from qdsft.runs.certificate import Certificate, read_certificate
 from qdsft.runs.layout import MANIFEST, MERGE_FILE
 from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.runs.public import base_on_hub, check_secrets, public_base, public_manifest
@@ -40,8 +41,6 @@ ALLOWED = {"adapter": (*WEIGHTS, *TOKENIZER), "model": (*WEIGHTS, *TOKENIZER, "c
 VOCABULARY = re.compile(r"tokenizer\.json|tokenizer\.model|vocab.*|merges\.txt")
 """Files in which any text may stand by chance."""
 CARD = "README.md"
-SHOWN_OF_MERGE = {"base", "candidates", "dtype", "example", "method", "results_of_adapter"}
-"""What the card takes from merge.json."""
 Content = Path | bytes
 
 
@@ -66,7 +65,7 @@ def push(
     machine, as `load_prompts` does, and for what the Hub refuses.
     """
     manifest = read_finished(source)
-    certificate = read_certificate(source, force=force)
+    certificate = check_certificate(source, force=force)
     prompts = load_prompts(source)
     check_write(repo_id)
     files = collect(source, manifest, certificate, repo_id)
@@ -75,35 +74,27 @@ def push(
     return _upload(files, repo_id, public=public, revision=revision)
 
 
-def read_certificate(source: Path, *, force: bool) -> dict[str, Any] | None:
-    """merge.json of a merged model, None for anything else.
+def check_certificate(source: Path, *, force: bool) -> Certificate | None:
+    """Return the certificate of a merged model, None for anything else.
 
-    Raises UserError if it is damaged, if a file is no longer the one that it is about, or, unless `force` is given,
-    if the merged model did not pass or was not measured.
+    Raises UserError if it is damaged, if a file has changed since the merge, and, unless `force` is given, if the
+    merged model did not pass or was not measured.
     """
-    path = source / MERGE_FILE
-    if not path.is_file():
+    certificate = read_certificate(source)
+    if certificate is None:
         return None
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        passed, failed, sums = found["passed"], list(found["failed"]), dict(found["files"])
-        if absent := SHOWN_OF_MERGE - found.keys():
-            raise KeyError(*absent)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged; merge again") from error
-    for name, digest in sums.items():
+    for name, digest in certificate.files.items():
         file = source / Path(name).name
         if name != CARD and (not file.is_file() or file_sha256(file) != digest):
             raise UserError(f"{file}: is not the file that {MERGE_FILE} is about; merge again")
-    if not force and passed is not True:
-        reason = (
-            f"does not agree with its adapter ({'; '.join(failed)})" if failed else "was not compared with its adapter"
-        )
+    if not force and certificate.passed is not True:
+        failed = "; ".join(certificate.failed)
+        reason = f"does not agree with its adapter ({failed})" if failed else "was not compared with its adapter"
         raise UserError(f"{source}: the merged model {reason}; merge again, or push it all the same with --force")
-    return found
+    return certificate
 
 
-def collect(source: Path, manifest: Manifest, certificate: dict[str, Any] | None, repo_id: str) -> dict[str, Content]:
+def collect(source: Path, manifest: Manifest, certificate: Certificate | None, repo_id: str) -> dict[str, Content]:
     """Path in the repository -> a file, or text that was made for it."""
     folder = manifest.folder(source)
     patterns = ALLOWED[manifest.artifact]

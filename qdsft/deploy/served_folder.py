@@ -11,6 +11,7 @@ from qdsft.errors import UserError
 from qdsft.files import write_json
 from qdsft.inference.generation_config import generation_config
 from qdsft.inference.loaded_run import RunPrompts
+from qdsft.runs.certificate import read_certificate
 from qdsft.runs.layout import MERGE_FILE
 
 GENERATION = "generation_config.json"
@@ -63,5 +64,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _warn_of_merge(folder: Path) -> None:
-    if (folder / MERGE_FILE).is_file() and _read(folder / MERGE_FILE).get("passed") is False:
+    certificate = read_certificate(folder)
+    if certificate is not None and certificate.passed is False:
         say(f"warning: {folder / MERGE_FILE}: this merged model does not agree with the adapter as it was trained")

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.certificates import make_certificate
 from helpers.paths import ROOT
 from helpers.ports import free_port
 from helpers.tiny_run import make_run
@@ -30,6 +31,7 @@ from qdsft.deploy.served_folder import served_name, stage
 from qdsft.errors import UserError
 from qdsft.inference.decomposer import Decomposer
 from qdsft.inference.loaded_run import load_prompts
+from qdsft.runs.certificate import write_certificate
 from qdsft.tokenization.chat_template import encode_prompts
 
 QUESTIONS = ("Who is older, Ada or Bo?", "서울과 부산 중 어디가 더 큰가요?")
@@ -278,7 +280,7 @@ def test_a_merge_that_does_not_agree_is_said(
     tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = make_run(tmp_path / "run", tiny_model("llama"))
-    (run_dir / "model" / "merge.json").write_text('{"passed": false}', encoding="utf-8")
+    write_certificate(run_dir / "model", make_certificate(passed=False))
     stage(load_prompts(run_dir), tmp_path / "staged")
     assert "does not agree with the adapter as it was trained" in capsys.readouterr().err
 
