@@ -1,4 +1,4 @@
-"""Stage: an adapter or model onto the Hub, with all that answering needs and nothing of this machine."""
+"""Stage: push an adapter or model to the Hub, with everything that answering requires and nothing of this machine."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ TOKENIZER = (
     "chat_template.jinja",
 )
 ALLOWED = {"adapter": (*WEIGHTS, *TOKENIZER), "model": (*WEIGHTS, *TOKENIZER, "config.json", "*.py")}
-"""Files of the folder that are uploaded as they are; no others are."""
+"""The only files of the folder that are uploaded unchanged."""
 VOCABULARY = re.compile(r"tokenizer\.json|tokenizer\.model|vocab.*|merges\.txt")
-"""Files in which any text may stand by chance."""
+"""Files that may contain any text by chance, so they are not searched for patterns of secrets."""
 CARD = "README.md"
 Content = Path | bytes
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """Where it is now."""
+    """A finished upload."""
 
     url: str
     commit: str
     files: tuple[str, ...]
     is_new: bool
-    """Whether there was anything to upload."""
+    """False if nothing had changed since the last push."""
 
 
 def push(
@@ -60,9 +60,9 @@ def push(
 ) -> Pushed:
     """Upload a finished run's adapter or model, or a merged model; private unless `public` is given.
 
-    The same content once more makes no commit. A merged model that does not agree with its adapter is refused unless
-    `force` is given. Raises UserError, with the remedy, for that, for files that hold a token or a path of this
-    machine, as `load_prompts` does, and for what the Hub refuses.
+    Pushing unchanged content makes no commit. Raises UserError for a merged model that does not agree with its adapter
+    (unless `force` is given), for files that contain a token or a path of this machine, for anything that the Hub
+    refuses, and as `load_prompts` does.
     """
     manifest = read_finished(source)
     certificate = check_certificate(source, force=force)
@@ -95,7 +95,7 @@ def check_certificate(source: Path, *, force: bool) -> Certificate | None:
 
 
 def collect(source: Path, manifest: Manifest, certificate: Certificate | None, repo_id: str) -> dict[str, Content]:
-    """Path in the repository -> a file, or text that was made for it."""
+    """Return path in the repository -> a file, or generated content."""
     folder = manifest.folder(source)
     patterns = ALLOWED[manifest.artifact]
     found: dict[str, Content] = {
@@ -117,7 +117,7 @@ def collect(source: Path, manifest: Manifest, certificate: Certificate | None, r
 
 
 def base_licence(manifest: Manifest) -> dict[str, str]:
-    """The licence in the base model's card; empty, which is said, where none is known."""
+    """Return the license of the base model's card, and print it; empty if none is known."""
     name = manifest.base_model["name_or_path"]
     card: str | Path = Path(name) / CARD
     try:
@@ -145,7 +145,7 @@ def _check_all(files: dict[str, Content], source: Path, manifest: Manifest) -> N
 
 
 def _beginning(path: Path) -> bytes:
-    """The whole of a text, and the header of a safetensors file."""
+    """Return the whole content of a text file, or the header of a safetensors file."""
     if path.suffix != ".safetensors":
         return path.read_bytes()
     with path.open("rb") as file:
@@ -154,15 +154,15 @@ def _beginning(path: Path) -> bytes:
 
 def _upload(files: dict[str, Content], repo_id: str, *, public: bool, revision: str | None) -> Pushed:
     api = HfApi(endpoint=variable("HF_ENDPOINT") or None)
-    hub_logging.set_verbosity_error()  # it warns where there is nothing to commit
+    hub_logging.set_verbosity_error()  # it warns if there is nothing to commit
     patiently("creating the repository", repo_id, lambda: api.create_repo(repo_id, private=not public, exist_ok=True))
     info = patiently("reading the repository", repo_id, lambda: api.repo_info(repo_id))
     if not info.private and not public:
         raise UserError(f"{repo_id} is public on the Hub; add --public if others may see it, or give another --repo-id")
     if info.private and public:
-        say(f"{repo_id} is there already and stays private; make it public in its settings on the Hub")
+        say(f"{repo_id} exists and stays private; make it public in its settings on the Hub")
     if revision:
-        patiently("making the branch", repo_id, lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
+        patiently("creating the branch", repo_id, lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
     before = patiently("reading the repository", repo_id, lambda: api.repo_info(repo_id, revision=revision)).sha
 
     def commit() -> Any:

