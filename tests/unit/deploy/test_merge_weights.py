@@ -167,7 +167,7 @@ def setting(**values: Any) -> Callable[[Path], None]:
         (damage_missing, r"lora_B.default.weight is missing or unknown; put the adapter's files back"),
         (damage_extra, r"layers.9.mlp.up_proj.lora_B.weight matches no weight of the base"),
         (damage_nan, r"holds NaN or infinity; train again"),
-        (damage_shape, r"has another shape than the base model asks for"),
+        (damage_shape, r"has another shape than the base model's"),
         (damage_cut, r"adapter_model.safetensors: cannot be read"),
         (lambda adapter: (adapter / ADAPTER_WEIGHTS).unlink(), r"adapter_model.safetensors: cannot be read"),
         (lambda adapter: (adapter / "adapter_config.json").write_text("{"), r"adapter_config.json: cannot be read"),

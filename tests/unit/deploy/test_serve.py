@@ -126,7 +126,7 @@ def test_what_cannot_be_served_is_refused(
     vllm_in(tmp_path / "bin", monkeypatch)
     path = adapter / "adapter" / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "use_dora": True}), encoding="utf-8")
-    with pytest.raises(UserError, match="no adapter with use_dora; merge it with: qdsft merge"):
+    with pytest.raises(UserError, match="does not support adapters with use_dora; merge it with: qdsft merge"):
         serve(adapter, engine="vllm", **options)
 
     whole = make_run(tmp_path / "whole", tiny_model("llama"))
