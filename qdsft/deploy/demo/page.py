@@ -115,7 +115,8 @@ def build_page(models: Sequence[Model], examples: Sequence[str]) -> gr.Blocks:
             trigger_mode="multiple",
         )
         stop.click(end, queue=False, api_visibility="private")
-    return page.queue(max_size=MOST_WAITING, default_concurrency_limit=1)
+    built: gr.Blocks = page.queue(max_size=MOST_WAITING, default_concurrency_limit=1)
+    return built
 
 
 class _Column:

@@ -74,7 +74,7 @@ def _check_prompts(path: Path, run: RunPrompts) -> int | None:
     found = llama_cpp.ask(path, [prompt.messages for prompt in golden])
     for prompt, seen in zip(golden, found, strict=True):
         if seen.ids != prompt.ids:
-            raise UserError(f"{path}: {_difference(run, prompt, seen['ids'])}; use qdsft serve instead")
+            raise UserError(f"{path}: {_difference(run, prompt, seen.ids)}; use qdsft serve instead")
     return len(golden)
 
 
