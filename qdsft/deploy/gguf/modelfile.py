@@ -52,14 +52,14 @@ def pieces(run: RunPrompts, *, add_bos: bool) -> tuple[str, str, str, str] | Non
     if both.count(SYSTEM) != 1 or both.count(USER) != 1 or alone.count(USER) != 1:
         return None
     before, _, rest = both.partition(SYSTEM)
-    between, _, behind = rest.partition(USER)
+    between, _, after = rest.partition(USER)
     start, _, end = alone.partition(USER)
-    if end != behind or USER in before:
+    if end != after or USER in before:
         return None
     bos = run.tokenizer.bos_token
     if add_bos and bos:
         before, start = before.removeprefix(bos), start.removeprefix(bos)
-    found = before, between, start, behind
+    found = before, between, start, after
     golden = [golden.messages for golden in run.manifest.golden_prompts]
     texts = render_texts(run.tokenizer, golden, add_generation_prompt=True)
     lead = bos if add_bos and bos else ""
@@ -70,17 +70,17 @@ def pieces(run: RunPrompts, *, add_bos: bool) -> tuple[str, str, str, str] | Non
 
 def _fill(found: tuple[str, str, str, str], messages: list[Message]) -> str | None:
     """Return Ollama's prompt for a user message with or without a system message; None for other messages."""
-    before, between, start, behind = found
+    before, between, start, after = found
     roles = [message["role"] for message in messages]
     if roles == ["system", "user"]:
-        return before + messages[0]["content"] + between + messages[1]["content"] + behind
-    return start + messages[0]["content"] + behind if roles == ["user"] else None
+        return before + messages[0]["content"] + between + messages[1]["content"] + after
+    return start + messages[0]["content"] + after if roles == ["user"] else None
 
 
 def _template(run: RunPrompts, *, add_bos: bool) -> str | None:
     found = pieces(run, add_bos=add_bos)
     if found is None or any('"""' in piece for piece in found):
         return None
-    before, between, start, behind = (piece.replace("{{", '{{ "{{" }}') for piece in found)
+    before, between, start, after = (piece.replace("{{", '{{ "{{" }}') for piece in found)
     with_system = f"{before}{{{{ .System }}}}{between}"
-    return f"{{{{ if .System }}}}{with_system}{{{{ else }}}}{start}{{{{ end }}}}{{{{ .Prompt }}}}{behind}"
+    return f"{{{{ if .System }}}}{with_system}{{{{ else }}}}{start}{{{{ end }}}}{{{{ .Prompt }}}}{after}"

@@ -35,11 +35,11 @@ def test_the_shipped_templates_have_a_modelfile(
     for add_bos in (False, True):
         found = pieces(run, add_bos=add_bos)
         assert found is not None
-        before, between, start, behind = found
+        before, between, start, after = found
         lead = (run.tokenizer.bos_token or "") if add_bos else ""
         for messages, text in (
-            ([SYSTEM, USER], before + SYSTEM["content"] + between + USER["content"] + behind),
-            ([USER], start + USER["content"] + behind),
+            ([SYSTEM, USER], before + SYSTEM["content"] + between + USER["content"] + after),
+            ([USER], start + USER["content"] + after),
         ):
             rendered = run.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             assert lead + text == rendered
