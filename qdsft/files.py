@@ -13,12 +13,6 @@ from typing import IO, Any
 
 from qdsft.errors import UserError
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
-
-
 RUN_REMEDY = "choose another folder with training.output_dir"
 
 
@@ -63,51 +57,50 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def exclusive(folder: Path, remedy: str = "choose another folder with training.output_dir=...") -> Iterator[None]:
-    """Keep other processes of this machine out of a folder that is about to be written, by a lock beside it.
+def exclusive(
+    path: Path, remedy: str = "choose another folder with training.output_dir=...", *, doing: str = "writing there"
+) -> Iterator[None]:
+    """Keep other processes of this machine from writing a file or folder, with a lock file beside `path`.
 
-    The lock ends with the process, however that ends. Raises UserError as `lock` does.
+    The operating system releases the lock when the process ends, even when it is killed. Raises UserError if another
+    process holds the lock.
     """
-    if fcntl is None:
-        yield
-        return
-    path = folder.with_name(f".{folder.name}.lock")
-    with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    with file:
-        lock(file, folder, "writing there", remedy)
+    from filelock import FileLock, Timeout
+
+    lock_path = _lock_path(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_path, blocking=False, thread_local=False)
         try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(f"{path}: another process is {doing}; wait for it, or {remedy}") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows does not delete an open file
+            lock_path.unlink()
+        lock.release()
 
 
-def is_locked(folder: Path) -> bool:
-    """Whether a process of this machine holds `folder` by `exclusive`; never true without fcntl (Windows)."""
-    if fcntl is None:
+def is_locked(path: Path) -> bool:
+    """Return True if a process of this machine holds `path` with `exclusive`."""
+    from filelock import FileLock, Timeout
+
+    lock_path = _lock_path(path)
+    if not os.path.isfile(lock_path):
         return False
     try:
-        with folder.with_name(f".{folder.name}.lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with FileLock(lock_path, blocking=False):
+            return False
+    except Timeout:
         return True
     except OSError:
         return False
-    return False
 
 
-def lock(file: IO[Any], path: Path, doing: str, remedy: str) -> None:
-    """Hold an open file until it is closed or the process ends; raises UserError, naming `path`, if another does.
-
-    Without fcntl (Windows) there is no lock.
-    """
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(f"{path}: another process is {doing}; wait for it, or {remedy}") from error
+def _lock_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 @contextmanager

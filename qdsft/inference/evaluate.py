@@ -16,7 +16,7 @@ from qdsft.data.examples import Example
 from qdsft.errors import UserError
 from qdsft.files import exclusive, write_json, write_text
 from qdsft.hashing import json_sha256
-from qdsft.inference.decode_rows import decode_share, forget, identify, merge
+from qdsft.inference.decode_rows import Decoded, decode_share, forget, identify, merge
 from qdsft.inference.loaded_run import load_run
 from qdsft.inference.processes import Processes, launched
 from qdsft.metrics.break_official.official import require_official
@@ -26,7 +26,6 @@ from qdsft.runs.card import write_card
 from qdsft.runs.eval_rows import read_eval_rows
 from qdsft.runs.layout import METRICS_FILE, PREDICTIONS_FILE
 from qdsft.runs.manifest import Manifest, read_finished
-from qdsft.runs.partial import Decoded
 from qdsft.runs.provenance import versions
 from qdsft.scoring.report import write_report
 from qdsft.scoring.score_files import add_official, json_lines
