@@ -7,10 +7,14 @@ import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qdsft.cli.arguments import positive
 from qdsft.console import say
 from qdsft.errors import UserError
+
+if TYPE_CHECKING:
+    from qdsft.runs.manifest import Manifest
 
 FORMATS = ("json", "text", "self-ask", "llamaindex", "dag", "mermaid")
 FILE_OPTIONS = ("output", "batch_size", "no_merge")
@@ -50,22 +54,22 @@ def _decompose(options: argparse.Namespace) -> int:
 
     if options.json and options.format not in {None, "json"}:
         raise UserError(f"--json and --format {options.format} contradict each other; give one of them")
-    read_finished(options.run_dir)
+    manifest = read_finished(options.run_dir)
     if options.question is not None and not options.question.strip():
         raise UserError("the question is empty; write it in quotes after the run directory")
     if options.input is not None:
-        return _answer_file(options)
+        return _answer_file(options, manifest)
     given = [name for name in FILE_OPTIONS if getattr(options, name)]
     if given or options.engine != "transformers":
         raise UserError(f"--{(given or ['engine'])[0].replace('_', '-')} is for a file of questions; give --input too")
-    return _answer_questions(options)
+    return _answer_questions(options, manifest)
 
 
-def _answer_questions(options: argparse.Namespace) -> int:
+def _answer_questions(options: argparse.Namespace, manifest: Manifest) -> int:
     from qdsft.inference.decomposer import Decomposer, show
 
     fmt = "json" if options.json else options.format or "text"
-    decomposer = Decomposer(options.run_dir, constrained=options.constrained)
+    decomposer = Decomposer(options.run_dir, constrained=options.constrained, manifest=manifest)
     for run_dir in options.adapter:
         decomposer.add_adapter(run_dir.resolve().name.replace(".", "_"), run_dir)  # PEFT takes no dots
     questions = [(0, options.question)] if options.question is not None else _typed_questions()
@@ -84,7 +88,7 @@ def _answer_questions(options: argparse.Namespace) -> int:
     return 0
 
 
-def _answer_file(options: argparse.Namespace) -> int:
+def _answer_file(options: argparse.Namespace, manifest: Manifest) -> int:
     """Status 0 also where rows were left out: they are named, counted, and the others answered."""
     if options.adapter:
         raise UserError("--adapter is for typed questions; give --input to each run by itself")
@@ -105,6 +109,7 @@ def _answer_file(options: argparse.Namespace) -> int:
             engine=options.engine,
             merge=not options.no_merge,
             on_refused=lambda error: print(f"left out: {error}", file=sys.stderr),
+            manifest=manifest,
         )
     except KeyboardInterrupt:
         say("\ninterrupted; the same command goes on behind the answers that it has")

@@ -37,9 +37,10 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise UserError("nothing to evaluate; give a run directory, or --predictions and --gold")
     if options.output is not None:
         raise UserError("--output is for --predictions alone; a run is scored in its own directory")
+    from qdsft.runs.layout import REPORT
     from qdsft.runs.manifest import read_finished
 
-    read_finished(options.run_dir)
+    manifest = read_finished(options.run_dir)
     from qdsft.inference.evaluate import evaluate
 
     try:
@@ -50,13 +51,14 @@ def _evaluate(options: argparse.Namespace) -> int:
             samples=options.samples,
             batch_size=options.batch_size,
             break_metrics=options.break_metrics,
+            manifest=manifest,
         )
     except KeyboardInterrupt:
         say("\ninterrupted; the same command goes on where this one ended")
         return 130
     if is_main_process():
         _print_table(results)
-    say(f"report: {options.run_dir / 'report.html'}")
+    say(f"report: {options.run_dir / REPORT}")
     return 0
 
 

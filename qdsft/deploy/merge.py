@@ -29,8 +29,8 @@ from qdsft.model.quantization import dequantized_weights
 from qdsft.model.weight_files import BaseWeights, open_base
 from qdsft.runs.card import render_card
 from qdsft.runs.eval_rows import read_eval_rows
-from qdsft.runs.layout import MANIFEST, MERGE_FILE
-from qdsft.runs.manifest import read_adapter_run, write_manifest
+from qdsft.runs.layout import CARD, MERGE_FILE
+from qdsft.runs.manifest import Manifest, read_adapter_run, write_manifest
 from qdsft.runs.provenance import versions
 from qdsft.runs.public import public_manifest, refuse_output
 from qdsft.runs.results import brief_metrics, method, read_example
@@ -48,6 +48,7 @@ def merge(
     samples: int = 32,
     batch_size: int | None = None,
     check: bool = True,
+    manifest: Manifest | None = None,
 ) -> dict[str, Any]:
     """Merge a run's adapter into its base model; `output` appears once it is whole. Returns its merge.json.
 
@@ -59,10 +60,10 @@ def merge(
     Raises UserError for a run without an adapter, an `output` that exists, too little disk, and as `load_prompts`,
     `load_weights` and `merge_weights.Merge` do.
     """
-    manifest = read_adapter_run(run_dir)
+    manifest = manifest or read_adapter_run(run_dir)
     refuse_output(output)
     candidates = _candidates(run_dir, bool(manifest.recipe.get("quantization")), base, check)
-    prompts = load_prompts(run_dir)
+    prompts = load_prompts(run_dir, manifest)
     config = load_config(prompts.recipe)
     if getattr(config, "quantization_config", None):
         raise UserError(f"{prompts.recipe.model.name_or_path}: is saved quantized; merge into the model that it was")
@@ -71,7 +72,7 @@ def merge(
     )  # before anything is loaded: what cannot be merged is refused now
     wanted: torch.dtype = getattr(torch, dtype)
     with exclusive(output, OTHER), new_directory(output, OTHER) as folder:
-        with open_base(prompts.recipe, manifest.base_model.get("revision")) as weights:
+        with open_base(prompts.recipe, manifest.base_model.revision) as weights:
             _announce(output, weights, prompts, wanted, candidates, check)
             found, formats = _make(folder, plan, weights, prompts, candidates, wanted, (samples, batch_size, check))
         chosen = min(found, key=lambda name: found[name]["logits"]["mean_kl"]) if check else candidates[0]
@@ -79,7 +80,7 @@ def merge(
         certificate = _certificate(prompts, chosen, dtype, found, formats)
         public = public_manifest(manifest, merged_dtype=dtype)
         write_manifest(folder, public)
-        write_text(folder / "README.md", render_card(run_dir, manifest, name=output.name, merge=certificate))
+        write_text(folder / CARD, render_card(run_dir, manifest, name=output.name, merge=certificate))
         certificate["files"] = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
         write_json(folder / MERGE_FILE, certificate)
     return certificate
@@ -192,7 +193,7 @@ def _observe(
 
 def _questions(prompts: RunPrompts, samples: int) -> Questions:
     examples: list[Example] = []
-    if prompts.manifest.data.get("eval_rows"):
+    if prompts.manifest.data.eval_rows:
         examples = read_eval_rows(prompts.run_dir, samples)
     golden = [golden.messages for golden in prompts.manifest.golden_prompts]
     return Questions([example.messages for example in examples] or list(golden), examples)
@@ -235,13 +236,13 @@ def _certificate(
         "base": chosen,
         "dtype": dtype,
         "method": f"{method(manifest)}, merged",
-        "base_model": public_manifest(manifest).base_model,
+        "base_model": public_manifest(manifest).base_model.model_dump(),
         "thresholds": allowed,
         "candidates": found,
         "results_of_adapter": brief_metrics(prompts.run_dir),
         "example": read_example(prompts.run_dir),
-        "questions": "held-out rows" if manifest.data.get("eval_rows") else "golden prompts",
-        "run": file_sha256(prompts.run_dir / MANIFEST),
+        "questions": "held-out rows" if manifest.data.eval_rows else "golden prompts",
+        "run": manifest.sha256(),
         "versions": versions(),
     }
 

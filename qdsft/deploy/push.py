@@ -22,7 +22,7 @@ from qdsft.inference.loaded_run import load_prompts
 from qdsft.model.hub import check_write, patiently
 from qdsft.runs.card import render_card
 from qdsft.runs.card_header import read_licence
-from qdsft.runs.layout import MANIFEST, MERGE_FILE
+from qdsft.runs.layout import CARD, MANIFEST, MERGE_FILE
 from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.runs.public import base_on_hub, check_secrets, public_base, public_manifest
 
@@ -39,7 +39,6 @@ ALLOWED = {"adapter": (*WEIGHTS, *TOKENIZER), "model": (*WEIGHTS, *TOKENIZER, "c
 """Files of the folder that are uploaded as they are; no others are."""
 VOCABULARY = re.compile(r"tokenizer\.json|tokenizer\.model|vocab.*|merges\.txt")
 """Files in which any text may stand by chance."""
-CARD = "README.md"
 SHOWN_OF_MERGE = {"base", "candidates", "dtype", "example", "method", "results_of_adapter"}
 """What the card takes from merge.json."""
 Content = Path | bytes
@@ -57,7 +56,13 @@ class Pushed:
 
 
 def push(
-    source: Path, repo_id: str, *, public: bool = False, force: bool = False, revision: str | None = None
+    source: Path,
+    repo_id: str,
+    *,
+    public: bool = False,
+    force: bool = False,
+    revision: str | None = None,
+    manifest: Manifest | None = None,
 ) -> Pushed:
     """Upload a finished run's adapter or model, or a merged model; private unless `public` is given.
 
@@ -65,9 +70,9 @@ def push(
     `force` is given. Raises UserError, with the remedy, for that, for files that hold a token or a path of this
     machine, as `load_prompts` does, and for what the Hub refuses.
     """
-    manifest = read_finished(source)
+    manifest = manifest or read_finished(source)
     certificate = read_certificate(source, force=force)
-    prompts = load_prompts(source)
+    prompts = load_prompts(source, manifest)
     check_write(repo_id)
     files = collect(source, manifest, certificate, repo_id)
     files["generation_config.json"] = _json(generation_config(manifest, prompts.tokenizer))
@@ -127,11 +132,11 @@ def collect(source: Path, manifest: Manifest, certificate: dict[str, Any] | None
 
 def base_licence(manifest: Manifest) -> dict[str, str]:
     """The licence in the base model's card; empty, which is said, where none is known."""
-    name = manifest.base_model["name_or_path"]
+    name = manifest.base_model.name_or_path
     card: str | Path = Path(name) / CARD
     try:
         if base_on_hub(manifest):
-            where = {"revision": manifest.base_model["revision"], "endpoint": os.environ.get("HF_ENDPOINT")}
+            where = {"revision": manifest.base_model.revision, "endpoint": os.environ.get("HF_ENDPOINT")}
             card = hf_hub_download(name, CARD, **where)
         found = read_licence(Path(card).read_text(encoding="utf-8", errors="replace"))
     except (OSError, ValueError, httpx2.HTTPError):
@@ -144,7 +149,7 @@ def base_licence(manifest: Manifest) -> dict[str, str]:
 
 
 def _check_all(files: dict[str, Content], source: Path, manifest: Manifest) -> None:
-    base = manifest.base_model["name_or_path"]
+    base = manifest.base_model.name_or_path
     secrets = {get_token() or "": "the token", str(source.resolve()): "a folder of this machine"}
     if Path(base).is_absolute():
         secrets[base] = "the base model's folder on this machine"

@@ -10,11 +10,10 @@ from pathlib import Path
 from qdsft.console import say
 from qdsft.data.examples import Example, fingerprint
 from qdsft.errors import UserError
-from qdsft.hashing import text_sha256
 from qdsft.inference.generate import mean_loss
 from qdsft.inference.loaded_run import LoadedRun
 from qdsft.inference.processes import Processes
-from qdsft.runs.layout import MANIFEST, decoded_log_path, decoded_log_paths
+from qdsft.runs.layout import CARD, decoded_log_path, decoded_log_paths
 from qdsft.runs.manifest import Manifest
 from qdsft.runs.resume_log import Identity, open_log, read_log
 from qdsft.tokenization.length_limit import encode_examples
@@ -74,12 +73,12 @@ def identify(run_dir: Path, manifest: Manifest, examples: Sequence[Example], mod
     weights = [
         [path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns]
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "README.md"  # the card is written anew with every evaluation
+        if path.is_file() and path.name != CARD  # the card is written anew with every evaluation
     ]
     return {
         "qdsft_partial": 1,
         "model": model,
-        "run": text_sha256((run_dir / MANIFEST).read_text(encoding="utf-8")),
+        "run": manifest.sha256(),
         "weights": [] if model == "baseline" else weights,
         "rows": fingerprint(examples),
         "max_new_tokens": manifest.load_recipe().evaluation.max_new_tokens,

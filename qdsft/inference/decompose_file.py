@@ -19,7 +19,8 @@ from qdsft.inference.generate import Answer, PromptTooLarge
 from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_prompts, load_weights
 from qdsft.inference.merged_adapter import load_merged
 from qdsft.inference.questions import read_questions
-from qdsft.runs.layout import MANIFEST, answer_log_path
+from qdsft.runs.layout import answer_log_path
+from qdsft.runs.manifest import Manifest
 from qdsft.runs.resume_log import ResumeLog, open_log
 
 Engine = Literal["transformers", "vllm"]
@@ -60,6 +61,7 @@ def decompose_file(
     engine: Engine = "transformers",
     merge: bool = True,
     on_refused: Callable[[RowError], None] = lambda error: None,
+    manifest: Manifest | None = None,
 ) -> FileReport:
     """Answer every question of `source`; `output` appears once it is complete, in the order of `source`.
 
@@ -69,7 +71,7 @@ def decompose_file(
     exists or cannot be written, a file that cannot be read, a file without one usable row, and as load_run does.
     """
     refuse_existing(output)
-    prompts = load_prompts(run_dir)
+    prompts = load_prompts(run_dir, manifest)
     check_format(fmt, decomposition=prompts.writer.is_decomposition)
     if engine == "vllm":
         _check_vllm(constrained)
@@ -79,7 +81,7 @@ def decompose_file(
         on_refused(refused[index])
     known = set(refused)
     settings = {"constrained": constrained, "engine": engine, "merge": merge}
-    identity = {"run": file_sha256(run_dir / MANIFEST), "input": file_sha256(source), "settings": settings}
+    identity = {"run": prompts.manifest.sha256(), "input": file_sha256(source), "settings": settings}
     log_path = answer_log_path(output)
     with disk_errors(output, OUTPUT_REMEDY):
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from qdsft.metrics.prediction_rows import decomposition_row, text_row
 from qdsft.metrics.summary import Row, summarise
 from qdsft.runs.card import write_card
 from qdsft.runs.eval_rows import read_eval_rows
-from qdsft.runs.layout import METRICS_FILE, PREDICTIONS_FILE
+from qdsft.runs.layout import METRICS_FILE, predictions_file
 from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.runs.provenance import versions
 from qdsft.scoring.report import write_report
@@ -43,6 +43,7 @@ def evaluate(
     samples: int | None = None,
     batch_size: int | None = None,
     break_metrics: bool = False,
+    manifest: Manifest | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Score a finished run on the rows that its split held out.
 
@@ -56,8 +57,8 @@ def evaluate(
 
     Raises UserError as load_run does, and if the run has no held-out rows.
     """
-    manifest = read_finished(run_dir)
-    if not manifest.data["eval_rows"]:
+    manifest = manifest or read_finished(run_dir)
+    if not manifest.data.eval_rows:
         raise UserError(f"{run_dir}: no rows were held out; train with data.eval_fraction above 0 or with data.eval")
     recipe = manifest.load_recipe()
     settings, is_decomposition = recipe.evaluation, recipe.prompt.completion is None
@@ -75,7 +76,7 @@ def evaluate(
         def work() -> tuple[str, list[dict[int, Decoded]]]:
             if processes.is_main:
                 stack.enter_context(exclusive(run_dir.resolve(), "stop it"))
-            return _decode(run_dir, examples, models, processes, batch_size or settings.batch_size)
+            return _decode(run_dir, manifest, examples, models, processes, batch_size or settings.batch_size)
 
         outcomes = processes.gather(work)
         if not processes.is_main:
@@ -103,8 +104,7 @@ def _write(
     rows: dict[str, list[Row]],
 ) -> None:
     for model, found in rows.items():
-        file = PREDICTIONS_FILE if model == "tuned" else f"predictions_{model}.jsonl"
-        write_text(run_dir / file, json_lines(found))
+        write_text(run_dir / predictions_file(model), json_lines(found))
     own = {model: identities[model] for model in results}
     write_json(run_dir / METRICS_FILE, {**results, "versions": versions(), "device": device, "identities": own})
     write_report(run_dir, manifest, results, rows["tuned"])
@@ -135,10 +135,15 @@ def _earlier(
 
 
 def _decode(
-    run_dir: Path, examples: Sequence[Example], models: Sequence[str], processes: Processes, batch_size: int
+    run_dir: Path,
+    manifest: Manifest,
+    examples: Sequence[Example],
+    models: Sequence[str],
+    processes: Processes,
+    batch_size: int,
 ) -> tuple[str, list[dict[int, Decoded]]]:
     """(name of the device, this process's share of every model)."""
-    loaded = load_run(run_dir)
+    loaded = load_run(run_dir, manifest)
     machine = loaded.machine
     among = f", shared by {processes.size} processes" if processes.size > 1 else ""
     say(f"evaluating {len(examples)} held-out rows on {machine.device} ({machine.name}){among}")

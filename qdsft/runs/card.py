@@ -9,6 +9,8 @@ from typing import Any
 from qdsft.files import write_text
 from qdsft.metrics.meanings import MEANINGS
 from qdsft.runs.card_header import card_header
+from qdsft.runs.facts import ResultFacts
+from qdsft.runs.layout import CARD
 from qdsft.runs.manifest import Manifest
 from qdsft.runs.public import base_on_hub, public_base
 from qdsft.runs.results import method, read_example, read_metrics
@@ -19,8 +21,8 @@ EXAMPLE = "Who is older, Ada Lovelace or Charles Babbage?"
 def write_card(run_dir: Path, manifest: Manifest) -> None:
     """Write the card to the run directory and beside the weights."""
     text = render_card(run_dir, manifest)
-    write_text(run_dir / "README.md", text)
-    write_text(manifest.folder(run_dir) / "README.md", text)
+    write_text(run_dir / CARD, text)
+    write_text(manifest.folder(run_dir) / CARD, text)
 
 
 def render_card(
@@ -40,14 +42,14 @@ def render_card(
     title = name.rpartition("/")[2]
     facts = {
         "base model": public_base(manifest),
-        "base model commit": manifest.base_model.get("revision"),
+        "base model commit": manifest.base_model.revision,
         "method": merge["method"] if merge else method(manifest),
-        "training rows": manifest.data.get("train_rows"),
-        "held-out rows": manifest.data.get("eval_rows"),
-        "optimizer steps": manifest.results.get("steps"),
-        "first and last logged loss": _pair(manifest.results),
-        "training time, seconds": manifest.results.get("seconds_training"),
-        "device": manifest.device.get("name"),
+        "training rows": manifest.data.train_rows,
+        "held-out rows": manifest.data.eval_rows,
+        "optimizer steps": manifest.results.steps,
+        "first and last logged loss": _losses(manifest.results),
+        "training time, seconds": manifest.results.seconds_training,
+        "device": manifest.device.name,
         "versions": ", ".join(f"{package} {version}" for package, version in manifest.versions.items()),
         "code": manifest.git,
     }
@@ -159,7 +161,7 @@ def _use_lines(manifest: Manifest, name: str, *, is_adapter: bool) -> list[str]:
     ]
 
 
-def _pair(results: dict[str, Any]) -> str | None:
-    if results.get("first_loss") is None:
+def _losses(results: ResultFacts) -> str | None:
+    if results.first_loss is None or results.last_loss is None:
         return None
-    return f"{results['first_loss']:.4f}, {results['last_loss']:.4f}"
+    return f"{results.first_loss:.4f}, {results.last_loss:.4f}"

@@ -29,7 +29,7 @@ def card_header(
     A base model or data set without an id on the Hub is left out, and so is a licence that is not known. Scores are
     those of `results["tuned"]`; a merged model has not been scored on all rows and lists none.
     """
-    base = manifest.base_model["name_or_path"]
+    base = manifest.base_model.name_or_path
     is_adapter = manifest.artifact == "adapter" and not merged
     tuned = results.get("tuned", {})
     header: dict[str, Any] = {}

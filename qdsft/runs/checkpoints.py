@@ -8,6 +8,8 @@ import re
 import shutil
 from pathlib import Path
 
+from qdsft.runs.layout import CHECKPOINT
+
 SAVING = ".saving"
 """Folder in the run directory where a checkpoint is written until it is complete."""
 RUN_DIGEST = "run.sha256"
@@ -18,7 +20,7 @@ OPTIMIZERS = ("optimizer.pt", "optimizer.bin")
 
 def complete_checkpoints(run_dir: Path) -> tuple[list[Path], list[Path]]:
     """(complete, incomplete) checkpoint folders, each oldest first."""
-    found = [path for path in run_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", path.name)]
+    found = [path for path in run_dir.glob(f"{CHECKPOINT}*") if re.fullmatch(f"{CHECKPOINT}[0-9]+", path.name)]
     found.sort(key=lambda path: int(path.name.split("-")[1]))
     complete = [path for path in found if _is_complete(path)]
     return complete, [path for path in found if path not in complete]
@@ -56,8 +58,8 @@ def remove_checkpoint(checkpoint: Path) -> None:
 
 def remove_leftovers(run_dir: Path) -> list[str]:
     """Delete what an interrupted save or removal left; returns the names of the checkpoints it was of."""
-    names = [path.name for path in (run_dir / SAVING).glob("checkpoint-*")]
-    going = list(run_dir.glob(".checkpoint-*.old"))
+    names = [path.name for path in (run_dir / SAVING).glob(f"{CHECKPOINT}*")]
+    going = list(run_dir.glob(f".{CHECKPOINT}*.old"))
     for folder in (run_dir / SAVING, *going):
         shutil.rmtree(folder, ignore_errors=True)
     return names

@@ -8,7 +8,7 @@ from typing import Literal
 
 from qdsft.errors import UserError
 from qdsft.files import disk_errors
-from qdsft.runs.layout import LOG, MANIFEST
+from qdsft.runs.layout import CHECKPOINT, LOG, MANIFEST
 from qdsft.runs.manifest import read_manifest
 
 
@@ -50,7 +50,7 @@ def run_state(run_dir: Path) -> Literal["none", "begun", "finished"]:
 
 def _has_begun(run_dir: Path) -> bool:
     """Whether there is anything to lose: a run that failed before its first logged step has left nothing."""
-    return (run_dir / LOG).exists() or any(run_dir.glob("checkpoint-*")) or _state(run_dir) != "running"
+    return (run_dir / LOG).exists() or any(run_dir.glob(f"{CHECKPOINT}*")) or _state(run_dir) != "running"
 
 
 def _state(run_dir: Path) -> str | None:

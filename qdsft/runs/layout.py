@@ -18,6 +18,11 @@ CHECKPOINT = "checkpoint-"
 """What the name of a checkpoint folder starts with; the optimizer step follows."""
 
 
+def predictions_file(model: str) -> str:
+    """Return the name of the scored answers of a model: tuned, constrained or baseline."""
+    return PREDICTIONS_FILE if model == "tuned" else f"predictions_{model}.jsonl"
+
+
 def answer_log_path(output: Path) -> Path:
     """Return where `qdsft decompose` keeps the answers of an unfinished `output`."""
     return output.with_name(f".{output.name}.answers")

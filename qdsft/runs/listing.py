@@ -71,10 +71,10 @@ def _describe(path: Path) -> ListedRun:
         state,
         _size(path),
         task="decomposition" if manifest.load_recipe().prompt.completion is None else "free text",
-        model=public_name(manifest.base_model.get("name_or_path", "")),
+        model=public_name(manifest.base_model.name_or_path),
         method=_merged_method(path) or method(manifest),
         data=public_name(manifest.load_recipe().data.train),
-        steps=manifest.results.get("steps", saved),
+        steps=saved if manifest.results.steps is None else manifest.results.steps,
         metrics={name: found[name] for name in SHOWN if name in found},
     )
 

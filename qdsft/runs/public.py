@@ -9,6 +9,7 @@ from typing import Any
 
 from qdsft.data.sources import is_hub_id
 from qdsft.errors import UserError
+from qdsft.runs.facts import DeviceFacts, Fingerprint, ResultFacts
 from qdsft.runs.manifest import Manifest
 
 TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{20,}")
@@ -33,12 +34,12 @@ def on_hub(name: str) -> bool:
 
 def base_on_hub(manifest: Manifest) -> bool:
     """Whether the base model came from the Hub: only then its commit is known."""
-    return on_hub(manifest.base_model["name_or_path"]) and manifest.base_model.get("revision") is not None
+    return on_hub(manifest.base_model.name_or_path) and manifest.base_model.revision is not None
 
 
 def public_base(manifest: Manifest) -> str:
     """The base model's name for others."""
-    name: str = manifest.base_model["name_or_path"]
+    name = manifest.base_model.name_or_path
     return name if base_on_hub(manifest) else Path(name).name
 
 
@@ -66,11 +67,11 @@ def public_manifest(manifest: Manifest, *, merged_dtype: str | None = None) -> M
             "recipe_path": Path(manifest.recipe_path).name,
             "recipe": recipe,
             "origins": {},
-            "fingerprint": {},
-            "base_model": {**manifest.base_model, "name_or_path": recipe["model"]["name_or_path"]},
+            "fingerprint": Fingerprint(),
+            "base_model": manifest.base_model.model_copy(update={"name_or_path": recipe["model"]["name_or_path"]}),
             "artifact": "model" if merged_dtype else manifest.artifact,
-            "device": {key: value for key, value in manifest.device.items() if key != "platform"},
-            "results": {key: value for key, value in manifest.results.items() if key != "preflight"},
+            "device": DeviceFacts.model_validate(manifest.device.model_dump(exclude={"platform"})),
+            "results": ResultFacts.model_validate(manifest.results.model_dump(exclude={"preflight"})),
         }
     )
 

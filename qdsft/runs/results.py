@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.metrics.meanings import MEANINGS, number_in
+from qdsft.runs.layout import METRICS_FILE, PREDICTIONS_FILE
 from qdsft.runs.manifest import Manifest
 
 
 def read_metrics(run_dir: Path) -> dict[str, dict[str, Any]]:
     """`{"tuned": {...}, "constrained": {...}, "baseline": {...}}` from metrics.json; empty where there is none."""
-    path = run_dir / "metrics.json"
+    path = run_dir / METRICS_FILE
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {name: content[name] for name in ("tuned", "constrained", "baseline") if name in content}
 
@@ -38,7 +39,7 @@ def brief_metrics(run_dir: Path) -> dict[str, dict[str, Any]]:
 
 def read_example(run_dir: Path) -> dict[str, Any] | None:
     """`{"question", "sub_questions"}`: a held-out question that the run answered as the gold has it; None without."""
-    path = run_dir / "predictions.jsonl"
+    path = run_dir / PREDICTIONS_FILE
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         right = next(row for row in rows if row["scores"]["exact_match"] == 1.0)

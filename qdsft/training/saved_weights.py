@@ -12,6 +12,7 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from qdsft.errors import UserError
 from qdsft.files import new_directory
+from qdsft.runs.layout import CARD
 from qdsft.training import saved_weights
 from qdsft.training.trainer import RecipeTrainer
 
@@ -86,6 +87,6 @@ def save_weights(trainer: RecipeTrainer, folder: Path, *, trained: bool) -> int:
     with new_directory(folder) as temporary:
         trainer.save_model(str(temporary))
         # training_args.bin is a pickle with paths of this machine; PEFT's card names the base model's local path.
-        for name in ("training_args.bin", "README.md"):
+        for name in ("training_args.bin", CARD):
             (temporary / name).unlink(missing_ok=True)
         return saved_weights.check_saved(temporary, saved_weights.expected_tensors(trainer), trained=trained)

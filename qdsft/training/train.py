@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from qdsft.console import is_main_process, say
 from qdsft.errors import Interrupted, UserError
 from qdsft.files import copy_file, exclusive
-from qdsft.hashing import json_sha256, text_sha256
+from qdsft.hashing import text_sha256
 from qdsft.launch import check_launch, check_running, world_size
 from qdsft.model.cpu_allocator import keep_freed_memory
 from qdsft.model.device import Machine, find_machine
@@ -26,7 +26,8 @@ from qdsft.recipe import Recipe
 from qdsft.runs.card import write_card
 from qdsft.runs.checkpoints import complete_checkpoints, is_of_run, remove_leftovers
 from qdsft.runs.directory import open_run
-from qdsft.runs.layout import EVAL_ROWS
+from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, TokenFacts
+from qdsft.runs.layout import EVAL_ROWS, LOSS_PLOT
 from qdsft.runs.manifest import GoldenPrompt, Manifest, check_resume, fingerprint, read_manifest, write_manifest
 from qdsft.runs.provenance import git_commit, versions
 from qdsft.tokenization.prepared import Prepared, describe, prepare
@@ -73,7 +74,7 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     if checkpoint == recipe.run_dir:
         return recipe.run_dir
     arguments.eval_on_start = arguments.eval_on_start and checkpoint is None
-    manifest.results |= settle_recomputation(recipe, machine, prepared.tokens["longest"], arguments)
+    manifest.results.update(settle_recomputation(recipe, machine, prepared.tokens["longest"], arguments))
     model = load_model(recipe, machine, trainable=True, config=config)
     trainer = build_trainer(recipe, arguments, model, tokenizer, prepared.train, prepared.eval)
     check_running(
@@ -83,11 +84,12 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
         fsdp=trainer.is_fsdp_enabled,
     )
     trainer.held_out = training_evaluation(recipe, prepared.folder, tokenizer, stop_ids)
-    manifest.results["preflight"] = _check_readiness(Readiness(recipe, trainer, prepared, stop_ids), machine)
+    checks = _check_readiness(Readiness(recipe, trainer, prepared, stop_ids), machine)
+    manifest.results.update({"preflight": checks})
     if state.is_main_process:
         copy_file(prepared.eval_rows, recipe.run_dir / EVAL_ROWS)
         write_manifest(recipe.run_dir, manifest)
-    trainer.run_digest = json_sha256(manifest.fingerprint)
+    trainer.run_digest = manifest.fingerprint.sha256()
     stop = StopRequest()
     trainer.add_callback(stop)
     ready = time.monotonic()
@@ -98,9 +100,9 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
         raise Interrupted(f"stopped and saved at step {step}; go on with: {recipe.resume_command()}", stop.number)
     save_weights(trainer, recipe.run_dir / manifest.artifact, trained=True)
     if state.is_main_process:
-        manifest.results |= _results(trainer, prepared, ready - started, time.monotonic() - ready)
+        manifest.results.update(_results(trainer, prepared, ready - started, time.monotonic() - ready))
         manifest.state = "finished"
-        plot_loss(trainer.state.log_history, recipe.run_dir / "loss.png")
+        plot_loss(trainer.state.log_history, recipe.run_dir / LOSS_PLOT)
         write_manifest(recipe.run_dir, manifest)
         write_card(recipe.run_dir, manifest)
     say(f"finished: {recipe.run_dir / manifest.artifact}")
@@ -126,18 +128,19 @@ def _manifest(
 ) -> Manifest:
     """run.json of a run that begins."""
     template_sha256 = text_sha256(template)
+    data = DataFacts.model_validate(prepared.data)
     return Manifest(
         state="running",
         recipe_path=str(recipe.path),
         recipe=recipe.resolved(),
         origins=recipe.origins,
-        fingerprint=fingerprint(recipe, prepared.data, template_sha256, world_size()),
-        data=prepared.data,
-        tokens=prepared.tokens,
+        fingerprint=fingerprint(recipe, data, template_sha256, world_size()),
+        data=data,
+        tokens=TokenFacts.model_validate(prepared.tokens),
         template_sha256=template_sha256,
         golden_prompts=[GoldenPrompt.model_validate(prompt) for prompt in prepared.golden_prompts],
         stop_token_ids=stop_ids,
-        base_model=base_model,
+        base_model=BaseModelFacts.model_validate(base_model),
         artifact="model" if recipe.lora is None else "adapter",
         versions=versions(),
         git=git_commit(),
@@ -145,13 +148,8 @@ def _manifest(
     )
 
 
-def _device(machine: Machine) -> dict[str, Any]:
-    return {
-        "kind": machine.device,
-        "name": machine.name,
-        "processes": world_size(),
-        "platform": platform.platform(),
-    }
+def _device(machine: Machine) -> DeviceFacts:
+    return DeviceFacts(kind=machine.device, name=machine.name, processes=world_size(), platform=platform.platform())
 
 
 def _open(recipe: Recipe, manifest: Manifest, state: PartialState, *, resume: bool, overwrite: bool) -> Path | None:
@@ -164,11 +162,12 @@ def _open(recipe: Recipe, manifest: Manifest, state: PartialState, *, resume: bo
                 write_manifest(run_dir, manifest)  # first of all: it is what marks the folder as ours
     if not resume:
         return None
-    check_resume(run_dir, manifest.fingerprint)
-    if read_manifest(run_dir).state == "finished":
+    earlier = read_manifest(run_dir)
+    check_resume(run_dir, earlier.fingerprint, manifest.fingerprint)
+    if earlier.state == "finished":
         say(f"{run_dir}: this run has finished; nothing is left to do")
         return run_dir
-    return _newest_checkpoint(run_dir, json_sha256(manifest.fingerprint), state)
+    return _newest_checkpoint(run_dir, manifest.fingerprint.sha256(), state)
 
 
 def _newest_checkpoint(run_dir: Path, digest: str, state: PartialState) -> Path | None:

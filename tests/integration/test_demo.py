@@ -141,7 +141,7 @@ def test_errors_are_one_line(run_dir: Path, tmp_path: Path, capsys: Capture, mon
     assert "no run directory" in said(tmp_path / "nothing")
     assert "no run directory" in said(run_dir, tmp_path / "nothing")
     assert "no run directory" in said(run_dir, "--base", tmp_path / "nothing")
-    assert "has not finished; go on with: " in said(unfinished(run_dir, tmp_path))
+    assert "has not finished; resume it with: " in said(unfinished(run_dir, tmp_path))
     with listen("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
         assert f"127.0.0.1:{port}: nothing can listen there (Address already in use)" in said(run_dir, "--port", port)

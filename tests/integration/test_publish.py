@@ -66,9 +66,9 @@ def made(tiny_model: TINY, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "training_args.bin").write_bytes(b"pickled " + TOKEN.encode())
         (folder / "notes.txt").write_text(f"{Path.home()} {run_dir}", encoding="utf-8")
     manifest = read_manifest(run_dir)
-    manifest.device |= {"kind": "cpu", "name": "CPU", "platform": "Linux-of-mine"}
+    manifest.device.update({"kind": "cpu", "name": "CPU", "platform": "Linux-of-mine"})
     manifest.origins["model.name_or_path"] = f"{run_dir}/recipe.yaml:3"
-    manifest.results["preflight"] = [{"found": f"{run_dir} has room"}]
+    manifest.results.update({"preflight": [{"name": "disk", "passed": True, "found": f"{run_dir} has room"}]})
     write_manifest(run_dir, manifest)
     return run_dir
 
@@ -176,7 +176,7 @@ def test_a_whole_model(hub: LoopbackHub, tiny_model: TINY, tmp_path: Path) -> No
     base = hub.repos["someone/base"] = Repo(False)
     base.branches["main"]["README.md"] = b"---\nlicense: apache-2.0\n---\n# base\n"
     manifest = read_manifest(run_dir)
-    manifest.base_model |= {"name_or_path": "someone/base", "revision": base.sha("main")}
+    manifest.base_model.update({"name_or_path": "someone/base", "revision": base.sha("main")})
     manifest.recipe["training"] |= {"deepspeed": "/workspace/ds.json", "output_dir": "/workspace/out", "hub_token": "x"}
     write_manifest(run_dir, manifest)
     push(run_dir, REPO)

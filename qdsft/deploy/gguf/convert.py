@@ -180,13 +180,13 @@ def _begins_with_a_space(run: RunPrompts) -> bool:
 
 def _base_pieces(run: RunPrompts) -> Path | None:
     """The base model's sentencepiece file, if it has one that is at hand."""
-    name = run.manifest.base_model["name_or_path"]
+    name = run.manifest.base_model.name_or_path
     if Path(name).is_dir():
         found: Path | None = Path(name) / PIECES
         return found if found and found.is_file() else None
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(name, PIECES, revision=run.manifest.base_model.get("revision")))
+        return Path(hf_hub_download(name, PIECES, revision=run.manifest.base_model.revision))
     except (OSError, ValueError, httpx2.HTTPError):
         return None  # not there, no connection, no access, no name of the Hub: the vocabulary is in tokenizer.json too

@@ -15,11 +15,17 @@ from qdsft.deploy.served_folder import served_name
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, refuse_existing, replacing, write_text
 from qdsft.inference.loaded_run import RunPrompts, load_prompts, load_weights
-from qdsft.runs.manifest import GoldenPrompt
+from qdsft.runs.manifest import GoldenPrompt, Manifest
 
 
 def export_gguf(
-    run_dir: Path, output: Path, *, kind: str = "f16", converter: Path | None = None, answers: bool = False
+    run_dir: Path,
+    output: Path,
+    *,
+    kind: str = "f16",
+    converter: Path | None = None,
+    answers: bool = False,
+    manifest: Manifest | None = None,
 ) -> dict[str, Any]:
     """Write a run's model to the new file `output` and a Modelfile beside it.
 
@@ -29,7 +35,7 @@ def export_gguf(
     that are taken, a model that cannot be converted, a file that is not the run's model, `answers` without llama.cpp,
     and as `load_prompts` does.
     """
-    run = load_prompts(run_dir)
+    run = load_prompts(run_dir, manifest)
     if run.manifest.artifact == "adapter":
         raise UserError(
             f"{run_dir}: a GGUF file holds a whole model; merge the adapter with: qdsft merge {run_dir} --output DIR, "

@@ -18,6 +18,7 @@ from qdsft.hashing import text_sha256
 from qdsft.recipe import load_recipe
 from qdsft.runs.directory import open_run
 from qdsft.runs.eval_rows import read_eval_rows, write_eval_rows
+from qdsft.runs.facts import DataFacts
 from qdsft.runs.manifest import check_resume, fingerprint, read_finished, read_manifest, write_manifest
 from qdsft.runs.provenance import git_commit, versions
 
@@ -107,7 +108,7 @@ def test_a_manifest_that_is_a_folder() -> None:
 
 
 def test_a_finished_run_is_one_whose_artifact_is_there() -> None:
-    unfinished = "run: this run has not finished; go on with: qdsft train r.yaml --resume"
+    unfinished = "run: this run has not finished; resume it with: qdsft train r.yaml --resume"
     run_of()
     assert refusal(lambda: read_finished(Path("run"))) == unfinished
     run_of(state="finished")
@@ -244,8 +245,9 @@ def test_a_place_that_cannot_be_written(place: str) -> None:
 # Resuming
 
 
-def resume_with(*overrides: str, data: dict[str, Any] = DATA, template: str = "x", world: int = 1) -> None:
-    check_resume(Path("run"), fingerprint(load_recipe("r.yaml", overrides), data, template, world))
+def resume_with(*overrides: str, data: DataFacts = DATA, template: str = "x", world: int = 1) -> None:
+    now = fingerprint(load_recipe("r.yaml", overrides), data, template, world)
+    check_resume(Path("run"), read_manifest(Path("run")).fingerprint, now)
 
 
 def test_a_run_goes_on_with_the_same_inputs() -> None:
@@ -269,7 +271,7 @@ def test_what_does_not_shape_the_weights_may_change(override: str) -> None:
     resume_with(override)
 
 
-REMEDY = "; undo the change, or start anew with --overwrite"
+REMEDY = "; undo the change, or start again with --overwrite"
 
 
 @pytest.mark.parametrize(
@@ -308,14 +310,15 @@ def test_a_resume_sees_a_key_that_is_gone() -> None:
 
 def test_a_resume_needs_the_same_data_template_and_number_of_processes() -> None:
     run_of()
-    assert refusal(lambda: resume_with(data={**DATA, "train_sha256": "new"})) == (
+    assert refusal(lambda: resume_with(data=DATA.model_copy(update={"train_sha256": "new"}))) == (
         f"run: data has changed since the run began (was ['t', 'e'], now ['new', 'e']){REMEDY}"
     )
     assert refusal(lambda: resume_with(template="y")) == (
         f"run: template has changed since the run began (was x, now y){REMEDY}"
     )
     assert refusal(lambda: resume_with(world=2)) == (
-        "run: was begun on 1 processes and cannot go on with 2; launch it as before, or start anew with --overwrite"
+        "run: this run started with 1 processes and cannot resume with 2; launch it as before, or start again with "
+        "--overwrite"
     )
 
 

@@ -193,8 +193,8 @@ def test_training_records_its_checks_and_stops_at_a_red_one(
     make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = make_recipe()
-    checks = read_manifest(train(recipe)).results["preflight"]
-    assert [check["name"] for check in checks] == [name for name in LINES[2:] if name != "memory"]
+    checks = read_manifest(train(recipe)).results.preflight
+    assert [check.name for check in checks] == [name for name in LINES[2:] if name != "memory"]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 0, 1000))
     with pytest.raises(UserError, match="free some space"):
         train(recipe, overwrite=True)

@@ -15,6 +15,7 @@ from helpers.report_inputs import manifest, metrics, odd_rows, prediction, predi
 from helpers.svg_checks import Page, parse, texts
 
 from qdsft.errors import UserError
+from qdsft.runs.facts import BaseModelFacts
 from qdsft.scoring.report import render_report, write_report
 from qdsft.scoring.report.curves import curves_section, distributions_section, read_log
 from qdsft.scoring.report.examples import LONGEST_TEXT, MEDIAN, WORST, examples_section
@@ -129,7 +130,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     hostile = "</td><script>x</script>"
     results = {hostile: {**TUNED, "groups": {hostile: {hostile: {"samples": 3, "sari": 0.5}}}}}
     rows = [{**ROWS[0], "language": hostile, "source": hostile, "problems": [hostile]}]
-    facts = manifest().model_copy(update={"git": hostile, "base_model": {"name_or_path": hostile}})
+    facts = manifest().model_copy(update={"git": hostile, "base_model": BaseModelFacts(name_or_path=hostile)})
     html = render_report(tmp_path, facts, results, rows)
     Page(html)
     assert "<script" not in html and 'lang="<' not in html
