@@ -4,7 +4,7 @@ Every node of the smaller graph is mapped to one of the larger: as no substituti
 pays to delete a node and insert another. The lower bound of a partial map is a linear assignment of the nodes that
 it leaves, in which a pair costs its substitution, its edges to mapped nodes that do not correspond, and half of the
 difference of its numbers of other edges, out-going and in-going (Chang et al. 2020, "Speeding Up GED Verification
-for Graph Similarity Search"). A self loop corresponds to a self loop only; `ged_loops` has networkx's other view.
+for Graph Similarity Search"). A self loop corresponds to a self loop only; `ged` has networkx's other view.
 """
 
 from __future__ import annotations

@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import ROOT, TEST_DATA
 
 from qdsft.cli.main import main
 from qdsft.data.synth import generate_mixed
 from qdsft.scoring.compare import read_evaluation
 from qdsft.scoring.score_files import score_files
 
-OFFICIAL = ROOT.parent / "shared" / "data" / "break_official_99"
+OFFICIAL = TEST_DATA / "break_official_99"
 ROWS = list(generate_mixed(["en", "ko"], 40, 3))
 
 
