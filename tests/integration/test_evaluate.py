@@ -143,7 +143,7 @@ def test_an_interrupt_says_how_to_go_on(run_dir: Path, quick_python: str) -> Non
     process.send_signal(signal.SIGINT)
     output, error = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
-    assert error.splitlines()[-1] == "interrupted; the same command goes on where this one ended"
+    assert error.splitlines()[-1] == "interrupted; run the same command again to resume"
     assert len(kept(run_dir)) == 1
 
 

@@ -45,5 +45,5 @@ def test_damaged_held_out_rows(line: str, message: str) -> None:
 
 
 def test_held_out_rows_that_are_missing() -> None:
-    with pytest.raises(UserError, match="run/eval.jsonl: No such file or directory"):
+    with pytest.raises(UserError, match=r"run/eval\.jsonl: No such file or directory"):
         read_eval_rows(Path("run"))
