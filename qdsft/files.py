@@ -1,4 +1,4 @@
-"""Writing so that a half-written file or folder never stands under its final name."""
+"""Write files and folders so that their final name appears only when they are complete."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def disk_errors(path: Path, remedy: str = RUN_REMEDY) -> Iterator[None]:
     """Turn an OSError (read-only, full, not a folder) into a UserError that names `path`."""
     try:
         yield
-    except BrokenPipeError:  # no disk raises it: it is the reader of our standard output that went away
+    except BrokenPipeError:  # from standard output: its reader has gone
         raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}; free some space or {remedy}") from error
@@ -29,7 +29,7 @@ def disk_errors(path: Path, remedy: str = RUN_REMEDY) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The name of a file to write, which becomes `path` when the block ends well and else goes."""
+    """Yield a temporary name that replaces `path` if the block succeeds, and is deleted if it fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -40,19 +40,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole UTF-8 file, or nothing."""
+    """Write a UTF-8 file, or leave the old one if writing fails."""
     with disk_errors(path), replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a whole file, or nothing."""
+    """Copy a file, or leave the old target if copying fails."""
     with disk_errors(target), replacing(target) as temporary:
         shutil.copyfile(source, temporary)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, readable, or nothing."""
+    """Write indented JSON, or leave the old file if writing fails."""
     write_text(path, to_json(value))
 
 
@@ -110,7 +110,7 @@ def _lock_path(path: Path) -> Path:
 
 @contextmanager
 def new_directory(path: Path, remedy: str = RUN_REMEDY) -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends well, replacing what was there."""
+    """Yield a temporary folder that replaces `path` if the block succeeds."""
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     with disk_errors(path, remedy):
@@ -124,7 +124,7 @@ def new_directory(path: Path, remedy: str = RUN_REMEDY) -> Iterator[Path]:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise UserError if a new file cannot be called that because something is."""
+    """Raise UserError if `path` exists."""
     if os.path.isdir(path):  # unlike path.is_dir, no error for a name that is too long
         raise UserError(f"{path} is a folder; give the name of a file")
     if os.path.lexists(path):
@@ -133,9 +133,9 @@ def refuse_existing(path: Path) -> None:
 
 @contextmanager
 def new_text_file(path: Path) -> Iterator[IO[str]]:
-    """A UTF-8 file to write to, line by line, that becomes `path` when the block ends well.
+    """Yield a UTF-8 file that appears as `path` if the block succeeds.
 
-    Missing folders are made, and removed again if the block fails. Raises UserError if `path` exists.
+    Missing folders are created, and deleted again if the block fails. Raises UserError if `path` exists.
     """
     refuse_existing(path)
     made: list[Path] = []
@@ -155,7 +155,7 @@ def new_text_file(path: Path) -> Iterator[IO[str]]:
 
 
 def write_new_lines(path: Path, lines: Iterable[str]) -> int:
-    """Write lines to a file that does not exist yet, as they come; returns how many. Raises as `new_text_file`."""
+    """Write lines to a new file and return their number. Raises as `new_text_file`."""
     written = 0
     with new_text_file(path) as file:
         for line in lines:
@@ -165,7 +165,7 @@ def write_new_lines(path: Path, lines: Iterable[str]) -> int:
 
 
 def save_figure(figure: Any, path: Path, kind: str) -> None:
-    """Write a matplotlib figure as `kind` (png, svg), whole or not at all, and close it."""
+    """Write a matplotlib figure as `kind` (png, svg) and close it."""
     from matplotlib import pyplot
 
     picture = io.BytesIO()

@@ -1,4 +1,4 @@
-"""README.md of a run directory: the model card, made from run.json and metrics.json."""
+"""The model card: README.md of a run directory, made from run.json and metrics.json."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def render_card(
     merge: dict[str, Any] | None = None,
     licence: dict[str, str] | None = None,
 ) -> str:
-    """The card as Markdown; paths of the machine that trained are left out.
+    """Return the card as Markdown, without paths of the machine that trained.
 
-    `merge` is the certificate of a merged model; `name` what others load it by: `user/name` on the Hub, or a folder.
+    `merge` is the certificate of a merged model. `name` is what others load: `user/name` on the Hub, or a folder.
     """
     results = merge["results_of_adapter"] if merge else read_metrics(run_dir)
     name = name or Path(run_dir).resolve().name
@@ -64,7 +64,7 @@ def render_card(
 
 
 def metric_table(results: dict[str, dict[str, Any]]) -> list[tuple[str, list[str]]]:
-    """(metric, one value a model) in reading order, values as text; `-` for one that a model does not have."""
+    """Return (metric, one text per model) in reading order; `-` where a model lacks the metric."""
     table = []
     for key, meaning in MEANINGS.items():
         values = [result.get(key) for result in results.values()]
@@ -104,7 +104,7 @@ def _metric_lines(results: dict[str, dict[str, Any]], heading: str) -> list[str]
 
 
 def _merge_lines(merge: dict[str, Any]) -> list[str]:
-    """What merge.json says, for people."""
+    """Return the section on the merge certificate."""
     state = {True: "passed", False: f"**not passed**: {'; '.join(merge['failed'])}", None: "not measured"}
     lines = [
         "## Merge",
@@ -137,7 +137,7 @@ def _use_lines(manifest: Manifest, name: str, *, is_adapter: bool) -> list[str]:
     lines += [f"hf download {name} --local-dir {folder}"] if "/" in name else []
     lines += [f'qdsft decompose {folder} "{EXAMPLE}"', "```", ""]
     if is_adapter and not base_on_hub(manifest):
-        lines += ["The base model has no name on the Hub; it must be at hand as a folder of that name.", ""]
+        lines += ["The base model is not on the Hub; it must exist as a local folder of that name.", ""]
     return [
         *lines,
         "Without qdsft, with the wording that it was trained on:",

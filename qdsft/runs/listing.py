@@ -1,4 +1,4 @@
-"""What runs there are in a folder: what each trained, what it scored, and how it stands."""
+"""List the runs in a folder with their model, data, metrics and state."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class ListedRun:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it under the names of the fields."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
 def list_runs(folder: Path) -> list[ListedRun]:
-    """The runs in a folder, sorted by name, or the folder itself if it is one.
+    """Return the runs in a folder, sorted by name, or the folder itself if it is a run.
 
     Raises UserError if there is no such folder; a damaged run is listed as such.
     """
@@ -80,7 +80,7 @@ def _describe(path: Path) -> ListedRun:
 
 
 def _state(path: Path, manifest: Manifest) -> tuple[str, int | None]:
-    """(state, step of the newest whole checkpoint)."""
+    """Return (state, step of the newest complete checkpoint)."""
     complete, _ = complete_checkpoints(path)
     saved = int(complete[-1].name.split("-")[1]) if complete else None
     if manifest.state == "finished" and manifest.folder(path).is_dir():
@@ -93,7 +93,7 @@ def _state(path: Path, manifest: Manifest) -> tuple[str, int | None]:
 
 
 def _merged_method(path: Path) -> str | None:
-    """How the adapter of a merged model was trained, which its own manifest no longer says."""
+    """Return how the adapter of a merged model was trained, which only merge.json records."""
     try:
         return str(json.loads((path / MERGE_FILE).read_text(encoding="utf-8"))["method"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -106,13 +106,13 @@ def _size(path: Path) -> int:
         for name in names:
             try:
                 total += os.lstat(os.path.join(folder, name)).st_size
-            except OSError:  # a run that goes on deletes its older checkpoints
+            except OSError:  # a running training deletes its older checkpoints
                 continue
     return total
 
 
 def run_lines(runs: list[ListedRun]) -> Iterator[str]:
-    """The list as a table of text."""
+    """Yield the lines of a table."""
     rows = [["run", "state", "model", "method", "data", "size", "metrics"]]
     for run in runs:
         scores = "  ".join(f"{name} {value:.3f}" for name, value in run.metrics.items())

@@ -1,4 +1,4 @@
-"""Read the results of a run back: metrics, predictions, and how it trained."""
+"""Read the results of a run: metrics, an example, and the training method."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from qdsft.runs.manifest import Manifest
 
 
 def read_metrics(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """`{"tuned": {...}, "constrained": {...}, "baseline": {...}}` from metrics.json; empty where there is none."""
+    """Return `{"tuned": {...}, "constrained": {...}, "baseline": {...}}` of metrics.json; empty if it is missing."""
     path = run_dir / METRICS_FILE
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {name: content[name] for name in ("tuned", "constrained", "baseline") if name in content}
 
 
 def tuned_numbers(run_dir: Path) -> dict[str, float]:
-    """The numbers among the trained model's metrics in metrics.json; empty where it cannot be read."""
+    """Return the numeric metrics of the trained model; empty if metrics.json cannot be read."""
     try:
         tuned = read_metrics(run_dir).get("tuned", {})
         return {name: value for name in tuned if (value := number_in(tuned, name)) is not None}
@@ -28,7 +28,7 @@ def tuned_numbers(run_dir: Path) -> dict[str, float]:
 
 
 def brief_metrics(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """Of `read_metrics` what a card shows."""
+    """Return the metrics that a card shows."""
     found = {}
     for model, values in read_metrics(run_dir).items():
         languages = {name: {"samples": group.get("samples")} for name, group in _languages(values).items()}
@@ -38,7 +38,7 @@ def brief_metrics(run_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_example(run_dir: Path) -> dict[str, Any] | None:
-    """`{"question", "sub_questions"}`: a held-out question that the run answered as the gold has it; None without."""
+    """Return `{"question", "sub_questions"}` of a held-out question that was answered exactly, or None."""
     path = run_dir / PREDICTIONS_FILE
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -53,7 +53,7 @@ def _languages(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def method(manifest: Manifest) -> str:
-    """How the run trained, in words."""
+    """Return the training method in words."""
     lora = manifest.recipe.get("lora")
     if lora is None:
         return "full fine-tuning"

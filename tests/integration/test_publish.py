@@ -250,7 +250,7 @@ def test_what_passes_is_tried_again(
         (Fault("POST /api/repos/create", 403), "answers 403: the token may not write to kim/decomposer"),
         (Fault(COMMIT, 403), "uploading: the Hub answers 403: the token may not write"),
         (Fault(COMMIT, 404), "uploading: the Hub answers 404: there is no kim/decomposer"),
-        (Fault(COMMIT, 413), r"the Hub answers 413 \(.*mend that and push again"),
+        (Fault(COMMIT, 413), r"the Hub answers 413 \(.*correct this and push again"),
         (Fault(COMMIT, 503), "uploading: the Hub answers 503, 3 times; push again later, what is uploaded stays"),
         (Fault(COMMIT, 0), r"uploading: the connection broke \(.*\), 3 times; push again later"),
     ],

@@ -200,7 +200,7 @@ def test_a_finished_run_is_not_overwritten_unasked(make_recipe: Callable[..., Re
     recipe = make_recipe("tiny/full", "llama", "training.max_steps=1")
     train(recipe)
     before = (recipe.run_dir / "run.json").read_bytes()
-    with pytest.raises(UserError, match="holds a finished run; add --resume to go on, --overwrite to delete it"):
+    with pytest.raises(UserError, match="holds a finished run; add --resume to continue it, --overwrite to delete it"):
         train(recipe)
     assert (recipe.run_dir / "run.json").read_bytes() == before
     train(recipe, overwrite=True)

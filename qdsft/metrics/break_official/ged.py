@@ -1,4 +1,4 @@
-"""Graph edit distance between two decompositions, as BREAK's official evaluator defines it, exact and in bounded time.
+"""Graph edit distance of two decompositions, as BREAK's official evaluator defines it, in bounded time.
 
 The graph of a decomposition has a node a step and an edge from each step to every step that it refers to. The
 distance is the least cost of turning one graph into the other, where to delete or insert a node or an edge costs
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from qdsft.metrics.break_official.ged_search import Array
 
 SECONDS = 10.0
-"""Time for one pair, unless another is given; see `Distance`."""
+"""Default time limit of one pair; see `Distance`."""
 
 
 @dataclass(frozen=True)
 class Distance:
-    """A normalised graph edit distance, or, where the time did not suffice, what is known of it."""
+    """A normalised graph edit distance, or its bounds if the search ran out of time."""
 
     value: float
-    """The distance; if not `exact`, the cost of the best edit found, which is not below the distance."""
+    """The distance; if not `exact`, the cost of the best edit found, an upper bound."""
     lower: float
-    """No edit costs less than this; `value` itself if `exact`."""
+    """A lower bound; equals `value` if `exact`."""
     exact: bool
 
 
@@ -45,7 +45,7 @@ class Graph:
 
     @classmethod
     def of(cls, steps: Sequence[str]) -> Graph:
-        """The graph of steps with references `#n`, nodes in the evaluator's order: as edges name them, then the rest.
+        """Return the graph of steps with references `#n`; nodes in the evaluator's order: those with edges first.
 
         Texts are taken as they are: for official values they must come from `formats.break_steps`, which leaves
         a leading space where a step had its "return".
@@ -67,7 +67,7 @@ class Graph:
 
 
 def structural_ged(predicted: Sequence[str], gold: Sequence[str], seconds: float = SECONDS) -> Distance:
-    """Distance of the bare graphs: what the steps say does not count."""
+    """Return the distance of the graphs alone, without the texts of the steps."""
     return graph_edit_distance(Graph.of(predicted), Graph.of(gold), lambda one, other: 1.0, seconds)
 
 
@@ -77,7 +77,7 @@ def lexical_ged(
     similarity: Callable[[str, str], float],
     seconds: float = SECONDS,
 ) -> Distance:
-    """BREAK's "GED": a substitution costs 1 - `similarity(predicted text, gold text)`.
+    """Return BREAK's "GED": a substitution costs 1 - `similarity(predicted text, gold text)`.
 
     `similarity`, in 0..1, is `lexical.Lemmatizer().similarity` for official values.
     """
@@ -87,7 +87,7 @@ def lexical_ged(
 def graph_edit_distance(
     predicted: Graph, gold: Graph, similarity: Callable[[str, str], float], seconds: float = SECONDS
 ) -> Distance:
-    """The normalised distance of two graphs; 0 for two without nodes. The search gives up after `seconds`.
+    """Return the normalised distance of two graphs; 0 for two without nodes. The search stops after `seconds`.
 
     Without self loops it is the same in both directions if `similarity` is.
     """
@@ -161,6 +161,6 @@ def _problem(predicted: Graph, gold: Graph, similarity: Callable[[str, str], flo
 
 
 def _number(digits: str) -> int | str:
-    """The number, or its digits if there are thousands: `int` refuses those, and no step has such a number."""
+    """Return the number, or its digits if `int` would refuse them; no step has such a number."""
     digits = digits.lstrip("0") or "0"
     return int(digits) if len(digits) < 10 else digits

@@ -51,7 +51,7 @@ def test_a_fresh_run_makes_its_folder_and_leaves_it_empty() -> None:
     open_run(Path("a/b/run"), resume=False, overwrite=True)
 
 
-IN_USE = "add --resume to go on, --overwrite to delete it, or choose another folder with training.output_dir=..."
+IN_USE = "add --resume to continue it, --overwrite to delete it, or choose another folder with training.output_dir=..."
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_overwrite_deletes_a_run() -> None:
 def test_what_is_no_run_is_never_deleted(overwrite: bool) -> None:
     Path("mine/deep").mkdir(parents=True)
     Path("mine/deep/thesis.txt").touch()
-    foreign = "holds files that are no run of qdsft; choose another folder with training.output_dir=..."
+    foreign = "holds files that are not a qdsft run; choose another folder with training.output_dir=..."
     assert refusal(lambda: open_run(Path("mine"), resume=False, overwrite=overwrite)) == f"mine: {foreign}"
     assert contents("mine") == ["deep", "deep/thesis.txt"]
     Path("file").touch()
