@@ -1,4 +1,4 @@
-"""What several benchmarks do: start commands in processes of their own, offline, and make the questions for them."""
+"""Shared by the benchmarks: run commands offline in new processes, and write synthetic questions and a tiny model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def environment(**more: str) -> dict[str, str]:
-    """That of this process, without a way to the Hub."""
+    """Return the environment of this process with the Hub switched off, and with `more` variables."""
     return {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **more}
 
 
 def run(command: Sequence[str], **more: str) -> str:
-    """What a command prints; ends the benchmark with its last words if it fails. `more` is of its environment."""
+    """Run a command and return its output. Exits with the end of its errors if it fails; `more` are variables."""
     done = subprocess.run(command, cwd=ROOT, env=environment(**more), capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
@@ -25,11 +25,11 @@ def run(command: Sequence[str], **more: str) -> str:
 
 
 def write_questions(path: Path, rows: int, *options: str) -> None:
-    """Synthetic ones, English and Korean in turn."""
+    """Write synthetic questions, alternating between English and Korean."""
     synth = ("data", "synth", "--language", "en,ko", "--seed", "0", "--rows", str(rows), "--output", str(path))
     run([sys.executable, "-m", "qdsft", *synth, *options])
 
 
 def make_llama(path: Path, *options: str) -> None:
-    """A tiny model of random weights."""
+    """Write a tiny model with random weights."""
     run([sys.executable, "scripts/make_tiny_model.py", "--architecture", "llama", *options, str(path)])

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Decoding: new tokens a second, one by one, batched, under the grammar, and with an adapter beside or merged.
+"""Measure decoding in new tokens per second: one by one, batched, constrained, and with an adapter loaded or merged.
 
-The run is one that `make quickstart` leaves, the questions are those that it held out. The adapter has r 16 on every
-linear layer and changes nothing (B is 0), so that every way writes the same answers, which is checked. The ways take
-turns; the ratios are medians over the turns, to plain batched decoding.
+The run is the one that `make quickstart` trains, and the questions are its held-out rows. The adapter has r 16 on every
+linear layer and changes nothing (B is 0), so all ways must write the same answers; the table shows the share that is
+the same. The ways are measured in turns. A ratio is the median, over the turns, of the speed relative to plain batched
+decoding.
 
     make quickstart
     python benchmarks/decoding.py outputs/tiny-full --rows 192 --batch-size 32 --repeats 5 --json decoding.json
@@ -24,11 +25,10 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch
 from peft import LoraConfig, get_peft_model
 
-import qdsft.inference.generate
 from qdsft.data.decomposition import Decomposition
+from qdsft.inference import generate
 from qdsft.inference.generate import Answer
 from qdsft.inference.loaded_run import LoadedRun, load_run
 from qdsft.runs.eval_rows import read_eval_rows
@@ -38,13 +38,11 @@ BASE = "batched"
 Way = Callable[[], list[Answer]]
 
 
-class _NobodyLeaves(qdsft.generate._HalfEnded):
-    """Ends a batch when all of it has ended, as generate() by itself does."""
+class _AllEnded(generate._Ended):
+    """End a batch when all of its rows have ended, as generate() does by default."""
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:
-        super().__call__(input_ids, scores, **options)
-        everybody: torch.Tensor = self.ended.all()
-        return everybody.expand(len(input_ids))
+    def __init__(self, stop_ids: Sequence[int], device: Any, *, share: float) -> None:
+        super().__init__(stop_ids, device, share=1.0)
 
 
 def decode(run: LoadedRun, prompts: Sequence[Sequence[int]], batch_size: int, **options: Any) -> list[Answer]:
@@ -54,12 +52,12 @@ def decode(run: LoadedRun, prompts: Sequence[Sequence[int]], batch_size: int, **
 
 def with_whole_batches(way: Way) -> Way:
     def decode_whole() -> list[Answer]:
-        half = qdsft.generate._HalfEnded
-        qdsft.generate._HalfEnded = _NobodyLeaves  # type: ignore[misc]
+        half = generate._Ended
+        generate._Ended = _AllEnded  # type: ignore[misc]
         try:
             return way()
         finally:
-            qdsft.generate._HalfEnded = half  # type: ignore[misc]
+            generate._Ended = half  # type: ignore[misc]
 
     return decode_whole
 
@@ -74,7 +72,7 @@ def make_ways(run: LoadedRun, prompts: Sequence[Sequence[int]], batch_size: int)
         BASE: lambda: decode(run, prompts, batch_size),
         "batched, constrained": lambda: decode(run, prompts, batch_size, constrained=True),
         "one by one, constrained": lambda: decode(run, prompts, 1, constrained=True),
-        "batched, adapter beside": lambda: decode(adapter, prompts, batch_size),
+        "batched, adapter loaded": lambda: decode(adapter, prompts, batch_size),
         "batched, adapter merged": lambda: decode(merged, prompts, batch_size),
     }
 
@@ -83,7 +81,7 @@ def measure(ways: dict[str, Way], repeats: int) -> dict[str, dict[str, Any]]:
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     answers: dict[str, list[Answer]] = {}
     for name, way in ways.items():
-        answers[name] = way()  # the first time is not counted
+        answers[name] = way()  # warm-up
     for _ in range(repeats):
         for name, way in ways.items():
             start = time.perf_counter()
@@ -107,7 +105,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=192)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     options = parser.parse_args()
     run = load_run(options.run_dir)
     examples = read_eval_rows(options.run_dir)[: options.rows]

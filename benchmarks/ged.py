@@ -33,7 +33,7 @@ LENGTHS = {2: 734, 3: 1422, 4: 1151, 5: 904, 6: 525, 7: 359, 8: 199, 9: 147, 10:
 
 def decompositions(path: Path, chance: random.Random) -> list[list[str]]:
     if path.exists():
-        from qdsft.data.formats.convert import break_steps
+        from qdsft.data.formats.break_csv import break_steps
         from qdsft.data.readers import scan
         from qdsft.data.record import Record
 

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Memory and speed on a GPU: models of random weights in the shapes of the recipes, ours against TRL, in one call.
+"""Measure memory and speed on a GPU, of qdsft's settings and TRL's, on random models in the shapes of the recipes.
 
-    python benchmarks/gpu.py --minutes 9 --json gpu.json     # on a machine with a card; nothing is downloaded
-    python benchmarks/gpu.py --smoke                         # tiny shapes on a CPU, to see that it runs
+    python benchmarks/gpu.py --minutes 9 --json gpu.json     # on a machine with a GPU; downloads nothing
+    python benchmarks/gpu.py --smoke                         # tiny shapes on a CPU, to test the script
 
-Beside torch, transformers, peft and accelerate it needs the wheels bitsandbytes, trl, datasets, dill and multiprocess.
-With pydantic, pyyaml and jinja2 as well, the figure of `qdsft plan` stands beside each measured peak, and "ours"
-computes as few layers twice as the plan allows; without them it does so with all.
+Besides torch, transformers, peft and accelerate it requires the wheels bitsandbytes, trl, datasets, dill and
+multiprocess. With pydantic, pyyaml and jinja2 it also prints the peak that `qdsft plan` predicts, and "ours" recomputes
+only the layers that the plan requires; without them "ours" recomputes every layer.
 
-Ways: "ours" (packed rows, 16-bit arithmetic, as the recipes have it), "TRL, tuned" (the same but all layers computed
-twice, as TRL does by default), "TRL, defaults" (padded rows, AdamW in float32; QLoRA computes in float32, as `trl sft
---load_in_4bit` does). A cell is a micro-batch of T tokens: one packed row, or T / 128 padded samples. "8 GB" is
-qlora_8gb with PyTorch's allocator held to 6.2 GiB, what a display leaves of such a card; elsewhere it is what qlora is.
+Ways: "ours" (packed rows, 16-bit arithmetic, as in the recipes), "TRL, tuned" (the same with every layer recomputed,
+TRL's default), "TRL, defaults" (padded rows, AdamW in float32; QLoRA computes in float32, as in `trl sft
+--load_in_4bit`). A cell is a micro-batch of T tokens: one packed row, or T / 128 padded samples. "8 GB" is qlora_8gb
+with PyTorch's allocator limited to 6.2 GiB, the part of such a GPU that a display leaves free.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ SHAPES = {"Llama-2-7B": "llama-2-7b", "Mistral-7B": "mistral-7b-v0.3", "Polyglot
 METHODS = ("qlora", "lora", "full")
 LENGTHS = (1024, 4096, 512, 2048)
 COMPARED = 2
-"""TRL is measured at that many of the lengths, the first ones."""
+"""Number of lengths, from the first, at which TRL is measured."""
 OURS, TUNED, DEFAULTS = "ours", "TRL, tuned", "TRL, defaults"
 GIB = 2**30
-SMALL_CARD = 6.2 * GIB
-FULL_CARD = 1.15
-"""A cell that is planned at more than this share of the card is not tried."""
+SMALL_GPU = 6.2 * GIB
+FULL_GPU = 1.15
+"""A cell with a planned peak above this share of the memory is not run."""
 TINY = {
     **{"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4},
     **{"num_key_value_heads": 4, "head_dim": 16, "vocab_size": 256},
 }
 CELL_SECONDS = 25
-"""A cell ends with the step that passes this."""
+"""A cell ends with the first step after this time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Cell:
 
 
 def cells(lengths: tuple[int, ...]) -> list[Cell]:
-    """All of them, the most wanted first, those that share a model together: what time does not suffice for is last."""
+    """Return all cells in the order of their importance, with cells of the same model together."""
     found = []
     for shape in SHAPES:
         found += [Cell(shape, "qlora_8gb", tokens, OURS, "8 GB") for tokens in lengths]
@@ -68,8 +68,17 @@ def cells(lengths: tuple[int, ...]) -> list[Cell]:
     return found
 
 
-def plan(cell: Cell, config: dict[str, Any], memory: float) -> tuple[float | None, bool, int]:
-    """(planned bytes of the allocator, layers computed twice?, every n-th): by qdsft's planner, where it is at hand."""
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """The plan of a cell: bytes of the allocator (None if unknown) and activation checkpointing."""
+
+    bytes: float | None = None
+    checkpointing: bool = True
+    every_n_layers: int = 1
+
+
+def plan(cell: Cell, config: dict[str, Any], memory: float) -> Planned:
+    """Return the plan of qdsft's planner; every layer is checkpointed if the planner cannot be imported."""
     try:
         sys.path.insert(0, str(ROOT))
         from qdsft.planning.memory.activation_checkpointing import least_recomputation
@@ -78,7 +87,7 @@ def plan(cell: Cell, config: dict[str, Any], memory: float) -> tuple[float | Non
         from qdsft.planning.memory.training_memory import CONTEXT, training_peak
         from qdsft.recipe import load_recipe
     except ImportError:
-        return None, True, 1
+        return Planned()
     folder = {"Llama-2-7B": "llama2", "Mistral-7B": "mistral", "Polyglot-5.8B": "koalpaca"}[cell.shape]
     recipe = load_recipe(ROOT / "recipes" / folder / f"{cell.method}.yaml")
     setup = read_setup(recipe, length=cell.tokens)
@@ -92,11 +101,11 @@ def plan(cell: Cell, config: dict[str, Any], memory: float) -> tuple[float | Non
         setup = dataclasses.replace(setup, optimizer="adamw_torch_fused", packed=False, micro_batch=rows, length=250)
         if cell.method.startswith("qlora"):
             setup = dataclasses.replace(setup, stream=4, compute=4, dequantized=4, autocast=False)
-    return training_peak(shapes, setup).allocated, setup.checkpointing, setup.every_n_layers
+    return Planned(training_peak(shapes, setup).allocated, setup.checkpointing, setup.every_n_layers)
 
 
 class Bench:
-    """Measures cells, keeping the model from one to the next where they share it."""
+    """Measure cells, and reuse the model for cells that share it."""
 
     def __init__(self, options: argparse.Namespace, output: str) -> None:
         import torch
@@ -110,18 +119,18 @@ class Bench:
         self.model: Any = None
 
     def measure(self, cell: Cell, end: float) -> dict[str, Any]:
-        """The figures of a cell, or what became of it."""
+        """Return the figures of a cell, or the reason why there are none."""
         import gpu_models
 
         config = json.loads((ROOT / "tests" / "configs" / f"{SHAPES[cell.shape]}.json").read_text(encoding="utf-8"))
         if self.smoke:
             config |= {key: value for key, value in TINY.items() if key in config or key == "head_dim"}
         small = cell.card == "8 GB"
-        limit = min(SMALL_CARD, self.memory) if small else self.memory
-        planned, again, every = plan(cell, config, limit)
-        row = dataclasses.asdict(cell) | {"planned": planned}
-        if planned is not None and planned > FULL_CARD * limit:
-            return row | {"result": f"not tried: {planned / GIB:.1f} GiB planned"}
+        limit = min(SMALL_GPU, self.memory) if small else self.memory
+        planned = plan(cell, config, limit)
+        row = dataclasses.asdict(cell) | {"planned": planned.bytes}
+        if planned.bytes is not None and planned.bytes > FULL_GPU * limit:
+            return row | {"result": f"not run: {planned.bytes / GIB:.1f} GiB planned"}
         if self.device == "cuda":
             self.torch.cuda.set_per_process_memory_fraction(limit / self.memory if small else 1.0)
         try:
@@ -129,7 +138,7 @@ class Bench:
             lora = None if cell.method == "full" else {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
             deadline = min(time.perf_counter() + CELL_SECONDS, end)
             figures = gpu_models.train_cell(
-                model, self._way(cell, gpu_models, again, every), lora, cell.tokens, self.steps, deadline, self.output
+                model, self._way(cell, gpu_models, planned), lora, cell.tokens, self.steps, deadline, self.output
             )
         except self.torch.OutOfMemoryError:
             self.kept = self.model = None
@@ -137,7 +146,8 @@ class Bench:
             return row | {"result": "out of memory"}
         parameters = sum(weight.numel() * (2 if weight.dtype.itemsize == 1 else 1) for weight in model.parameters())
         share = gpu_models.mfu(figures["tokens_per_second"], parameters, lora=lora is not None)
-        return row | figures | {"mfu": share, "recomputed": f"1/{every}" if again else "none", "result": "passed"}
+        recomputed = f"1/{planned.every_n_layers}" if planned.checkpointing else "none"
+        return row | figures | {"mfu": share, "recomputed": recomputed, "result": "passed"}
 
     def _model(self, cell: Cell, config: dict[str, Any], gpu_models: Any) -> Any:
         torch, full = self.torch, cell.method == "full"
@@ -152,15 +162,15 @@ class Bench:
             self.kept = wanted
         return self.model
 
-    def _way(self, cell: Cell, gpu_models: Any, again: bool, every: int) -> Any:
+    def _way(self, cell: Cell, gpu_models: Any, planned: Planned) -> Any:
         eight_bit = cell.method.startswith("qlora") and cell.way != DEFAULTS and self.device == "cuda"
         optimizer = "adamw_8bit" if eight_bit else "adamw_torch_fused"
         bf16 = self.device == "cuda"
-        return gpu_models.Way(cell.way != DEFAULTS, optimizer, again, every, bf16)
+        return gpu_models.Way(cell.way != DEFAULTS, optimizer, planned.checkpointing, planned.every_n_layers, bf16)
 
 
 def line(row: dict[str, Any]) -> str:
-    """A row of the table."""
+    """Return a row of the table."""
 
     def gib(key: str) -> str:
         return f"{row[key] / GIB:.2f}" if row.get(key) else ""
@@ -177,15 +187,17 @@ def line(row: dict[str, Any]) -> str:
 
 COLUMNS = (
     *("shape", "method", "card", "T", "way", "result", "planned", "allocated", "off", "reserved"),
-    *("tokens/s", "samples/s", "MFU", "computed twice"),
+    *("tokens/s", "samples/s", "MFU", "recomputed"),
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=9, help="end by then, whatever is left (9)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, after each cell")
-    parser.add_argument("--smoke", action="store_true", help="tiny shapes on a CPU: does it run?")
+    parser.add_argument(
+        "--minutes", type=float, default=9, help="time limit; the remaining cells are skipped (default: 9)"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures to this file after each cell")
+    parser.add_argument("--smoke", action="store_true", help="run tiny shapes on a CPU to test the script")
     options = parser.parse_args()
     begin = time.perf_counter()
     end = begin + 60 * options.minutes - 10
@@ -200,7 +212,7 @@ def main() -> None:
             else:
                 try:
                     row = bench.measure(cell, end)
-                except Exception as error:  # a cell that fails must not take the others with it
+                except Exception as error:  # one failed cell must not end the others
                     first = str(error).strip().splitlines() or [""]
                     row = dataclasses.asdict(cell) | {"planned": None}
                     row["result"] = f"failed: {type(error).__name__}: {first[0][:120]}"

@@ -1,6 +1,6 @@
-"""What gpu.py measures with: random models made on the device, rows without a tokenizer, one cell's training.
+"""Build random models and rows on the device for gpu.py, and train one cell.
 
-Needs torch, transformers, peft, accelerate, and the wheels that gpu.py lists. Nothing of this project.
+Requires torch, transformers, peft, accelerate and the wheels that gpu.py lists. Imports nothing of this project.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from transformers.initialization import no_init_weights
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
 SHORTEST, LONGEST = 60, 250
-"""Tokens of a sample, prompt and answer: what decomposed questions take."""
+"""Tokens of a sample (prompt and answer), as in decomposed questions."""
 WARM_UP = 2
 """Steps that are not timed."""
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "4090": 165e12, "L4": 121e12, "4060": 60e12}
-"""Dense bfloat16 operations a second, by a part of the card's name; none, no MFU."""
+"""Dense bfloat16 FLOP/s by a part of the GPU's name. Without an entry there is no MFU."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a cell trains."""
+    """The settings of a cell's training."""
 
     packed: bool
     optimizer: str
@@ -38,9 +38,9 @@ class Way:
 
 
 def make_model(config: dict[str, Any], device: str, *, bits4: bool, dtype: torch.dtype, compute: torch.dtype) -> Any:
-    """A model of random weights on `device`; with `bits4` its decoder's linear layers in NF4, doubly quantized.
+    """Return a model with random weights on `device`; `bits4` quantizes its linear layers to doubly quantized NF4.
 
-    One linear layer at a time is made in 16 bits, so that the card never holds more than the result and one layer.
+    Creates one linear layer at a time in 16 bits, so that the GPU holds at most the result and one layer.
     """
     values = {key: value for key, value in config.items() if key != "model_type"}
     with no_init_weights():
@@ -51,7 +51,7 @@ def make_model(config: dict[str, Any], device: str, *, bits4: bool, dtype: torch
             parent, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(parent), attribute, _quantized(module, device, dtype, compute))
     for weight in model.parameters():
-        if weight.is_floating_point():  # those that are quantized have their values
+        if weight.is_floating_point():  # quantized weights have values already
             is_vector = weight.ndim == 1
             weight.data = torch.empty(weight.shape, dtype=dtype, device=device).normal_(float(is_vector), 0.02)
     model.to(device)
@@ -81,7 +81,7 @@ def _quantized(linear: torch.nn.Linear, device: str, dtype: torch.dtype, compute
 
 
 def make_rows(count: int, vocabulary: int, longest: int) -> Dataset:
-    """Rows of random tokens, the second half of each supervised."""
+    """Return rows of random tokens; the second half of each row is supervised."""
     chance = random.Random(0)
     rows = []
     for _ in range(count):
@@ -92,7 +92,7 @@ def make_rows(count: int, vocabulary: int, longest: int) -> Dataset:
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """What a trainer wants to have; nothing is tokenized with it."""
+    """Return the tokenizer that a trainer requires; it tokenizes nothing."""
     from tokenizers import Tokenizer, models
 
     words = {"<pad>": 0, "<s>": 1, "</s>": 2}
@@ -101,13 +101,13 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 class Clock(TrainerCallback):
-    """Seconds and samples of the steps after the warm-up."""
+    """Time the steps after the warm-up, and stop after the deadline."""
 
     def __init__(self, deadline: float) -> None:
         self.deadline, self.begin, self.end, self.steps = deadline, 0.0, 0.0, 0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Called by the trainer."""
+        """Record the time of a step. Called by the trainer."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.end = time.perf_counter()
@@ -121,7 +121,7 @@ class Clock(TrainerCallback):
 def train_cell(
     model: Any, way: Way, lora: dict[str, Any] | None, tokens: int, steps: int, deadline: float, output: str
 ) -> dict[str, float | int | None]:
-    """Train a few steps on micro-batches of about `tokens` tokens; the model is given back without its adapter."""
+    """Train a few steps on micro-batches of about `tokens` tokens, and remove the adapter from the model again."""
     vocabulary = model.config.vocab_size
     samples = max(tokens // 128, 1)
     rows = make_rows((steps + WARM_UP) * samples * 2, vocabulary, tokens)
@@ -172,7 +172,7 @@ def train_cell(
         if lora:
             trainer.model.unload()
         if original is None:
-            model.__dict__.pop("forward", None)  # TRL's fused head, which the next trainer puts there again
+            model.__dict__.pop("forward", None)  # TRL's fused head, which the next trainer adds again
         model.zero_grad(set_to_none=True)
         trainer.optimizer = trainer.lr_scheduler = None
         del trainer
@@ -180,7 +180,7 @@ def train_cell(
 
 
 def _speed(clock: Clock, trained: int, all_steps: int, rows: int, tokens: int) -> dict[str, float | None]:
-    """Real tokens and samples a second, padding left out, in the steps after the warm-up."""
+    """Return tokens (without padding) and samples per second of the steps after the warm-up."""
     seconds = clock.end - clock.begin
     if not clock.steps or seconds <= 0:
         return {"tokens_per_second": None, "samples_per_second": None}
@@ -189,7 +189,7 @@ def _speed(clock: Clock, trained: int, all_steps: int, rows: int, tokens: int) -
 
 
 def mfu(tokens_per_second: float | None, parameters: int, *, lora: bool) -> float | None:
-    """Share of the card's arithmetic: 6 operations a weight and token, 4 where only adapters get gradients."""
+    """Return the share of the GPU's FLOP/s, at 6 operations per weight and token, or 4 if only adapters are trained."""
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     peak = next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
     if peak is None or tokens_per_second is None:
@@ -198,7 +198,7 @@ def mfu(tokens_per_second: float | None, parameters: int, *, lora: bool) -> floa
 
 
 def clean() -> None:
-    """Give back what is not used."""
+    """Release unused memory."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

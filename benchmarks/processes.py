@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""One against two processes on a CPU: updates a second and peak memory a process, at the same global batch.
+"""Compare one and two processes on a CPU: updates per second and peak memory per process, at the same global batch.
 
-Each launch is what a user types, with one thread a process, on a tiny model of random weights, full fine-tuning. The
-launches take turns; the ratios are medians over the turns, to one process.
+Each launch is the command a user types, with one thread per process: full fine-tuning of a tiny model with random
+weights. The launches take turns. Ratios are relative to one process, medians over the turns.
 
     python benchmarks/processes.py --steps 40 --repeats 3 --json processes.json
 """
@@ -23,10 +23,10 @@ BASE = "one process"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="one process against two, on a CPU")
-    parser.add_argument("--steps", type=int, default=40, help="updates a run (40)")
-    parser.add_argument("--repeats", type=int, default=3, help="turns (3)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--steps", type=int, default=40, help="updates per run (default: 40)")
+    parser.add_argument("--repeats", type=int, default=3, help="turns (default: 3)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data, model = Path(folder, "rows.jsonl"), Path(folder, "model")
@@ -40,7 +40,7 @@ def main() -> None:
             for _ in range(options.repeats)
         ]
     table = {name: summary(turns, name) for name in LAUNCHES}
-    print("| launch | updates/s | ratio | GiB a process | ratio |\n|---|---|---|---|---|")
+    print("| launch | updates/s | ratio | GiB per process | ratio |\n|---|---|---|---|---|")
     for name, row in table.items():
         print(
             f"| {name} | {row['updates_per_second']:.2f} | {row['speed_ratio']:.2f} | {row['peak_gib']:.2f} "
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def measure(run_dir: Path, data: Path, model: Path, config: str, processes: int, steps: int) -> dict[str, float]:
-    """Updates a second of the training loop, and GiB that the first process held at most."""
+    """Return the updates per second of the training loop, and the peak memory of the first process in GiB."""
     run(
         [
             *(sys.executable, "-m", "accelerate.commands.launch", "--quiet"),
@@ -71,7 +71,7 @@ def measure(run_dir: Path, data: Path, model: Path, config: str, processes: int,
 
 
 def summary(turns: list[dict[str, dict[str, float]]], name: str) -> dict[str, float]:
-    """Medians over the turns; the ratios are within a turn."""
+    """Return medians over the turns; ratios are formed within a turn."""
 
     def median(key: str, *, ratio: bool) -> float:
         return statistics.median(turn[name][key] / (turn[BASE][key] if ratio else 1) for turn in turns)

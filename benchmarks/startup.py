@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Seconds from a launch to the first step, and what the imports of it cost, by package.
+"""Measure the seconds from a launch to the first step, and the time of its imports by package.
 
-A run of one step on a tiny model of random weights, its data prepared before. Packages are counted in a launch of its
-own, since to look slows it down: each with the time of its own modules, what those import counted where it belongs.
+Trains one step on a tiny model with random weights and prepared data. The imports are traced in a separate launch,
+because tracing is slow. Each package is charged with its own modules only, not with the modules that they import.
 
     python benchmarks/startup.py --repeats 5
 """
@@ -27,7 +27,7 @@ SHOWN = 12
 
 
 def train(folder: Path, *options: str) -> tuple[float, str]:
-    """(seconds until the first step is logged, stderr) of a run of one step."""
+    """Train one step; return the seconds until it is logged, and standard error."""
     log = folder / "run" / "log.jsonl"
     log.unlink(missing_ok=True)
     command = [
@@ -51,7 +51,7 @@ def train(folder: Path, *options: str) -> tuple[float, str]:
 
 
 def by_package(trace: str) -> tuple[dict[str, float], int]:
-    """(package -> seconds of its own modules, number of modules) of what `python -X importtime` wrote."""
+    """Return the seconds of each package's own modules, and the number of modules, from a trace of the imports."""
     seconds: dict[str, float] = defaultdict(float)
     found = TRACE.findall(trace)
     for microseconds, module in found:
@@ -61,18 +61,18 @@ def by_package(trace: str) -> tuple[dict[str, float], int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5, help="launches (5)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    parser.add_argument("--repeats", type=int, default=5, help="launches (default: 5)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_questions(folder / "rows.jsonl", 200)
         make_llama(folder / "model")
-        train(folder)  # prepares the data, and brings the files into memory
+        train(folder)  # prepares the data and fills the file cache
         launches = [train(folder)[0] for _ in range(options.repeats)]
         packages, modules = by_package(train(folder, "-X", "importtime")[1])
     print(f"launch to first step: {statistics.median(launches):.1f} s ({min(launches):.1f} to {max(launches):.1f})")
-    print(f"{modules} modules, {sum(packages.values()):.1f} s to import while traced\n\n| package | s |\n|---|---|")
+    print(f"{modules} modules, {sum(packages.values()):.1f} s of imports while traced\n\n| package | s |\n|---|---|")
     largest = sorted(packages.items(), key=lambda item: -item[1])
     for package, seconds in largest[:SHOWN]:
         print(f"| {package} | {seconds:.2f} |")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Seconds to train the same samples with as many samples an update: ours against TRL's SFTTrainer as it comes.
+"""Compare the seconds to train the same samples with the same batches: qdsft and TRL's SFTTrainer.
 
-TRL's runs import nothing of this project. "defaults" leaves SFTConfig as it is but for what a comparison needs (data,
-batch, steps, learning rate); "tuned" sets what a user who knows it would on a CPU: no gradient checkpointing, float32,
-batches of rows of like length. Every run is a process of its own; runs take turns, and ratios are within a turn. A load
-average above the number of threads means that others used the machine meanwhile: take the ratios, not the seconds.
+TRL's runs import nothing of this project. "defaults" changes only what the comparison requires (data, batch, steps,
+learning rate). "tuned" sets what an expert sets on a CPU: no gradient checkpointing, float32, batches of similar
+lengths. Every run is a new process; runs take turns, and ratios are formed within a turn. If the load average is above
+the number of threads, other programs used the machine: compare the ratios, not the seconds.
 
     python benchmarks/step.py --recipe recipes/tiny/full.yaml --rows 640 --batch 16 --repeats 3
     python benchmarks/step.py --recipe recipes/gemma3_270m/lora_cpu.yaml --model models/gemma-3-270m --rows 64 --batch 8
@@ -24,12 +24,12 @@ from typing import Any
 from commands import run, write_questions
 
 SCHEDULE = ("learning_rate", "lr_scheduler_type", "warmup_steps", "adam_beta2")
-"""What the recipe says of the optimizer, so that all learn the same."""
+"""Settings of the optimizer that all runs take from the recipe."""
 OURS, DEFAULTS, TUNED = "ours", "TRL, defaults", "TRL, tuned"
 
 
 def stock(settings: dict[str, Any], *, tuned: bool) -> dict[str, float]:
-    """Train with TRL alone; `settings` are those of `write_settings`."""
+    """Train with TRL alone; `settings` come from `write_settings`."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -60,7 +60,7 @@ def stock(settings: dict[str, Any], *, tuned: bool) -> dict[str, float]:
 
 
 def ours(recipe: str, overrides: list[str], output: Path) -> dict[str, float]:
-    """What `qdsft train` says its training loop took."""
+    """Run `qdsft train` and return the seconds and the loss of its training loop."""
     command = [
         sys.executable,
         "-m",
@@ -78,7 +78,7 @@ def ours(recipe: str, overrides: list[str], output: Path) -> dict[str, float]:
 
 
 def write_settings(recipe: str, overrides: list[str], place: Path, batch: int, steps: int) -> Path:
-    """What TRL's runs are given: conversations, template, LoRA and batch of the recipe, as JSON."""
+    """Write the conversations, template, LoRA and batch of the recipe for TRL's runs, as JSON."""
     from qdsft.data.split import stream_split
     from qdsft.recipe import load_recipe
 
@@ -104,7 +104,7 @@ def write_settings(recipe: str, overrides: list[str], place: Path, batch: int, s
 
 
 def measure(options: argparse.Namespace, place: Path) -> list[dict[str, dict[str, float]]]:
-    """Each turn: way -> seconds and mean loss."""
+    """Return, for each turn, the seconds and the mean loss of every way."""
     steps = options.rows // options.batch
     data = place / "rows.jsonl"
     write_questions(data, options.rows, "--max-steps", "3")
@@ -132,11 +132,11 @@ def measure(options: argparse.Namespace, place: Path) -> list[dict[str, dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--recipe", default="recipes/tiny/full.yaml")
-    parser.add_argument("--model", type=Path, help="instead of the recipe's")
-    parser.add_argument("--rows", type=int, default=640, help="samples to train (640)")
-    parser.add_argument("--batch", type=int, default=16, help="samples an update (16)")
-    parser.add_argument("--repeats", type=int, default=3, help="turns (3)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    parser.add_argument("--model", type=Path, help="model folder to use instead of the recipe's")
+    parser.add_argument("--rows", type=int, default=640, help="samples to train (default: 640)")
+    parser.add_argument("--batch", type=int, default=16, help="samples per update (default: 16)")
+    parser.add_argument("--repeats", type=int, default=3, help="turns (default: 3)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--settings", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--tuned", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--defaults", action="store_true", help=argparse.SUPPRESS)

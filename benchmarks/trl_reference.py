@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The baseline: question decomposition fine-tuned with plain TRL, as a competent user would write it.
+"""Fine-tune question decomposition with plain TRL, as an experienced user would: the baseline of the benchmarks.
 
-Nothing of this project is imported. Each row ``{"question": ..., "sub_questions": [...]}`` becomes a
-prompt-completion pair, so TRL takes the loss on the completion only and appends the EOS token itself.
+Imports nothing of this project. Each row ``{"question": ..., "sub_questions": [...]}`` becomes a
+prompt-completion pair, so that TRL takes the loss on the completion only and appends the EOS token.
 
     python benchmarks/trl_reference.py --model models/gemma-3-270m --train train.jsonl --output out
     python benchmarks/trl_reference.py --model models/gemma-3-270m --evaluate eval.jsonl --output out
@@ -176,14 +176,14 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="a transformers model directory")
     parser.add_argument("--train", type=Path, help="JSONL rows with question and sub_questions")
     parser.add_argument("--output", type=Path, required=True, help="directory for the adapter and the figures")
-    parser.add_argument("--stock", action="store_true", help="PEFT's and TRL's own defaults")
-    parser.add_argument("--epochs", type=float, default=2, help="epochs, without --stock (default: 2)")
+    parser.add_argument("--stock", action="store_true", help="use the defaults of PEFT and TRL")
+    parser.add_argument("--epochs", type=float, default=2, help="epochs without --stock (default: 2)")
     parser.add_argument("--max-steps", type=int, default=-1, help="stop after this many steps, for timing")
     parser.add_argument("--verbose-steps", action="store_true", help="print the time at every step")
     parser.add_argument("--evaluate", type=Path, help="JSONL rows to decompose greedily")
     parser.add_argument("--base", action="store_true", help="evaluate the model without OUTPUT/adapter")
-    parser.add_argument("--batch-size", type=int, default=16, help="of the evaluation (default: 16)")
-    parser.add_argument("--max-new-tokens", type=int, default=128, help="per row evaluated (default: 128)")
+    parser.add_argument("--batch-size", type=int, default=16, help="batch size of the evaluation (default: 16)")
+    parser.add_argument("--max-new-tokens", type=int, default=128, help="new tokens per evaluated row (default: 128)")
     args = parser.parse_args()
     if not args.train and not args.evaluate:
         parser.error("nothing to do: give --train, --evaluate or both")

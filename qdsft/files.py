@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -162,14 +161,3 @@ def write_new_lines(path: Path, lines: Iterable[str]) -> int:
             file.write(line + "\n")
             written += 1
     return written
-
-
-def save_figure(figure: Any, path: Path, kind: str) -> None:
-    """Write a matplotlib figure as `kind` (png, svg) and close it."""
-    from matplotlib import pyplot
-
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=120, format=kind)
-    pyplot.close(figure)
-    with replacing(path) as temporary:
-        temporary.write_bytes(picture.getvalue())

@@ -1,4 +1,4 @@
-"""What accelerate launch or torchrun asked for, read from the environment before anything loads."""
+"""Read from the environment what accelerate launch or torchrun asked for. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from qdsft.errors import UserError
 
 
 def world_size() -> int:
-    """The number of processes that the launcher started, on all machines together; 1 without one."""
+    """Return the number of processes that the launcher started on all machines; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def uses_fsdp() -> bool:
-    """Whether PyTorch's fully sharded data parallelism was asked for."""
+    """Return whether the launcher asked for FSDP (PyTorch's fully sharded data parallelism)."""
     return _is_set("ACCELERATE_USE_FSDP")
 
 
 def uses_cpu() -> bool:
-    """Whether the CPU was asked for, cards or not (accelerate_configs/cpu.yaml)."""
+    """Return whether the launcher asked for the CPU (accelerate_configs/cpu.yaml)."""
     return _is_set("ACCELERATE_USE_CPU")
 
 
 def uses_deepspeed() -> bool:
-    """Whether DeepSpeed was asked for."""
+    """Return whether the launcher asked for DeepSpeed."""
     return _is_set("ACCELERATE_USE_DEEPSPEED")
 
 
 def zero_stage() -> int:
-    """The stage of DeepSpeed's ZeRO, 0 to 3; 0 also without DeepSpeed.
+    """Return the stage of DeepSpeed's ZeRO, 0 to 3; 0 without DeepSpeed.
 
-    Raises UserError if DeepSpeed's own configuration file is no JSON.
+    Raises UserError if DeepSpeed's configuration file cannot be read.
     """
     if not uses_deepspeed():
         return 0
@@ -50,9 +50,8 @@ def zero_stage() -> int:
 
 
 def check_launch(*, quantized: bool) -> None:
-    """Raises UserError for a launch that would run something else than was asked for, or is known not to work."""
-    # accelerate sets the address where processes meet if it was asked for several, and their ranks only if it
-    # starts them.
+    """Raise UserError for a launch that runs something else than the user asked for, or that is known to fail."""
+    # accelerate sets MASTER_ADDR if it was asked for several processes, and WORLD_SIZE only if it starts them.
     if "MASTER_ADDR" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ and "WORLD_SIZE" not in os.environ:
         raise UserError(
             "accelerate launch was asked for several processes and started one; give it --config_file "
@@ -71,7 +70,7 @@ def check_launch(*, quantized: bool) -> None:
 
 
 def check_running(*, processes: int, device: str, deepspeed: bool, fsdp: bool) -> None:
-    """Raises UserError unless what runs is what was asked for: so many processes, sharded or not."""
+    """Raise UserError unless the processes and the sharding are those that the launcher asked for."""
     if processes != world_size():
         raise UserError(
             f"the launcher asked for {world_size()} processes and {processes} found one another; start them with "

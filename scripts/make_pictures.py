@@ -33,14 +33,14 @@ FONT = 'font-family: system-ui, "Segoe UI", Roboto, "Apple SD Gothic Neo", "Malg
 
 
 def standalone_style() -> str:
-    """The rules of the report's page that a graph needs, as a picture of its own brings them along."""
+    """Return the rules of the report's style that a graph outside of a page needs."""
     colours = STYLE[: STYLE.index("* {")].strip()
     rules = re.findall(r"^(?:\.graph \.|\.graph text|\.box|\.missing).*$", STYLE, re.M)
     return "\n".join([colours, f"svg {{ {FONT} }}", *rules])
 
 
 def pictures() -> dict[str, str]:
-    """File name -> the picture."""
+    """Return file name -> picture."""
     style = f"<style>\n{standalone_style()}\n</style>"
     drawn = {
         name: draw_graph(Decomposition(tuple(steps)), question).replace("</title>", f"</title>{style}", 1)

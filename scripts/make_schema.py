@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.recipe import sections
+from qdsft.recipe.custom_loss import PATTERN
 from qdsft.recipe.upstream_keys import RENAMED, RESERVED
 
 PATH = Path(__file__).parent.parent / "recipes" / "recipe.schema.json"
@@ -112,6 +113,14 @@ def own_section(cls: type[sections.Section]) -> dict[str, Any]:
     return {key: schema[key] for key in ("type", "description", "properties")} | {"additionalProperties": False}
 
 
+def loss_types(config: type) -> dict[str, Any]:
+    """The losses that TRL lists, or a function in a file of one's own."""
+    field = next(field for field in dataclasses.fields(config) if field.name == "loss_type")
+    own = {"type": "string", "pattern": PATTERN, "description": "path/to/file.py:function"}
+    trl: dict[str, Any] = {"type": "string", "enum": field.metadata["choices"]}
+    return {"anyOf": [trl, own], "default": field.default, "description": field.metadata["help"]}
+
+
 def build() -> dict[str, Any]:
     """The whole schema."""
     from peft import LoraConfig
@@ -122,7 +131,7 @@ def build() -> dict[str, Any]:
         "lora": dataclass_section(LoraConfig, "lora"),
         "training": dataclass_section(SFTConfig, "training") | OWN_TRAINING,
     }
-    for name, change in NARROWED.items():
+    for name, change in {**NARROWED, "training.loss_type": loss_types(SFTConfig)}.items():
         section, key = name.split(".")
         kept = {} if {"enum", "anyOf"} & change.keys() else upstream[section][key]
         upstream[section][key] = kept | change

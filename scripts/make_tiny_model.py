@@ -57,7 +57,7 @@ CHATML = (
 
 def _corpus(path: Path) -> list[str]:
     texts: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
         if line.strip():
             row = json.loads(line)
             texts += [row["question"], *row["sub_questions"]]

@@ -1,9 +1,9 @@
-"""What `accelerate launch` is given: the same as `qdsft train`, in every process of the launch."""
+"""The script for `accelerate launch`: run `qdsft train` in every process of the launch."""
 
 import sys
 from pathlib import Path
 
-# A checkout with the requirements installed is enough: the package itself need not be.
+# Works in a checkout with the requirements installed, without installing the package itself.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from qdsft.cli.main import main

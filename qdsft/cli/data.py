@@ -9,22 +9,21 @@ from pathlib import Path
 
 from qdsft.cli import data_check
 
-SOURCES = ("jsonl", "csv", "break", "strategyqa", "musique")
-TARGETS = ("jsonl", "self-ask", "llamaindex", "qdmr", "dag", "mermaid")
-
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `data` and the commands under it."""
+    from qdsft.data.formats import READERS, WRITERS
+
     data = commands.add_parser("data", help="work on data files").add_subparsers(required=True, metavar="COMMAND")
     convert = data.add_parser("convert", help="convert between our rows and other projects' formats")
-    convert.add_argument("--from", dest="source_format", choices=SOURCES, required=True)
-    convert.add_argument("--to", dest="target_format", choices=TARGETS, required=True)
+    convert.add_argument("--from", dest="source_format", choices=READERS, required=True)
+    convert.add_argument("--to", dest="target_format", choices=WRITERS, required=True)
     convert.add_argument("--self-contained", action="store_true", help="replace every #n by a phrase; one-way")
     convert.add_argument("--tool-name", metavar="NAME", help="llamaindex: the tool that is to answer")
     convert.add_argument("source", type=Path, metavar="IN")
     convert.add_argument("target", type=Path, metavar="OUT")
     convert.set_defaults(handler=_convert)
-    data_check.add_commands(data, SOURCES)
+    data_check.add_commands(data)
     synth = data.add_parser("synth", help="make questions over a fictional world, with their decompositions")
     synth.add_argument("--language", metavar="L", required=True, help="en, ko, or en,ko for both in turn")
     synth.add_argument("--rows", type=int, metavar="N", required=True, help="rows in all")
@@ -35,7 +34,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from qdsft.data.formats.convert import DEFAULT_TOOL, convert, losses
+    from qdsft.data.formats.convert import convert, losses
+    from qdsft.data.formats.format import DEFAULT_TOOL
     from qdsft.errors import UserError
 
     if options.tool_name is not None and options.target_format != "llamaindex":

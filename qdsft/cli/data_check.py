@@ -7,7 +7,7 @@ import gc
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -25,13 +25,15 @@ MANY_STEPS = 12
 """Rows of more steps than this share one bar."""
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], sources: Sequence[str]) -> None:
-    """Add `check` and `stats` under `data`; `sources` are the formats that can be read."""
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `check` and `stats` under `data`."""
+    from qdsft.data.formats import READERS
+
     check = commands.add_parser("check", help="name every unusable and every odd row of data files")
     check.add_argument("files", nargs="*", type=Path, metavar="FILE")
     check.add_argument("--recipe", metavar="R", help="check what this recipe's task needs; without FILE, its data")
     check.add_argument("--eval", type=Path, metavar="FILE", help="held-out rows, compared with the others")
-    check.add_argument("--from", dest="source_format", choices=sources, default="jsonl", help="the format of the files")
+    check.add_argument("--from", dest="source_format", choices=READERS, default="jsonl", help="the format of the files")
     check.add_argument("--strict", action="store_true", help="end with status 1 for warnings, too")
     check.add_argument("--json", action="store_true", help="all of it as one JSON document")
     check.add_argument("--all", action="store_true", help=f"print every problem, not {SHOWN} of a kind")
@@ -40,7 +42,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], 
 
     stats = commands.add_parser("stats", help="count rows, steps, lengths, scripts and reference shapes")
     stats.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    stats.add_argument("--from", dest="source_format", choices=sources, default="jsonl", help="the format of the files")
+    stats.add_argument("--from", dest="source_format", choices=READERS, default="jsonl", help="the format of the files")
     stats.add_argument("--json", action="store_true", help="as one JSON document")
     stats.add_argument("--picture", type=Path, metavar="OUT", help="draw it, too: a name that ends in .png or .svg")
     stats.set_defaults(handler=_stats)
@@ -82,12 +84,12 @@ def _check(options: argparse.Namespace) -> int:
 
 def _inputs(options: argparse.Namespace, tally: Tally) -> Inputs:
     from qdsft.data.checks.check_files import Inputs, recipe_inputs
-    from qdsft.data.formats.convert import READERS
+    from qdsft.data.formats import READERS
     from qdsft.recipe import load_recipe
 
     if not options.files and options.recipe is None:
         options.usage_error("name a FILE, or a recipe with --recipe")
-    read = READERS[options.source_format]
+    read = READERS[options.source_format].read
     recipe = load_recipe(options.recipe) if options.recipe is not None else None
     if options.files or recipe is None:
         return Inputs(tuple(options.files), options.eval, recipe, read)
@@ -135,9 +137,9 @@ def _stats(options: argparse.Namespace) -> int:
     from itertools import chain
 
     from qdsft.data.checks.stats import count_rows
-    from qdsft.data.formats.convert import READERS
+    from qdsft.data.formats import READERS
 
-    stats = count_rows(chain.from_iterable(map(READERS[options.source_format], options.files)))
+    stats = count_rows(chain.from_iterable(map(READERS[options.source_format].read, options.files)))
     if options.picture is not None:
         from qdsft.data.checks.plot import plot_stats
 

@@ -16,13 +16,14 @@ from qdsft.errors import UserError
 if TYPE_CHECKING:
     from qdsft.runs.manifest import Manifest
 
-FORMATS = ("json", "text", "self-ask", "llamaindex", "dag", "mermaid")
 FILE_OPTIONS = ("output", "batch_size", "no_merge")
 """Options that need --input."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `decompose` to the commands."""
+    from qdsft.data.formats import ANSWER_FORMATS
+
     decompose = commands.add_parser("decompose", help="decompose a question, several read line by line, or a file")
     decompose.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     decompose.add_argument(
@@ -30,7 +31,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     decompose.add_argument("--input", type=Path, metavar="FILE", help="JSON Lines, CSV, Parquet, or .txt")
     decompose.add_argument("--output", type=Path, metavar="FILE", help="a new file for the answers to --input")
-    decompose.add_argument("--format", choices=FORMATS, help="of the answers; text, and json in a file, if not given")
+    decompose.add_argument(
+        "--format",
+        choices=("json", "text", *ANSWER_FORMATS),
+        help="of the answers; text, and json in a file, if not given",
+    )
     decompose.add_argument("--json", action="store_true", help="the same as --format json")
     decompose.add_argument("--constrained", action="store_true", help="allow the model only valid decompositions")
     decompose.add_argument(
@@ -76,15 +81,15 @@ def _answer_questions(options: argparse.Namespace, manifest: Manifest) -> int:
     for number, question in questions:
         try:
             adapter, asked = _addressed(question) if options.adapter else (None, question)
-            text, warning = show(decomposer, asked, fmt, adapter)
+            shown = show(decomposer, asked, fmt, adapter)
         except UserError as error:
             if options.question is not None:
                 raise
             print(f"error: line {number}: {error}", file=sys.stderr)
             continue
-        print(text, flush=True)
-        if warning:
-            print(f"warning: {f'line {number}: ' if number else ''}{warning}", file=sys.stderr)
+        print(shown.text, flush=True)
+        if shown.warning:
+            print(f"warning: {f'line {number}: ' if number else ''}{shown.warning}", file=sys.stderr)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The commands that take a recipe: `qdsft recipe`, `check`, `inspect`, `preflight` and `train`."""
+"""Commands that take a recipe: `qdsft recipe`, `check`, `inspect`, `preflight` and `train`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ GREEN, RED, RESET = "\033[32m", "\033[31m", "\033[0m"
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands of this module to the parser."""
-    recipe = _add(commands, "recipe", "show a recipe's resolved values and where each comes from", _recipe)
-    recipe.add_argument("--json", action="store_true", help="as JSON, with the method, the run directory and its state")
-    _add(commands, "preflight", "build the run, check all that must hold before its first step", _preflight)
-    _add(commands, "check", "check a recipe and its data, offline, without loading a model", _check)
-    train = _add(commands, "train", "train as a recipe says, in this process", _train)
-    train.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
-    train.add_argument("--overwrite", action="store_true", help="delete an earlier run in the same directory")
-    inspect = _add(commands, "inspect", "show training rows as the model sees them", _inspect)
-    inspect.add_argument("-n", dest="rows", type=positive, default=3, metavar="N", help="rows to show (3)")
+    recipe = _add(commands, "recipe", "show the resolved values of a recipe and where each was set", _recipe)
+    recipe.add_argument(
+        "--json", action="store_true", help="print JSON, with the method, the run directory and its state"
+    )
+    _add(commands, "preflight", "build the run and check everything that must hold before its first step", _preflight)
+    _add(commands, "check", "check a recipe and its data offline, without loading a model", _check)
+    train = _add(commands, "train", "train a recipe in this process", _train)
+    train.add_argument("--resume", action="store_true", help="resume from the newest complete checkpoint")
+    train.add_argument("--overwrite", action="store_true", help="delete an earlier run in the run directory first")
+    inspect = _add(commands, "inspect", "show training rows as the model gets them", _inspect)
+    inspect.add_argument("-n", dest="rows", type=positive, default=3, metavar="N", help="rows to show (default: 3)")
 
 
 def _add(
@@ -35,7 +37,7 @@ def _add(
     handler: Callable[[argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=help_text)
-    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a shipped recipe such as tiny/full")
+    parser.add_argument("recipe", metavar="RECIPE", help="YAML file, or a shipped recipe such as tiny/full")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that replace the recipe's")
     parser.set_defaults(handler=handler)
     return parser
@@ -81,7 +83,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _preflight(options: argparse.Namespace) -> int:
-    """Print each check as soon as it is done. Raises UserError at the end if one failed."""
+    """Print each check when it is done. Raises UserError at the end if one failed."""
     from qdsft.recipe import load_recipe
 
     recipe = load_recipe(options.recipe, options.overrides)
@@ -115,7 +117,7 @@ def _train(options: argparse.Namespace) -> int:
         say(str(error))
         return error.status
     except KeyboardInterrupt:
-        say(f"\ninterrupted; go on with: {recipe.resume_command()}")
+        say(f"\ninterrupted; resume with: {recipe.resume_command()}")
         return 130
     say(f'next: qdsft evaluate {run_dir} --baseline, or: qdsft decompose {run_dir} "your question"')
     return 0

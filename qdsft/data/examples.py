@@ -1,16 +1,14 @@
-"""Examples: records rendered to chat messages and a completion."""
+"""Examples: rows rendered to chat messages and a completion."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from qdsft.data.prompt import Message, PromptWriter
+from qdsft.data.prompt import Message
 from qdsft.data.record import Record
-from qdsft.errors import UserError
-from qdsft.recipe import Recipe
 
 
 class Example(NamedTuple):
@@ -22,26 +20,27 @@ class Example(NamedTuple):
 
     @property
     def question(self) -> str:
-        """The user message; its hash decides on which side of the split the row falls."""
+        """The user message. Its hash decides whether the row is held out."""
         return self.messages[-1]["content"]
 
     def to_json(self) -> str:
-        """One line of a run's eval.jsonl; what JSON has no form for, such as a date, is written as text."""
+        """Return one line of a run's eval.jsonl. Values without a JSON form, such as dates, are written as text."""
         content = {"row": self.record.row, "messages": self.messages, "completion": self.completion}
         return json.dumps(content, ensure_ascii=False, default=str)
 
 
-class _Digest:
-    """SHA-256 over messages and answers, in order."""
+class Digest:
+    """SHA-256 over the messages and completions of examples, in order."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
         self._pending: list[str] = []
 
     def add(self, example: Example) -> None:
+        """Add one example."""
         texts = [message["content"] for message in example.messages]
         texts.append(example.completion)
-        # With its lengths before it, no text can be taken for another division of the same characters.
+        # The lengths come first, so that texts divided differently give different digests.
         self._pending.append(str([len(text) for text in texts]))
         self._pending += texts
         if len(self._pending) > 1000:
@@ -52,28 +51,14 @@ class _Digest:
         self._pending.clear()
 
     def hexdigest(self) -> str:
+        """Return the digest of the examples so far."""
         self._flush()
         return self._digest.hexdigest()
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
-    """SHA-256 over messages and answers, in order."""
-    digest = _Digest()
+    """Return the SHA-256 over messages and completions, in order."""
+    digest = Digest()
     for example in examples:
         digest.add(example)
     return digest.hexdigest()
-
-
-def render(records: Iterable[Record], writer: PromptWriter) -> Iterator[Example]:
-    """Render and validate row after row; raises UserError for the first that is unusable."""
-    for record in records:
-        completion = writer.completion(record)  # first, for of a decomposition it checks the whole row
-        yield Example(record, tuple(writer.messages(record)), completion)
-
-
-def make_writer(recipe: Recipe) -> PromptWriter:
-    """The prompt writer of a recipe; raises UserError naming the recipe."""
-    try:
-        return PromptWriter(recipe.prompt)
-    except UserError as error:
-        raise UserError(f"{recipe.path}: {error}") from error

@@ -1,8 +1,7 @@
-"""From a row to chat messages and the answer to learn. All default wording lives here."""
+"""The prompt templates of a recipe, rendered over rows. All default wording is defined here."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +10,8 @@ import jinja2.meta
 from jinja2 import nodes
 from jinja2.sandbox import SandboxedEnvironment
 
-from qdsft.data.decomposition import numbered
 from qdsft.data.record import Record, RowError
-from qdsft.data.validation import validate
 from qdsft.errors import UserError
-from qdsft.recipe.sections import Prompt
 
 Renderer = Callable[[dict[str, Any]], str]
 Message = dict[str, str]
@@ -30,68 +26,33 @@ USER = "{{ question }}"
 _ENVIRONMENT = SandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
 
 
-class PromptWriter:
-    """Renders the prompt section of a recipe over rows.
+class PromptTemplates:
+    """The compiled Jinja templates of a prompt section.
 
-    Raises UserError on construction for broken Jinja, and RowError on rendering for a column that the row
-    does not have or a message that comes out empty.
+    Raises UserError on construction for broken Jinja. Rendering raises RowError for a column that the row does not
+    have and for a message that comes out empty.
     """
 
-    def __init__(self, prompt: Prompt) -> None:
-        self.is_decomposition = prompt.completion is None
-        if not self.is_decomposition and prompt.user is None:
-            raise UserError(
-                "prompt.user is missing: a recipe with its own prompt.completion words its own user message"
-            )
-        default_system = SYSTEM if self.is_decomposition else ""
-        system = default_system if prompt.system is None else prompt.system
-        user = USER if prompt.user is None else prompt.user
+    def __init__(self, system: str, user: str, completion: str) -> None:
         self._system = _compile("system", system)
         self._user = _compile("user", user)
-        self._completion = _compile("completion", prompt.completion or "")
+        self._completion = _compile("completion", completion)
         needed = (jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(source)) for source in (system, user))
         self.columns = sorted(set().union(*needed))
-        """The columns that a prompt needs: those of the system and user messages."""
+        """The columns that the system and user messages read."""
         self._fixed = self._system_message(Record({}, "")) if _is_text(_parts(system)) else None
-        """The system message, where no row changes it."""
+        """The system message if it is the same for every row, else None."""
 
     def messages(self, record: Record) -> list[Message]:
-        """The chat messages before the answer: an optional system message and one user message."""
+        """Return the chat messages before the answer: an optional system message and one user message."""
         user = _render("user", self._user, record)
         if not user.strip():
             raise RowError(record.source, "empty prompt", "prompt.user comes out empty for this row; fill its columns")
         messages = self._system_message(record) if self._fixed is None else self._fixed
         return [*messages, {"role": "user", "content": user}]
 
-    def _system_message(self, record: Record) -> list[Message]:
-        """None or one."""
-        system = _render("system", self._system, record)
-        return [{"role": "system", "content": system}] if system.strip() else []
-
-    def record(self, question: str) -> Record:
-        """The row of a typed question: the question itself, or a JSON object where the prompt has several columns.
-
-        So can a single column be given whose value is no text, such as the turns of a dialogue. Raises UserError for
-        text that is neither.
-        """
-        try:
-            question.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise UserError("the question is not UTF-8; check the terminal's encoding") from error
-        row = None if self.is_decomposition else _json_object(question)
-        if len(self.columns) == 1 and self.columns[0] not in (row or {}):
-            return Record({self.columns[0]: question.strip()}, "the question")
-        if row is None:
-            raise UserError(
-                f"this run's prompt has the columns {', '.join(self.columns)}; give a JSON object with them"
-            )
-        return Record(row, "the question")
-
     def completion(self, record: Record) -> str:
-        """The answer that the model learns to give."""
-        if self.is_decomposition:
-            validate(record)
-            return numbered(record.row["sub_questions"])
+        """Return the text that prompt.completion gives for a row."""
         text = _render("completion", self._completion, record)
         if not text.strip():
             raise RowError(
@@ -99,9 +60,14 @@ class PromptWriter:
             )
         return text
 
+    def _system_message(self, record: Record) -> list[Message]:
+        """Return the system message as a list of one, or an empty list if the message is empty."""
+        system = _render("system", self._system, record)
+        return [{"role": "system", "content": system}] if system.strip() else []
+
 
 def _compile(key: str, source: str) -> Renderer:
-    """A function of a row; where the template is a mere text or column, as most are, one that skips Jinja."""
+    """Return a function of a row. Templates that are plain text or one column, as most are, skip Jinja."""
     try:
         compiled = _ENVIRONMENT.from_string(source)
         parts = _parts(source)
@@ -134,14 +100,6 @@ def _render(key: str, template: Renderer, record: Record) -> str:
     except jinja2.UndefinedError as error:
         message = f"prompt.{key}: {error.message}; this row has the columns {', '.join(row) or 'none'}"
         raise RowError(record.source, "column missing", message) from error
-    except Exception as error:  # the template is the recipe's, so whatever it does wrong is for its author to mend
+    except Exception as error:  # the recipe's template may raise anything
         message = f"prompt.{key} cannot be rendered for this row: {error}"
         raise RowError(record.source, "prompt not rendered", message) from error
-
-
-def _json_object(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None

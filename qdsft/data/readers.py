@@ -1,7 +1,7 @@
-"""Rows of files, one by one: JSON, JSON Lines, CSV, TSV and Parquet, plain or gzip, each with its file and line.
+"""Read the rows of JSON, JSON Lines, CSV, TSV and Parquet files, plain or gzip, each with its file and line.
 
-A fault is a value, not an exception: `scan` goes on behind it wherever the format allows, so that one
-pass can name every unusable row of a file.
+`scan` yields a fault instead of raising it and reads on where the format allows, so that one pass can report every
+unusable row of a file.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from qdsft.data.record import Record, RowError, Scanned
 from qdsft.errors import UserError
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
-"""Suffix -> format; every other file is JSON or JSON Lines, which its first character tells."""
+"""Suffix -> format. Every other file is JSON or JSON Lines, told apart by the first character."""
 
 LONGEST_CELL = 2**30
 """Characters; the csv module's own limit is 131,072."""
 
 
 def scan(path: Path) -> Scanned:
-    """The rows of a file in order, and its faults between them; `.gz` behind any suffix means gzip.
+    """Yield the rows of a file in order, with a RowError in place of each faulty row. `.gz` after a suffix means gzip.
 
-    JSON Lines, CSV and Parquet are streamed; a JSON list is held as one text. Raises UserError if the
-    file cannot be opened.
+    JSON Lines, CSV and Parquet are streamed; a JSON list is read as a whole. Raises UserError if the file cannot be
+    opened.
     """
     kind = _format(path)
     try:
@@ -72,7 +72,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _starts_list(file: IO[bytes]) -> bool:
-    """Whether the first character that is not white space is `[`; the position is left where it was."""
+    """Return whether the first character that is not white space is `[`. The file is rewound."""
     start = b""
     while not (text := start.removeprefix(codecs.BOM_UTF8).lstrip()) and (more := file.read(4096)):
         start += more
@@ -94,7 +94,7 @@ def _not_utf8(where: str, byte: int) -> RowError:
 
 
 def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, str | RowError]]:
-    """(number from 1, text) of every line, its line end included, without a byte order mark."""
+    """Yield (number from 1, text) of every line, with its line end, without a byte order mark."""
     offset = 0
     for number, raw in enumerate(file, start=1):
         try:
@@ -106,7 +106,7 @@ def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, str | RowError]]:
 
 
 def _csv(lines: Iterator[tuple[int, str | RowError]], path: Path, delimiter: str) -> Scanned:
-    """Rows under a header line. A `sub_questions` cell is a JSON list, or has one step a line."""
+    """Yield the rows under a header line. A `sub_questions` cell is a JSON list, or has one step a line."""
     faults: list[RowError] = []
 
     def readable() -> Iterator[str]:
@@ -123,7 +123,7 @@ def _csv(lines: Iterator[tuple[int, str | RowError]], path: Path, delimiter: str
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield RowError(where, "not CSV", f"not CSV: {error}; correct its quotes; nothing behind it is read")
+            yield RowError(where, "not CSV", f"not CSV: {error}; correct its quotes; the rest of the file is not read")
             return
         yield from faults
         damaged = bool(faults)
@@ -153,11 +153,13 @@ def _csv_record(row: dict[str, Any], where: str) -> Record | RowError:
     if cell is None:
         return Record(row, where)
     if not cell.lstrip().startswith("["):
-        return Record({**row, "sub_questions": [line for line in cell.splitlines() if line.strip()]}, where)
+        # Not splitlines(), which would also split at U+2028, VT, NEL and others inside a step.
+        steps = [line for line in cell.replace("\r\n", "\n").split("\n") if line.strip()]
+        return Record({**row, "sub_questions": steps}, where)
     try:
         return Record({**row, "sub_questions": json.loads(cell)}, where)
     except (ValueError, RecursionError):
-        message = "the cell sub_questions begins with [ but is no JSON list; correct it, or write one step a line"
+        message = "the cell sub_questions begins with [ but is not a JSON list; correct it, or write one step a line"
         return RowError(where, "not JSON", message)
 
 
@@ -174,30 +176,34 @@ def _parquet(path: Path) -> Scanned:
                     yield _finite(row, f"{path}:{number}")
     except (arrow.ArrowException, UnicodeDecodeError, EOFError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        message = f"not a Parquet file that can be read: {first[:200]}; make or download it again"
+        message = f"not a readable Parquet file: {first[:200]}; make or download it again"
         yield RowError(f"{path}:{number + 1}", "damaged file", message)
 
 
 def _finite(row: dict[str, Any], where: str) -> Record | RowError:
     for name, value in row.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            return RowError(where, "NaN or infinity", f"the field {name!r} is {value}; replace or remove it")
+        if (found := _not_finite(value)) is not None:
+            return RowError(where, "NaN or infinity", f"the field {name!r} is {found}; replace or remove it")
     return Record(row, where)
 
 
-def read_records(path: Path) -> list[Record]:
-    """All rows of a JSON, JSON Lines, CSV, TSV or Parquet file, plain or gzip.
+def _not_finite(value: Any) -> float | None:
+    """Return the first NaN or infinity in a value, at any depth."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((found for one in inner if (found := _not_finite(one)) is not None), None)
 
-    Raises UserError as `stream_records` does.
-    """
+
+def read_records(path: Path) -> list[Record]:
+    """Return all rows of a file. Raises UserError as `stream_records` does."""
     return list(stream_records(path))
 
 
 def stream_records(path: Path) -> Iterator[Record]:
-    """The rows of a file, one by one.
+    """Yield the rows of a file one by one.
 
-    Raises UserError, naming file and line, for a missing or empty file and for the first fault that
-    `readers.scan` finds.
+    Raises UserError, with file and line, for a missing or empty file and for the first fault that `scan` finds.
     """
     empty = True
     for row in scan(path):

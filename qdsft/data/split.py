@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-from qdsft.data.examples import Example, _Digest, make_writer, render
+from qdsft.data.examples import Digest, Example
 from qdsft.data.record import Record
 from qdsft.data.sources import file_records
+from qdsft.data.task import make_task
 from qdsft.data.text import question_hash
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe
@@ -23,7 +24,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.rows: Counter[Side] = Counter()
-        self._digests = {side: _Digest() for side in ("train", "eval")}
+        self._digests = {side: Digest() for side in ("train", "eval")}
 
     def add(self, side: Side, example: Example) -> None:
         """Count one row on its side."""
@@ -88,6 +89,6 @@ def stream_split(
     recipe: Recipe, read: Callable[[Recipe, str], Iterable[Record]] = file_records
 ) -> Iterator[tuple[Side, Example]]:
     """Render, validate and split the rows that `read(recipe, "train")` and `read(recipe, "eval")` give."""
-    writer = make_writer(recipe)
-    held_out = render(read(recipe, "eval"), writer) if recipe.data.eval else None
-    return assign_sides(render(read(recipe, "train"), writer), held_out, recipe)
+    task = make_task(recipe)
+    held_out = map(task.example, read(recipe, "eval")) if recipe.data.eval else None
+    return assign_sides(map(task.example, read(recipe, "train")), held_out, recipe)

@@ -13,7 +13,8 @@ from qdsft.data.examples import Example
 from qdsft.data.prompt import Message
 from qdsft.inference.loaded_run import LoadedRun
 from qdsft.inference.merged_adapter import answer_logits, answered
-from qdsft.metrics.prediction_rows import decomposition_row, text_row
+from qdsft.metrics.scores import score
+from qdsft.metrics.summary import means
 
 LOGIT_PROMPTS, LOGIT_TOKENS = 8, 32
 """Prompts, and tokens of each answer, whose logits are compared: all of them are held in memory twice."""
@@ -56,11 +57,10 @@ class Questions:
         answers = dict(run.stream(self.conversations, batch_size=batch_size, progress=True))
         texts = tuple(answers[i].text for i in range(len(self.conversations)))
         rows = [
-            _scores(example, answers[i].text, answers[i].stopped, run.writer.is_decomposition)
+            score(run.task.predict(example, answers[i].text, answers[i].stopped))
             for i, example in enumerate(self.examples)
         ]
-        named = {name: [row[name] for row in rows if row.get(name) is not None] for name in SCORES}
-        scores = {name: float(fmean(values)) for name, values in named.items() if values}
+        scores = {name: mean for name, mean in means(rows).items() if name in SCORES} if rows else {}
         return Observed(texts, answer_logits(run.model, sequences), scores)
 
 
@@ -112,13 +112,3 @@ def failures(figures: dict[str, Any], allowed: dict[str, float]) -> list[str]:
         if score and score["difference"] < -allowed["score_drop"]:
             found.append(f"{name} falls by {-score['difference']:.3f}, more than {allowed['score_drop']:g}")
     return found
-
-
-def _scores(example: Example, text: str, stopped: bool, is_decomposition: bool) -> dict[str, Any]:
-    row = example.record.row
-    if is_decomposition:
-        made = decomposition_row(row["question"], row["sub_questions"], text, stopped, row)
-    else:
-        made = text_row(example.question, example.completion, text, stopped, row)
-    scores: dict[str, Any] = made["scores"]
-    return scores

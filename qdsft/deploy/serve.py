@@ -59,7 +59,7 @@ def serve(
 def make_request(run_dir: Path, question: str, manifest: Manifest | None = None) -> dict[str, Any]:
     """The body of a chat completion that asks a served run as `qdsft decompose` does; raises UserError as that does."""
     run = load_prompts(run_dir, manifest)
-    body = _body(run, served_name(run_dir), run.writer.messages(run.writer.record(question)))
+    body = _body(run, served_name(run_dir), run.task.messages(run.task.typed_record(question)))
     run.encode([body["messages"]])  # a server would not refuse what cannot be encoded as in training
     return body
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qdsft.console import say
-from qdsft.data.decomposition import Decomposition
 from qdsft.data.record import Record, RowError
+from qdsft.data.task import Task
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, exclusive, new_text_file, refuse_existing
 from qdsft.hashing import file_sha256
 from qdsft.inference import vllm_engine
-from qdsft.inference.answer_formats import check_format, file_entry, replaced
 from qdsft.inference.generate import Answer, PromptTooLarge
 from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_prompts, load_weights
 from qdsft.inference.merged_adapter import load_merged
@@ -72,7 +71,7 @@ def decompose_file(
     """
     refuse_existing(output)
     prompts = load_prompts(run_dir, manifest)
-    check_format(fmt, decomposition=prompts.writer.is_decomposition)
+    prompts.task.check_format(fmt)
     if engine == "vllm":
         _check_vllm(constrained)
     questions, refused = read_prompts(prompts, source)
@@ -104,7 +103,7 @@ def decompose_file(
                 if first[question.prompt] in too_large
             }
         answers = {i: log.results[first[q.prompt]] for i, q in questions.items() if i not in refused}
-        report = _write(output, fmt, questions, answers, refused, source, prompts.writer.is_decomposition)
+        report = _write(output, fmt, questions, answers, refused, source, prompts.task)
         log.delete()
     for index in sorted(refused.keys() - known):
         on_refused(refused[index])
@@ -115,14 +114,12 @@ def read_prompts(run: RunPrompts, source: Path) -> tuple[dict[int, _Question], d
     """({number of the row: question}, {number of the row: why it cannot be asked}); raises UserError for the file."""
     records: dict[int, Record] = {}
     refused: dict[int, RowError] = {}
-    writer = run.writer
-    rows = read_questions(source, writer.columns, decomposition=writer.is_decomposition)
     messages = {}
-    for index, row in enumerate(rows):
+    for index, row in enumerate(read_questions(source, run.task)):
         try:
             if isinstance(row, RowError):
                 raise row
-            messages[index], records[index] = writer.messages(row), row
+            messages[index], records[index] = run.task.messages(row), row
         except RowError as error:
             refused[index] = error
     encoded = _encode(run, messages)
@@ -183,20 +180,19 @@ def _write(
     answers: dict[int, Answer],
     refused: dict[int, RowError],
     source: Path,
-    decomposition: bool,
+    task: Task,
 ) -> FileReport:
     invalid, unstopped, written = 0, 0, []
     left_out: set[str] = set()
     for index, answer in answers.items():
         record = questions[index].record
-        options: dict[str, Any] = {"stopped": answer.stopped, "decomposition": decomposition}
         try:
-            written.append(file_entry(fmt, record.row, answer.text, **options))
+            written.append(task.file_entry(fmt, record.row, answer.text, stopped=answer.stopped))
         except UserError as error:
             refused[index] = RowError(record.source, "no such form", str(error))
             continue
-        left_out |= replaced(fmt, record.row, decomposition=decomposition)
-        invalid += decomposition and not Decomposition.parse(answer.text).is_valid
+        left_out |= task.dropped_columns(fmt, record.row)
+        invalid += bool(task.problems(answer.text))
         unstopped += not answer.stopped
     ordered = tuple(refused[index] for index in sorted(refused))
     _refuse_all(source, answers if written else {}, refused)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from qdsft.data.decomposition import Decomposition
+from qdsft.data.task import Shown
 from qdsft.errors import UserError
-from qdsft.inference.answer_formats import check_format, show_answer
 from qdsft.inference.loaded_run import FIRST_ADAPTER, LoadedRun, load_run
 from qdsft.inference.side_by_side import load_beside
 from qdsft.runs.manifest import Manifest
@@ -48,7 +48,7 @@ class Decomposer:
     def text(self, question: str, *, adapter: str | None = None) -> str:
         """The model's answer as it wrote it; for runs of other tasks too."""
         run = self.choose(adapter)
-        return run.answer([run.writer.messages(run.writer.record(question))], constrained=self._constrained)[0].text
+        return run.answer([run.task.messages(run.task.typed_record(question))], constrained=self._constrained)[0].text
 
     def choose(self, adapter: str | None) -> LoadedRun:
         """The run of an adapter, which then computes, and without a name the first; raises UserError for others."""
@@ -60,11 +60,11 @@ class Decomposer:
         return self._others[adapter] if adapter else self.run
 
 
-def show(decomposer: Decomposer, question: str, fmt: str, adapter: str | None = None) -> tuple[str, str | None]:
-    """(text for standard output, warning or None) for one question, asked of an adapter that was added, or of the run.
+def show(decomposer: Decomposer, question: str, fmt: str, adapter: str | None = None) -> Shown:
+    """Return the answer to one question, from an added adapter or from the run itself.
 
-    Raises UserError as `show_answer` and `Decomposer.choose` do.
+    Raises UserError as `Task.show` and `Decomposer.choose` do.
     """
-    is_decomposition = decomposer.choose(adapter).writer.is_decomposition
-    check_format(fmt, decomposition=is_decomposition)
-    return show_answer(fmt, question, decomposer.text(question, adapter=adapter), decomposition=is_decomposition)
+    task = decomposer.choose(adapter).task
+    task.check_format(fmt)
+    return task.show(fmt, question, decomposer.text(question, adapter=adapter))

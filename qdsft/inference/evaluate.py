@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from qdsft.console import say
 from qdsft.data.examples import Example
+from qdsft.data.task import Task, make_task
 from qdsft.errors import UserError
 from qdsft.files import exclusive, write_json, write_text
 from qdsft.hashing import json_sha256
@@ -20,7 +21,7 @@ from qdsft.inference.decode_rows import Decoded, decode_share, forget, identify,
 from qdsft.inference.loaded_run import load_run
 from qdsft.inference.processes import Processes, launched
 from qdsft.metrics.break_official.official import require_official
-from qdsft.metrics.prediction_rows import decomposition_row, text_row
+from qdsft.metrics.prediction_rows import prediction_row
 from qdsft.metrics.summary import Row, summarise
 from qdsft.runs.card import write_card
 from qdsft.runs.eval_rows import read_eval_rows
@@ -61,10 +62,10 @@ def evaluate(
     if not manifest.data.eval_rows:
         raise UserError(f"{run_dir}: no rows were held out; train with data.eval_fraction above 0 or with data.eval")
     recipe = manifest.load_recipe()
-    settings, is_decomposition = recipe.evaluation, recipe.prompt.completion is None
+    settings, task = recipe.evaluation, make_task(recipe)
     for option, wanted in (("--break-metrics", break_metrics), ("--constrained", constrained)):
-        if wanted and not is_decomposition:
-            raise UserError(f"{run_dir}: its answers are free text, and {option} is for decompositions; leave it out")
+        if wanted:
+            task.require_decompositions(option, run_dir)
     if break_metrics:
         require_official()
     examples = read_eval_rows(run_dir)
@@ -85,9 +86,8 @@ def evaluate(
         results, rows = {}, {}
         for model, parts in zip(models, shares, strict=True):
             answers = merge(parts, len(examples))
-            rows[model] = _rows(examples, answers, is_decomposition)
-            if is_decomposition:
-                add_official(rows[model], lexical=break_metrics)
+            rows[model] = _rows(task, examples, answers)
+            add_official(rows[model], lexical=break_metrics)
             results[model] = {**summarise(rows[model]), **_decoding_metrics(answers)}
         identities = {model: json_sha256(identify(run_dir, manifest, examples, model)) for model in MODELS}
         results |= _earlier(run_dir, identities, results)
@@ -162,17 +162,12 @@ def _decode(
     return machine.name, shares
 
 
-def _rows(examples: Sequence[Example], answers: Sequence[Decoded], is_decomposition: bool) -> list[Row]:
-    rows = []
+def _rows(task: Task, examples: Sequence[Example], answers: Sequence[Decoded]) -> list[Row]:
     pairs = zip(examples, answers, strict=True)
-    for example, answer in tqdm(pairs, desc="scoring", total=len(examples), unit="row", disable=None):
-        row = example.record.row
-        if is_decomposition:
-            found = decomposition_row(row["question"], row["sub_questions"], answer.text, answer.stopped, row)
-        else:
-            found = text_row(example.question, example.completion, answer.text, answer.stopped, row)
-        rows.append(found)
-    return rows
+    return [
+        prediction_row(task.predict(example, answer.text, answer.stopped))
+        for example, answer in tqdm(pairs, desc="scoring", total=len(examples), unit="row", disable=None)
+    ]
 
 
 def _decoding_metrics(answers: Sequence[Decoded]) -> dict[str, Any]:

@@ -1,35 +1,46 @@
-"""Batched, deterministic decoding, and the token-weighted loss of held-out rows."""
+"""Batched greedy decoding, and the token-weighted loss of held-out rows."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase, StoppingCriteria
+from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria
 
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.inference.constrained import Constraint, Grammar
+from qdsft.inference.generation_config import greedy_config, without_base_settings
 from qdsft.tokenization.rows import Row
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model wrote after a prompt."""
+    """The model's answer to one prompt."""
 
     text: str
-    """Without special tokens and without blanks around it."""
+    """Without special tokens and surrounding whitespace."""
     stopped: bool
-    """Whether it ended by itself, in a stop token, before max_new_tokens."""
+    """True if the model ended the answer with a stop token, False if it was cut off or ended by the grammar."""
     tokens: int
-    """Generated tokens, the stop token included."""
+    """Number of generated tokens, including the stop token."""
+
+
+@dataclass(frozen=True)
+class NewTokens:
+    """Generated token ids of one prompt."""
+
+    ids: list[int]
+    forced: bool
+    """True if the grammar ended the answer, not the model."""
 
 
 class PromptTooLarge(UserError):
-    """A prompt that does not fit into memory even alone."""
+    """A single prompt does not fit into memory."""
 
     def __init__(self, index: int, tokens: int, max_new_tokens: int) -> None:
         super().__init__(
@@ -37,7 +48,7 @@ class PromptTooLarge(UserError):
             "shorten the question"
         )
         self.index = index
-        """Into the prompts that `generate` was given."""
+        """Index into the prompts that `generate` was given."""
 
 
 def generate(
@@ -50,64 +61,65 @@ def generate(
     batch_size: int,
     progress: bool = False,
     grammar: Grammar | None = None,
-    halve: bool = True,
+    sharded: bool = False,
     watch: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[int, Answer]]:
-    """(index into `prompts`, greedy answer) as each batch ends; `prompts` are token ids, as encode_prompts gives them.
+    """Yield (index into `prompts`, greedy answer) batch by batch; `prompts` are token ids from `encode_prompts`.
 
-    Prompts are sorted by length, so that a batch holds little padding, and padded on the left. The longest come
-    first: what does not fit into memory fails at once. A batch that does not fit is halved, which is said; raises
-    PromptTooLarge for a single prompt. Where processes have to decode as many batches as one another, give
-    halve=False: torch.OutOfMemoryError is then raised as it came. With a grammar every answer is one of its
-    completions. `watch`, for a batch_size of 1, is called with the text so far behind every token; what it raises
-    ends the decoding and is raised.
+    Prompts are sorted by length, longest first, so that batches hold little padding and running out of memory shows at
+    once. A batch that runs out of memory is halved, with a message. Raises PromptTooLarge if a single prompt does.
+
+    With `grammar`, every answer is one of its completions. `sharded` says that processes share the weights and must
+    make the same forward calls: no batch is halved, and torch.OutOfMemoryError is raised as it is. `watch`, which
+    requires batch_size 1, is called with the text so far after every token; its exceptions end the decoding.
     """
     assert watch is None or batch_size == 1
 
     def show(new_ids: list[int]) -> None:
-        if watch is not None:  # the bytes of a character may come one by one
+        if watch is not None:  # a character may be incomplete: its bytes can come token by token
             watch(read_answer(tokenizer, new_ids, stop_ids).text.rstrip("\ufffd"))
 
+    config = greedy_config(tokenizer, stop_ids, max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     waiting = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     with tqdm(total=len(prompts), desc="decoding", unit="row", disable=None if progress else True) as bar:
         while waiting:
             batch = waiting.pop(0)
             try:
-                decoding = Batch(model, [prompts[i] for i in batch], tokenizer.pad_token_id, grammar, max_new_tokens)
-                new = decoding.run(stop_ids, show if watch else None)
+                decoding = Batch(model, [prompts[i] for i in batch], config, grammar, sharded=sharded)
+                new = decoding.run(show if watch else None)
             except torch.OutOfMemoryError:
-                if not halve:
+                if sharded:
                     raise
                 if len(batch) > 1:
                     half = -(-len(batch) // 2)
-                    say(f"out of memory while decoding; going on with {half} at a time")
+                    say(f"out of memory while decoding; continuing with {half} rows at a time")
                     waiting[:0] = [batch[:half], batch[half:]]
                     continue
                 raise PromptTooLarge(batch[0], len(prompts[batch[0]]), max_new_tokens) from None
-            for index, (new_ids, forced) in zip(batch, new, strict=True):
-                yield index, read_answer(tokenizer, new_ids, stop_ids, forced=forced)
+            for index, tokens in zip(batch, new, strict=True):
+                yield index, read_answer(tokenizer, tokens.ids, stop_ids, forced=tokens.forced)
             bar.update(len(batch))
 
 
 def read_answer(
     tokenizer: PreTrainedTokenizerBase, new_ids: Sequence[int], stop_ids: Sequence[int], *, forced: bool = False
 ) -> Answer:
-    """The answer in generated token ids, whatever stands behind the first stop token left out.
+    """Return the answer in generated token ids, without the first stop token and what follows it.
 
-    `forced` says that the stop token was not the model's own choice.
+    `forced` says that the model did not choose the stop token itself.
     """
     end = next((i for i, token in enumerate(new_ids) if token in set(stop_ids)), None)
     kept = list(new_ids if end is None else new_ids[:end])
-    # Cleaning up would turn the numbered step "1. ?" into "1.?", which is no step any more.
+    # Cleaning up would turn the numbered step "1. ?" into "1.?", which is not a step.
     text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
     return Answer(text, end is not None and not forced, len(kept) + (end is not None))
 
 
 def mean_loss(model: Any, rows: Sequence[Row]) -> float:
-    """Negative log-likelihood per supervised token, over all rows together, in nats.
+    """Return the negative log-likelihood per supervised token over all rows together, in nats.
 
-    A mean of batch means would weigh short answers more than long ones.
+    A mean of batch means would give short answers more weight than long ones.
     """
     total, count = 0.0, 0
     model.eval()
@@ -124,96 +136,111 @@ def mean_loss(model: Any, rows: Sequence[Row]) -> float:
 
 
 class Batch:
-    """Prompts that are decoded together, `[rows, tokens]`; rows that have ended leave once they are half of it."""
+    """Prompts that are decoded together, `[rows, tokens]`, padded on the left.
+
+    When half of the rows have ended, decoding continues with the other half, unless the weights are sharded: processes
+    whose rows end at different steps would then call the model a different number of times, and wait forever.
+    """
 
     def __init__(
-        self, model: Any, prompts: Sequence[Sequence[int]], pad: int, grammar: Grammar | None, max_new_tokens: int
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        config: GenerationConfig,
+        grammar: Grammar | None = None,
+        *,
+        sharded: bool = False,
     ) -> None:
         width = max(len(prompt) for prompt in prompts)
-        padded = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+        padded = [[config.pad_token_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        self._model, self._pad, self._width, self._limit = model, pad, width, width + max_new_tokens
+        self._model, self._config, self._sharded = model, config, sharded
+        self._width, self._limit = width, width + config.max_new_tokens
         self._ids = torch.tensor(padded, device=model.device)
         self._mask = torch.tensor(mask, device=model.device)
         self._cache: Any = None
-        self._constraint = Constraint(grammar, len(prompts), width, max_new_tokens) if grammar else None
-        self._watchers: list[_Watcher] = []
+        self._constraint = Constraint(grammar, len(prompts), width, config.max_new_tokens) if grammar else None
 
-    def run(
-        self, stop_ids: Sequence[int], watch: Callable[[list[int]], None] | None = None
-    ) -> list[tuple[list[int], bool]]:
-        """(new token ids, whether the end was forced) of each prompt.
-
-        `watch` is given the new ids of the first prompt after every step.
-        """
-        self._watchers = [_Watcher(watch, self._width)] if watch else []
+    def run(self, watch: Callable[[list[int]], None] | None = None) -> list[NewTokens]:
+        """Return the new tokens of each prompt; `watch` gets the new ids of the first prompt after every step."""
+        watchers = [_Watcher(watch, self._width)] if watch else []
         rows = list(range(len(self._ids)))
-        found: dict[int, tuple[list[int], bool]] = {}
+        found: dict[int, NewTokens] = {}
         self._model.eval()
         while rows:
-            ended = self._decode(stop_ids)
+            ended = self._decode(watchers)
             forced = self._constraint.forced if self._constraint else [False] * len(rows)
             new_ids = self._ids[:, self._width :].tolist()
-            found |= {row: (new_ids[i], forced[i]) for i, row in enumerate(rows) if ended[i]}
+            found |= {row: NewTokens(new_ids[i], forced[i]) for i, row in enumerate(rows) if ended[i]}
             staying = [i for i in range(len(rows)) if not ended[i]]
             rows = [rows[i] for i in staying]
             if rows:
                 self._keep(staying)
         return [found[row] for row in range(len(found))]
 
-    def _decode(self, stop_ids: Sequence[int]) -> list[bool]:
-        """Go on until half of the rows have ended; returns which have, be it at max_new_tokens."""
-        halfway = _HalfEnded(stop_ids, self._ids.device)
-        with torch.no_grad():
+    def _decode(self, watchers: list[_Watcher]) -> list[bool]:
+        """Decode until enough rows have ended, and return for each row whether it has."""
+        ended = _Ended(self._config.eos_token_id, self._ids.device, share=1.0 if self._sharded else 0.5)
+        config = copy.copy(self._config)
+        config.max_new_tokens = self._limit - self._ids.shape[1]
+        config.return_dict_in_generate = True
+        with torch.no_grad(), without_base_settings(self._model):
             output = self._model.generate(
                 input_ids=self._ids,
                 attention_mask=self._mask,
                 past_key_values=self._cache,
-                max_new_tokens=self._limit - self._ids.shape[1],
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                repetition_penalty=None,
-                use_cache=True,
-                eos_token_id=list(stop_ids),
-                pad_token_id=self._pad,
-                stopping_criteria=[halfway, *self._watchers],
+                generation_config=config,
+                stopping_criteria=[ended, *watchers],
                 logits_processor=[self._constraint] if self._constraint else [],
-                return_dict_in_generate=True,
+                synced_gpus=self._sharded,
             )
         self._ids, self._cache = output.sequences, output.past_key_values
         if self._ids.shape[1] == self._limit:
             return [True] * len(self._ids)
-        ended: list[bool] = halfway.ended.tolist()
-        return ended
+        return ended.rows()
 
     def _keep(self, rows: list[int]) -> None:
         chosen = torch.tensor(rows, device=self._ids.device)
         new = self._ids.shape[1] - self._mask.shape[1]
         self._ids = self._ids[chosen]
         self._mask = torch.nn.functional.pad(self._mask[chosen], (0, new), value=1)
-        self._cache.batch_select_indices(chosen)
+        if _holds_only_keys_and_values(self._cache):
+            self._cache.batch_select_indices(chosen)
+        else:
+            self._cache = None  # the next call reads prompts and answers again
         if self._constraint:
             self._constraint.keep(rows)
 
 
-class _HalfEnded(StoppingCriteria):
-    """Stops a batch when at least half of its rows have written a stop token."""
+def _holds_only_keys_and_values(cache: Any) -> bool:
+    """Return whether rows of the cache can be selected: no layer has a state of linear attention or convolution."""
+    layers = getattr(cache, "layers", None)
+    return bool(layers) and all(
+        hasattr(layer, "batch_select_indices") and not hasattr(layer, "conv_states") for layer in layers
+    )
 
-    def __init__(self, stop_ids: Sequence[int], device: Any) -> None:
+
+class _Ended(StoppingCriteria):
+    """Stop a batch when at least this share of its rows has a stop token."""
+
+    def __init__(self, stop_ids: Sequence[int], device: Any, *, share: float) -> None:
         self._stop_ids = torch.tensor(list(stop_ids), device=device)
-        self.ended: Any = False
+        self._share = share
+        self._ended: Any = False
+
+    def rows(self) -> list[bool]:
+        """Return for each row whether it has ended."""
+        ended: list[bool] = self._ended.tolist()
+        return ended
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        self.ended = torch.isin(input_ids[:, -1], self._stop_ids) | self.ended
-        enough: torch.Tensor = 2 * self.ended.sum() >= len(self.ended)
-        return enough.expand(len(self.ended))
+        self._ended = torch.isin(input_ids[:, -1], self._stop_ids) | self._ended
+        enough: torch.Tensor = self._ended.sum() >= self._share * len(self._ended)
+        return enough.expand(len(self._ended))
 
 
 class _Watcher(StoppingCriteria):
-    """Hands over the new token ids of the first row after every step; stops nothing but by what `watch` raises."""
+    """Call `watch` with the new token ids of the first row after every step."""
 
     def __init__(self, watch: Callable[[list[int]], None], prompt_width: int) -> None:
         self._watch = watch

@@ -13,8 +13,8 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from qdsft.data.examples import make_writer
-from qdsft.data.prompt import Message, PromptWriter
+from qdsft.data.prompt import Message
+from qdsft.data.task import Task, make_task
 from qdsft.errors import UserError
 from qdsft.hashing import text_sha256
 from qdsft.inference.constrained import Grammar
@@ -36,7 +36,7 @@ class RunPrompts:
     run_dir: Path
     manifest: Manifest
     recipe: Recipe
-    writer: PromptWriter
+    task: Task
     tokenizer: PreTrainedTokenizerBase
     positions: int | None
     """The most tokens that the model has positions for."""
@@ -127,11 +127,7 @@ class LoadedRun(RunPrompts):
         Raises UserError as `Grammar` does, for a run of another task than decomposition, and if max_new_tokens
         leaves no room for one step.
         """
-        if not self.writer.is_decomposition:
-            raise UserError(
-                f"{self.run_dir}: --constrained knows the form of decompositions, and this run has a "
-                "prompt.completion of its own; decode without --constrained"
-            )
+        self.task.require_decompositions("--constrained", self.run_dir)
         stop_ids = self.manifest.stop_token_ids
         grammar = Grammar(self.tokenizer, stop_ids, self.manifest.golden_prompts[0].messages)
         if self.max_new_tokens < grammar.shortest:
@@ -170,7 +166,7 @@ def load_prompts(run_dir: Path, manifest: Manifest | None = None) -> RunPrompts:
                 "on (its config.json differs); put the original back"
             )
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return RunPrompts(run_dir, manifest, recipe, make_writer(recipe), tokenizer, positions)
+    return RunPrompts(run_dir, manifest, recipe, make_task(recipe), tokenizer, positions)
 
 
 def load_run(run_dir: Path, manifest: Manifest | None = None) -> LoadedRun:

@@ -11,6 +11,7 @@ from peft import PeftModel
 
 from qdsft.console import say
 from qdsft.inference.generate import Batch
+from qdsft.inference.generation_config import greedy_config
 from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_weights
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.125}
@@ -57,11 +58,11 @@ def difference(before: list[torch.Tensor], after: list[torch.Tensor], tolerance:
 
 def answered(run: LoadedRun, prompts: Sequence[list[int]], tokens: int) -> list[tuple[list[int], int]]:
     """(prompt and the first `tokens` of the run's greedy answer, the prompt's length) of every prompt."""
+    config = greedy_config(run.tokenizer, run.manifest.stop_token_ids, min(tokens, run.max_new_tokens))
     sequences = []
     for ids in prompts:
-        batch = Batch(run.model, [ids], run.tokenizer.pad_token_id, None, min(tokens, run.max_new_tokens))
-        [(answer, _)] = batch.run(run.manifest.stop_token_ids)
-        sequences.append(([*ids, *answer], len(ids)))
+        [answer] = Batch(run.model, [ids], config).run()
+        sequences.append(([*ids, *answer.ids], len(ids)))
     return sequences
 
 

@@ -1,33 +1,33 @@
-"""Files of questions that wait for an answer: a question a line, or rows with the columns of a prompt."""
+"""Read files of questions: one question per line, or rows with the columns of a prompt."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from qdsft.data.readers import scan
 from qdsft.data.record import Record, RowError
-from qdsft.data.validation import question_faults
+from qdsft.data.task import Task
 from qdsft.errors import UserError
 from qdsft.hashing import unreadable
 
 
-def read_questions(path: Path, columns: Sequence[str], *, decomposition: bool = True) -> Iterator[Record | RowError]:
-    """The rows of a file in order, and what is wrong with the others in their place, each with file and line.
+def read_questions(path: Path, task: Task) -> Iterator[Record | RowError]:
+    """Yield the rows of a file in order; a row that cannot be asked yields a RowError with file and line.
 
-    `columns` are those that the prompt needs. A .txt file holds a question a line, blank lines left out; any other
-    is read by `readers.scan`. For the decomposition task a row needs a `question` that training would accept.
+    A .txt file has one question per line; blank lines are skipped. Other files are read by `readers.scan`.
     Raises UserError if the file cannot be opened, and for a .txt file if the prompt needs more than a question.
     """
     if path.suffix.lower() != ".txt":
         found = scan(path)
-    elif len(columns) == 1 and (not decomposition or columns[0] == "question"):
-        found = _lines(path, columns[0])
+    elif task.text_column is not None:
+        found = _lines(path, task.text_column)
     else:
-        raise UserError(f"{path}: this run's prompt has the columns {', '.join(columns)}; give JSON Lines with them")
+        columns = ", ".join(task.columns)
+        raise UserError(f"{path}: this run's prompt has the columns {columns}; give JSON Lines with them")
     for row in found:
-        yield row if isinstance(row, RowError) else _checked(row, decomposition)
+        yield row if isinstance(row, RowError) else _checked(row, task)
 
 
 def _lines(path: Path, column: str) -> Iterator[Record | RowError]:
@@ -46,10 +46,9 @@ def _lines(path: Path, column: str) -> Iterator[Record | RowError]:
         raise unreadable(path, error) from error
 
 
-def _checked(record: Record, decomposition: bool) -> Record | RowError:
-    if decomposition:
-        for fault in question_faults(record):
-            return fault
+def _checked(record: Record, task: Task) -> Record | RowError:
+    for fault in task.question_faults(record):
+        return fault
     try:
         json.dumps(record.row, allow_nan=False, default=str).encode("utf-8")
     except (ValueError, RecursionError):

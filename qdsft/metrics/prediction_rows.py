@@ -2,51 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from qdsft.data.decomposition import Decomposition
+from qdsft.data.prediction import Prediction, Steps
 from qdsft.data.text import main_script
-from qdsft.metrics.scores import Prediction, score, text_score
+from qdsft.metrics.scores import score
 
 LANGUAGES = {"Latin script": "en", "Hangul": "ko"}
 """Script of the question -> its language; it is `other` for all others."""
 
 
-def decomposition_row(
-    question: str,
-    gold: Sequence[str],
-    answer: str | Decomposition,
-    stopped: bool | None,
-    columns: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """One row; `answer` is a model's text or steps that came as a list, `columns` all of the data's row."""
-    decomposition = Decomposition.parse(answer) if isinstance(answer, str) else answer
+def prediction_row(prediction: Prediction) -> dict[str, Any]:
+    """Return the scored row of a prediction."""
+    row: dict[str, Any] = {"question": prediction.question}
+    if isinstance(prediction, Steps):
+        answer = prediction.answer
+        row |= {"gold": list(prediction.gold), "sub_questions": list(answer.steps)}
+        row |= {
+            "problems": list(answer.problems()),
+            "text": answer.render() if prediction.text is None else prediction.text,
+        }
+    else:
+        row |= {"gold": prediction.gold, "text": prediction.answer}
     return {
-        "question": question,
-        "gold": list(gold),
-        "sub_questions": list(decomposition.steps),
-        "problems": list(decomposition.problems()),
-        "text": answer if isinstance(answer, str) else answer.render(),
-        "stopped": stopped,
-        "language": language(question),
-        "source": source(columns or {}),
-        "scores": score(Prediction(question, tuple(gold), decomposition, stopped)),
-    }
-
-
-def text_row(
-    question: str, gold: str, text: str, stopped: bool, columns: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """One row of a task whose answer is free text."""
-    return {
-        "question": question,
-        "gold": gold,
-        "text": text,
-        "stopped": stopped,
-        "language": language(question),
-        "source": source(columns or {}),
-        "scores": text_score(gold, text, stopped),
+        **row,
+        "stopped": prediction.stopped,
+        "language": language(prediction.question),
+        "source": source(prediction.columns),
+        "scores": score(prediction),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from qdsft.errors import UserError
 from qdsft.metrics.intervals import bootstrap
+from qdsft.metrics.scores import Scores
 
 Row = dict[str, Any]
 """One row of predictions.jsonl."""
@@ -50,9 +51,10 @@ def _groups(rows: Sequence[Row], key: Callable[[Row], Any]) -> dict[str, dict[st
 
 
 def _means(rows: Sequence[Row]) -> dict[str, Any]:
-    means: dict[str, Any] = {}
-    for name in rows[0]["scores"]:
-        values = [row["scores"][name] for row in rows if row["scores"][name] is not None]
-        if values:
-            means[name] = fmean(values)
-    return means | {"samples": len(rows)}
+    return {**means([row["scores"] for row in rows]), "samples": len(rows)}
+
+
+def means(scores: Sequence[Scores]) -> dict[str, float]:
+    """Return the mean of each metric over the rows that have it; a metric that no row has is left out."""
+    columns = {name: [value for row in scores if (value := row[name]) is not None] for name in scores[0]}
+    return {name: fmean(values) for name, values in columns.items() if values}

@@ -1,4 +1,4 @@
-"""Which attention kernel a run takes where its recipe leaves the choice, and why."""
+"""Choose the attention kernel of a run whose recipe leaves it open (auto)."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
     from qdsft.model.device import Machine
 
 LARGEST_HEAD = 256
-"""Numbers of a head that FlashAttention-2's kernels are built for, at most."""
-OLDEST_CARD = (8, 0)
-"""Compute capability from which FlashAttention-2 runs: Ampere."""
+"""Largest head dimension of FlashAttention-2's kernels."""
+OLDEST_GPU = (8, 0)
+"""Lowest compute capability that FlashAttention-2 supports: Ampere."""
 
 
 @dataclass(frozen=True)
 class Attention:
-    """A kernel by transformers' name, and the reason for it in words."""
+    """A kernel, by its name in transformers, and the reason for the choice."""
 
     name: str
     reason: str
 
 
 def choose_attention(wanted: str, config: PretrainedConfig, machine: Machine, dtype: torch.dtype) -> Attention:
-    """`wanted` itself unless it is "auto"; then FlashAttention-2 where it is installed and runs, else SDPA.
+    """Return `wanted` unless it is "auto"; then FlashAttention-2 if it is installed and supported, else SDPA.
 
-    Packed rows are what it is taken for: its kernels compute no more than each sample's own block, where SDPA masks the
-    square of the whole row. That they do see no other sample is for the isolation check to show.
+    On packed rows FlashAttention computes only each sample's own block, and SDPA the masked square of the whole row.
+    The isolation check tests that no sample attends to another.
     """
     if wanted != "auto":
         return Attention(wanted, "as the recipe says")
     if machine.device != "cuda":
-        return Attention("sdpa", "FlashAttention runs on CUDA cards only")
-    if torch.cuda.get_device_capability() < OLDEST_CARD:
-        return Attention("sdpa", "FlashAttention needs a card of the Ampere generation or newer")
+        return Attention("sdpa", "FlashAttention runs on CUDA GPUs only")
+    if torch.cuda.get_device_capability() < OLDEST_GPU:
+        return Attention("sdpa", "FlashAttention requires a GPU of the Ampere generation or newer")
     if dtype not in {torch.bfloat16, torch.float16}:
         return Attention("sdpa", "FlashAttention computes in 16 bits only")
     if (size := _head_size(config)) > LARGEST_HEAD:
@@ -48,7 +48,7 @@ def choose_attention(wanted: str, config: PretrainedConfig, machine: Machine, dt
 
 
 def decoding_attention(wanted: str) -> str:
-    """What to decode with: SDPA unless the recipe names a kernel; rows padded on the left gain nothing from others."""
+    """Return the kernel to decode with: SDPA unless the recipe names one, since left-padded rows gain nothing else."""
     return "sdpa" if wanted == "auto" else wanted
 
 

@@ -1,4 +1,4 @@
-"""The device that this process computes on."""
+"""Find the device that this process computes on."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class Machine:
     """cuda, mps or cpu."""
     name: str
     dtype: torch.dtype
-    """The best number format here: bfloat16, else float16, and float32 on a CPU."""
+    """The best number format of the device: bfloat16 or else float16 on a GPU, float32 on a CPU."""
 
     def choose_dtype(self, wanted: str) -> torch.dtype:
-        """The format to use where a recipe asks for `wanted` (auto, bfloat16, float16, float32)."""
+        """Return the format to use for a recipe that asks for `wanted` (auto, bfloat16, float16 or float32)."""
         return torch.float32 if wanted == "float32" else self.dtype
 
 
 def find_machine() -> Machine:
-    """Look for a CUDA card, then Apple's, else take the CPU; also where the launcher asks for it.
+    """Return a CUDA GPU, else an Apple GPU, else the CPU; always the CPU if the launcher asks for it.
 
-    Raises UserError if several cards are visible to a single process, where TRL would refuse to train, or if there
-    are more processes than cards.
+    Raises UserError if several GPUs are visible to a single process, which TRL refuses, or if there are more processes
+    than GPUs.
     """
-    # transformers puts the batches there then, whatever cards there are.
+    # With ACCELERATE_USE_CPU transformers puts the batches on the CPU even if there are GPUs.
     if uses_cpu():
         return _cpu()
     if torch.cuda.is_available():
@@ -44,7 +44,7 @@ def find_machine() -> Machine:
         index = int(os.environ.get("LOCAL_RANK", "0"))
         if index >= torch.cuda.device_count():
             raise UserError(
-                f"process {index} has no card: this machine shows {torch.cuda.device_count()}; lower --num_processes"
+                f"process {index} has no GPU: this machine has {torch.cuda.device_count()}; lower --num_processes"
             )
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return Machine("cuda", torch.cuda.get_device_name(index), torch.bfloat16 if bf16 else torch.float16)

@@ -1,4 +1,4 @@
-"""Tokenizer, base model, quantization and LoRA of a recipe, on the machine at hand."""
+"""Load the tokenizer, config and base model of a recipe, and build its LoRA config."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from qdsft.recipe import Recipe
 
 
 def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
-    """The tokenizer of the base model with the recipe's chat template; padding is never part of the loss.
+    """Return the base model's tokenizer with the recipe's chat template and a padding token.
 
     Raises UserError if it cannot be loaded, or if neither the recipe nor the model has a chat template.
     """
@@ -53,7 +53,7 @@ def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
 
 
 def load_config(recipe: Recipe) -> PretrainedConfig:
-    """The base model's config; raises UserError if it cannot be loaded or is too short for max_length."""
+    """Return the base model's config. Raises UserError if it cannot be loaded or is too short for max_length."""
     config = _from_pretrained(AutoConfig, recipe, what="config.json")
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     if limit and recipe.max_length and recipe.max_length > limit:
@@ -65,7 +65,7 @@ def load_config(recipe: Recipe) -> PretrainedConfig:
 
 
 def stop_token_ids(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> list[int]:
-    """Every token id at which generation stops: those of the tokenizer and of the generation config, sorted."""
+    """Return the token ids at which generation stops, of the tokenizer and the generation config, sorted."""
     try:
         generation = GenerationConfig.from_pretrained(
             recipe.model.name_or_path, revision=recipe.model.revision or "main"
@@ -80,10 +80,10 @@ def stop_token_ids(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, config: P
 def load_model(
     recipe: Recipe, machine: Machine, *, trainable: bool, config: PretrainedConfig | None = None
 ) -> PreTrainedModel:
-    """The base model, quantized if the recipe says so; its `config` is read where it is not given.
+    """Return the base model, quantized if the recipe says so; `config` saves reading config.json again.
 
-    Full fine-tuning keeps float32 master weights (DeepSpeed holds its own): updates at usual learning
-    rates are lost in the 8 bits of bfloat16's mantissa.
+    Full fine-tuning uses float32 master weights (DeepSpeed has its own), because bfloat16 has 8 bits of mantissa and
+    rounds away updates at usual learning rates.
     """
     dtype = machine.choose_dtype(recipe.model.dtype)
     if trainable and recipe.lora is None and not uses_deepspeed() and dtype != torch.float32:
@@ -99,13 +99,13 @@ def load_model(
         index = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if machine.device == "cuda" else machine.device
         options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": index}}
     model: PreTrainedModel = _from_pretrained(AutoModelForCausalLM, recipe, what="weights", **options)
-    _mend_generation_config(model)
+    _fix_generation_config(model)
     keep_quantized_weights(model)
     return model
 
 
 def lora_config(recipe: Recipe) -> LoraConfig | None:
-    """The recipe's LoraConfig, or None for full fine-tuning; raises UserError for values that PEFT refuses."""
+    """Return the recipe's LoraConfig; None for full fine-tuning. Raises UserError for values that PEFT refuses."""
     if recipe.lora is None:
         return None
     hints = typing.get_type_hints(LoraConfig)
@@ -117,10 +117,10 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
 
 
 def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]:
-    """Name, commit (for a Hub model) and config hash, to recognise the base model later."""
-    # Private keys hold where the model was loaded from, not what it is.
-    passing = {"transformers_version", "dtype"}
-    values = {key: value for key, value in config.to_dict().items() if key not in passing and key[0] != "_"}
+    """Return the name, the Hub commit and the hash of the config, which identify the base model later."""
+    # Private keys say where the model was loaded from.
+    volatile = {"transformers_version", "dtype"}
+    values = {key: value for key, value in config.to_dict().items() if key not in volatile and key[0] != "_"}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode("utf-8")).hexdigest()
     return {
         "name_or_path": recipe.model.name_or_path,
@@ -157,14 +157,14 @@ def _first_line(error: Exception) -> str:
 
 
 def _as_dataclass(hint: Any, value: Any) -> Any:
-    """PEFT wants some nested configs as objects of their class; a recipe can only write mappings."""
+    """Turn a mapping of the recipe into the dataclass that PEFT requires for some nested configs."""
     kinds = [part for part in (hint, *typing.get_args(hint)) if isinstance(part, type)]
     nested = next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)
     return nested(**value) if nested and isinstance(value, dict) else value
 
 
-def _mend_generation_config(model: PreTrainedModel) -> None:
-    """Sampling values without do_sample make save_pretrained fail, hours later."""
+def _fix_generation_config(model: PreTrainedModel) -> None:
+    """Set do_sample beside sampling values; otherwise save_pretrained fails at the end of the training."""
     generation = model.generation_config
     if generation is not None and not generation.do_sample and (generation.temperature or generation.top_p):
         generation.do_sample = True

@@ -1,4 +1,4 @@
-"""Quantization with bitsandbytes: the config of a recipe, and reading quantized weights back."""
+"""Quantize with bitsandbytes: the config of a recipe, and the values of quantized weights."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers import (
-    BitsAndBytesConfig,
-)
+from transformers import BitsAndBytesConfig
 
 from qdsft.model.device import Machine
 from qdsft.recipe import Recipe
 
 REPACKS = "support_avx512bf16_for_cpu"
-"""What bitsandbytes names the attribute of a Linear4bit that says whether it repacks its weights."""
+"""The attribute of bitsandbytes' Linear4bit that tells whether it repacks its weights."""
 
 
 def quantization_config(recipe: Recipe, machine: Machine) -> BitsAndBytesConfig:
-    """The recipe's BitsAndBytesConfig, computing in a format that the machine has."""
+    """Return the recipe's BitsAndBytesConfig with a compute format that the machine supports."""
     values = dict(recipe.quantization or {})
     if values.get("load_in_4bit"):
         wanted = values.get("bnb_4bit_compute_dtype", "auto")
@@ -28,9 +26,9 @@ def quantization_config(recipe: Recipe, machine: Machine) -> BitsAndBytesConfig:
 
 
 def dequantized_weights(model: Any) -> dict[str, Callable[[], torch.Tensor]]:
-    """Weight's name in the base model -> a function that gives what a quantized model computes with in its place.
+    """Return, for each quantized weight, its name in the base model and a function that dequantizes it.
 
-    `model` may be an adapter's PeftModel. Empty for a model that is not quantized.
+    `model` may be a PeftModel. Empty for a model that is not quantized.
     """
     from bitsandbytes.nn import modules
     from transformers.integrations.bitsandbytes import dequantize_bnb_weight
@@ -45,10 +43,10 @@ def dequantized_weights(model: Any) -> dict[str, Callable[[], torch.Tensor]]:
 
 
 def keep_quantized_weights(model: torch.nn.Module) -> None:
-    """Stop bitsandbytes from repacking 4-bit weights for evaluation, as it does on CPUs with bfloat16 instructions.
+    """Stop bitsandbytes from repacking 4-bit weights for evaluation, which it does on CPUs with bfloat16 instructions.
 
-    It rounds their scales, in place, and through the packed weights no gradient flows: training would go on with
-    another model after the first evaluation, and learn nothing below its last layers.
+    Repacking rounds the scales in place, and no gradient flows through repacked weights: after the first evaluation the
+    training would continue with another model, and train only its last layers.
     """
     for module in model.modules():
         if getattr(module, REPACKS, False):

@@ -1,4 +1,4 @@
-"""The weights of a base model, read from its files one by one; the model itself is never in memory."""
+"""Read the weights of a base model from its files one by one, without loading the model."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from qdsft.recipe import Recipe
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLE = ("model.safetensors", "pytorch_model.bin")
-"""What transformers looks for, safetensors first. Other weight files of a repository are not the model's."""
+"""The files that transformers looks for, safetensors first. Other weight files of a repository are ignored."""
 
 
 class BaseWeights:
-    """Names, shapes and tensors of a model's files; a tensor is read when it is asked for.
+    """Give names, shapes and tensors of a model's files, and read a tensor only when it is requested.
 
-    Use it in a `with`. Raises UserError if there are no weights or a file cannot be read.
+    Use it in a `with` statement. Raises UserError if there are no weights or a file cannot be read.
     """
 
     def __init__(self, name: str, revision: str | None = None) -> None:
@@ -40,7 +40,7 @@ class BaseWeights:
                 if path.suffix == ".safetensors":
                     reader = self._stack.enter_context(safe_open(path, framework="pt"))
                     self._places |= {name: (path, reader) for name in reader.keys()}  # noqa: SIM118
-                else:  # mapped, not read
+                else:  # memory-mapped
                     content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
                     self._places |= {name: (path, content) for name in content}
             except (SafetensorError, OSError, RuntimeError, ValueError) as error:
@@ -52,7 +52,7 @@ class BaseWeights:
         self._places.clear()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name -> shape of every tensor, in the order of the files; nothing is read."""
+        """Return name -> shape of every tensor, in the order of the files, without reading the tensors."""
         shapes = {}
         for name, (path, source) in self._places.items():
             stored = source.get_slice(name) if path.suffix == ".safetensors" else source[name]
@@ -60,7 +60,7 @@ class BaseWeights:
         return shapes
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor, in the format of its file; raises UserError where the file is damaged."""
+        """Return one tensor, in the format of its file. Raises UserError if the file is damaged."""
         path, source = self._places[name]
         try:
             tensor: torch.Tensor = source.get_tensor(name) if path.suffix == ".safetensors" else source[name]
@@ -70,14 +70,14 @@ class BaseWeights:
 
 
 def open_base(recipe: Recipe, commit: str | None) -> BaseWeights:
-    """The base model's files; `commit` is the one that was trained on, where the model came from the Hub."""
+    """Return the base model's files; `commit` is the Hub commit that was trained on, if the model is from the Hub."""
     return BaseWeights(recipe.model.name_or_path, commit or recipe.model.revision)
 
 
 def module_names(model: PreTrainedModel, names: list[str]) -> dict[str, tuple[str, bool]]:
-    """Name in the files -> (name in the model, whether transformers converts it when it loads it).
+    """Return, by the name in the files, the name in the model and whether transformers converts the weight on loading.
 
-    Architectures have had other names for their weights; `model` may be on the meta device.
+    Some architectures have renamed their weights. `model` may be on the meta device.
     """
     transforms = get_model_conversion_mapping(model)
     renamings = [entry for entry in transforms if isinstance(entry, WeightRenaming)]
@@ -101,7 +101,7 @@ def _find_files(name: str, revision: str | None) -> list[Path]:
     for single in SINGLE:
         if path := _find(name, single, revision):
             return [path]
-    raise UserError(f"{name}: no weights that can be merged into ({SINGLE[0]} or its parts); save the model with them")
+    raise UserError(f"{name}: no weights to merge into ({SINGLE[0]} or its shards); save the model with them")
 
 
 def _find(name: str, file: str, revision: str | None) -> Path | None:

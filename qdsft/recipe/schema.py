@@ -141,6 +141,8 @@ def describe(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         parts = [describe(part) for part in schema["anyOf"]]
         return " or ".join(dict.fromkeys(parts))
+    if "pattern" in schema:
+        return str(schema.get("description", "text"))
     word = words.get(schema.get("type", ""), "something else")
     return f"{word} of at least {schema['minimum']}" if "minimum" in schema else word
 

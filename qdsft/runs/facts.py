@@ -114,6 +114,8 @@ class Fingerprint(Facts):
     """SHA-256 of the training rows and of the held-out rows."""
     template: str | None = None
     world_size: int | None = None
+    loss_sha256: str | None = None
+    """SHA-256 of the file of a custom loss."""
 
     def sha256(self) -> str:
         """SHA-256 of the fingerprint, in hex; each checkpoint carries it."""

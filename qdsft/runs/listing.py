@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qdsft.data.task import task_type
 from qdsft.errors import UserError
 from qdsft.files import is_locked
 from qdsft.runs.checkpoints import complete_checkpoints
@@ -70,7 +71,7 @@ def _describe(path: Path) -> ListedRun:
         str(path),
         state,
         _size(path),
-        task="decomposition" if manifest.load_recipe().prompt.completion is None else "free text",
+        task=task_type(manifest.load_recipe().prompt).name,
         model=public_name(manifest.base_model.name_or_path),
         method=_merged_method(path) or method(manifest),
         data=public_name(manifest.load_recipe().data.train),

@@ -41,7 +41,7 @@ def read_example(run_dir: Path) -> dict[str, Any] | None:
     """Return `{"question", "sub_questions"}` of a held-out question that was answered exactly, or None."""
     path = run_dir / PREDICTIONS_FILE
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         right = next(row for row in rows if row["scores"]["exact_match"] == 1.0)
         return {"question": right["question"], "sub_questions": list(right["sub_questions"])}
     except (OSError, ValueError, KeyError, TypeError, StopIteration):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.formats.read import break_steps
+from qdsft.data.formats.break_csv import break_steps
+from qdsft.data.prediction import Steps
 from qdsft.data.readers import stream_records
 from qdsft.data.record import Record, RowError, show
 from qdsft.data.text import normalise
@@ -20,19 +20,12 @@ NAMED = 3
 
 
 @dataclass(frozen=True)
-class Matched:
-    """A gold row with the answer that was predicted for it."""
-
-    question: str
-    gold: tuple[str, ...]
-    answer: str | Decomposition
-    """Text as a model wrote it, or steps that came as a list."""
-    stopped: bool | None
-    columns: dict[str, Any]
-    """All columns of the gold row."""
+class _Answer:
+    text: str | None
+    decomposition: Decomposition
 
 
-def read_matched(predictions: Path, gold: Path) -> tuple[list[Matched], str]:
+def read_matched(predictions: Path, gold: Path) -> tuple[list[Steps], str]:
     """(gold rows with their predictions, in gold's order; how they were matched).
 
     Gold rows have `question` and `sub_questions`, or are BREAK's `question_text` and `decomposition`. Predictions
@@ -50,11 +43,12 @@ def read_matched(predictions: Path, gold: Path) -> tuple[list[Matched], str]:
     answers = [_answer(record) for record in predicted]
     chosen, how = _match(predicted, golden, predictions, gold)
     matched = [
-        Matched(
+        Steps(
             record.row["question"],
             tuple(record.row["sub_questions"]),
-            answers[place],
+            answers[place].decomposition,
             _stopped(predicted[place]),
+            answers[place].text,
             record.row,
         )
         for record, place in zip(golden, chosen, strict=True)
@@ -103,15 +97,15 @@ def _question(record: Record) -> str | None:
     return normalise(question)
 
 
-def _answer(record: Record) -> str | Decomposition:
+def _answer(record: Record) -> _Answer:
     steps, text = record.row.get("sub_questions"), record.row.get("text")
     if isinstance(steps, list) and all(isinstance(step, str) for step in steps):
         # The text that the steps were read from says more: whether it was a numbered list.
         if isinstance(text, str) and list(Decomposition.parse(text).steps) == [step.strip() for step in steps]:
-            return text
-        return Decomposition(tuple(steps))
+            return _Answer(text, Decomposition.parse(text))
+        return _Answer(None, Decomposition(tuple(steps)))
     if steps is None and isinstance(text, str):
-        return text
+        return _Answer(text, Decomposition.parse(text))
     if "decomposition" in record.row:
         wanted = "a prediction with the column decomposition wants BREAK's labels, with the same column, as --gold"
         raise RowError(record.source, "not a prediction", wanted)
@@ -127,7 +121,7 @@ def _stopped(record: Record) -> bool | None:
     return stopped
 
 
-def _break(predicted: Sequence[Record], golden: Sequence[Record], predictions: Path, gold: Path) -> list[Matched]:
+def _break(predicted: Sequence[Record], golden: Sequence[Record], predictions: Path, gold: Path) -> list[Steps]:
     if len(predicted) != len(golden):
         raise UserError(
             f"{predictions} has {len(predicted)} rows and {gold} has {len(golden)}; BREAK's predictions are matched by "
@@ -139,9 +133,9 @@ def _break(predicted: Sequence[Record], golden: Sequence[Record], predictions: P
             if name in answer.row and answer.row[name] != record.row.get(name):
                 message = f"{name} is {show(answer.row[name])}, but {record.source} has {show(record.row.get(name))}"
                 raise RowError(answer.source, "other row", f"{message}; put the rows into the same order")
-        steps = (tuple(break_steps(_text(each, "decomposition"))) for each in (record, answer))
-        own, given = steps
-        matched.append(Matched(_text(record, "question_text"), own, Decomposition(given), None, record.row))
+        own, given = (tuple(break_steps(_text(each, "decomposition"))) for each in (record, answer))
+        question = _text(record, "question_text")
+        matched.append(Steps(question, own, Decomposition(given), None, columns=record.row))
     return matched
 
 

@@ -11,7 +11,7 @@ from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, new_directory, write_json, write_text
 from qdsft.metrics.break_official.official import official_scores, require_official
-from qdsft.metrics.prediction_rows import decomposition_row
+from qdsft.metrics.prediction_rows import prediction_row
 from qdsft.metrics.summary import Row, summarise
 from qdsft.runs.layout import METRICS_FILE, PREDICTIONS_FILE, REPORT
 from qdsft.runs.provenance import versions
@@ -51,17 +51,15 @@ def _score(predictions: Path, gold: Path, break_metrics: bool) -> tuple[dict[str
 
     matched, how = read_matched(predictions, gold)
     say(f"{len(matched)} rows, predictions matched {how}")
-    rows = [
-        decomposition_row(row.question, row.gold, row.answer, row.stopped, row.columns)
-        for row in tqdm(matched, desc="scoring", unit="row", disable=None)
-    ]
+    rows = [prediction_row(prediction) for prediction in tqdm(matched, desc="scoring", unit="row", disable=None)]
     add_official(rows, lexical=break_metrics)
     return {"tuned": summarise(rows)}, rows
 
 
 def add_official(rows: Sequence[Row], *, lexical: bool) -> None:
-    """Add BREAK's graph metrics to the scores of every row; with `lexical` those that need spaCy, too."""
-    for row, scores in zip(rows, official_scores(rows, lexical=lexical), strict=True):
+    """Add BREAK's graph metrics to the scores of every decomposition; with `lexical` also those that need spaCy."""
+    decompositions = [row for row in rows if "sub_questions" in row]
+    for row, scores in zip(decompositions, official_scores(decompositions, lexical=lexical), strict=True):
         row["scores"] |= scores
 
 

@@ -1,8 +1,9 @@
-"""The only place that turns recipe fields into arguments of TRL's SFTConfig and SFTTrainer."""
+"""Translate a recipe into TRL's SFTConfig and SFTTrainer. No other module sets a field of the SFTConfig."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +17,47 @@ from qdsft.launch import world_size
 from qdsft.model.device import Machine
 from qdsft.model.loading import lora_config
 from qdsft.recipe import Recipe
+from qdsft.recipe.custom_loss import is_custom_loss
 from qdsft.recipe.sections import AUTO
 from qdsft.runs.layout import LOG
+from qdsft.training import cpu_loss
+from qdsft.training.activation_checkpointing import Checkpointing
 from qdsft.training.callbacks import JsonLog
+from qdsft.training.custom_loss import load_custom_loss
 from qdsft.training.trainer import RecipeTrainer
 
+_OWN_KEYS = {"global_batch_size", "output_dir"}
+"""Keys of the training section that SFTConfig gets under another name."""
 _TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
 
 
-def build_config(recipe: Recipe, machine: Machine, run_dir: Path, processes: int | None = None) -> SFTConfig:
-    """The SFTConfig of a recipe on this machine; raises UserError for values that contradict each other."""
-    values = {key: value for key, value in recipe.training.items() if key not in {"global_batch_size", "output_dir"}}
-    for key in ("report_to", "save_total_limit", "activation_checkpointing"):
+def build_config(
+    recipe: Recipe,
+    machine: Machine,
+    *,
+    processes: int | None = None,
+    checkpointing: Checkpointing | None = None,
+    resumed: bool = False,
+) -> SFTConfig:
+    """Return the SFTConfig of a recipe on this machine. Raises UserError for values that contradict each other.
+
+    `checkpointing` is the choice for a recipe with activation_checkpointing "auto"; without it every layer is
+    checkpointed. `processes` defaults to the number that the launcher started.
+    """
+    values = {key: value for key, value in recipe.training.items() if key not in _OWN_KEYS}
+    for key in ("report_to", "save_total_limit"):
         values.setdefault(key, recipe.training_value(key))
-    if values["activation_checkpointing"] == AUTO:
-        values["activation_checkpointing"] = True  # until the machine and the rows are known (recomputation.py)
-    values |= _evaluation_schedule(recipe)
+    if is_custom_loss(recipe):
+        del values["loss_type"]  # build_trainer passes the function itself
+    values |= _checkpointing(recipe, checkpointing) | _evaluation_schedule(recipe)
+    if resumed:
+        values["eval_on_start"] = False  # the first part of the run has done it
     _check_trackers(recipe, values["report_to"])
     dtype = machine.choose_dtype(recipe.model.dtype)
     steps = recipe.accumulation_steps(processes or world_size())
     try:
         return SFTConfig(
-            output_dir=str(run_dir),
+            output_dir=str(recipe.run_dir),
             gradient_accumulation_steps=steps,
             bf16=dtype == torch.bfloat16,
             fp16=dtype == torch.float16,
@@ -45,7 +65,7 @@ def build_config(recipe: Recipe, machine: Machine, run_dir: Path, processes: int
             seed=recipe.seed,
             **({"dataloader_pin_memory": False} if machine.device == "cpu" else {}),
             dataset_kwargs={"skip_prepare_dataset": True},
-            # No weight goes unused, and to look for one costs a walk through the graph at every step.
+            # Every weight is used, and looking for unused ones walks the graph at every step.
             **{"completion_only_loss": True, "ddp_find_unused_parameters": False, **values},
         )
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
@@ -61,9 +81,9 @@ def build_trainer(
     train_data: Dataset,
     eval_data: Dataset | None,
 ) -> RecipeTrainer:
-    """An SFTTrainer over data that are tokenized, masked and packed already (`dataset.Prepared`).
+    """Return an SFTTrainer over data that are tokenized, masked and packed already (`prepared.Prepared`).
 
-    Raises UserError for what only the model can tell, such as target_modules that it does not have.
+    Raises UserError for what only the model can show, such as target_modules that it does not have.
     """
     if str(config.eval_strategy.value) != "no" and eval_data is None:
         key = "evaluation.every_steps" if recipe.evaluation.every_steps else "training.eval_strategy"
@@ -71,6 +91,9 @@ def build_trainer(
             f"{recipe.where(key)}: {key} needs held-out rows and there are none; raise data.eval_fraction, give "
             "data.eval, or remove it"
         )
+    if config.use_cpu:
+        cpu_loss.check_release()
+    loss = load_custom_loss(recipe)
     try:
         trainer = RecipeTrainer(
             model=model,
@@ -80,6 +103,7 @@ def build_trainer(
             processing_class=tokenizer,
             peft_config=lora_config(recipe),
             callbacks=[JsonLog(Path(config.output_dir) / LOG)],
+            compute_loss_func=loss,
         )
     except ValueError as error:  # such as target_modules that the model does not have
         first = str(error).strip().splitlines()[0]
@@ -92,8 +116,22 @@ def build_trainer(
     return trainer
 
 
+def _checkpointing(recipe: Recipe, choice: Checkpointing | None) -> dict[str, Any]:
+    wanted = recipe.training_value("activation_checkpointing")
+    if wanted != AUTO:
+        return {"activation_checkpointing": wanted}
+    if choice is None or not choice.checkpointing or choice.every_n_layers == 1:
+        return {"activation_checkpointing": choice is None or choice.checkpointing}
+    given = recipe.training.get("activation_checkpointing_kwargs") or {}
+    kwargs = json.loads(given) if isinstance(given, str) else given
+    return {
+        "activation_checkpointing": True,
+        "activation_checkpointing_kwargs": {**kwargs, "every_n_layers": choice.every_n_layers},
+    }
+
+
 def _evaluation_schedule(recipe: Recipe) -> dict[str, Any]:
-    """The trainer evaluates when rows are to be decoded; raises UserError if the recipe also says otherwise."""
+    """Return when to evaluate if rows are to be decoded. Raises UserError if the recipe also says otherwise."""
     every = recipe.evaluation.every_steps
     if every is None:
         return {}

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: finish the step, save, and leave; a second Ctrl-C leaves at once."""
+"""Callbacks of the trainer: save and stop on a signal, and append what is logged to log.jsonl."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from qdsft.console import is_main_process
 
 
 class StopRequest(TrainerCallback):
-    """Asks the trainer to save and to stop at the end of the step in which a signal came."""
+    """Save and stop at the end of the step in which SIGTERM or Ctrl-C arrives; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        """The signal that came, and None as long as none has."""
+        """The signal that arrived; None before one does."""
         self.stopped = False
-        """Whether training was ended by it, or by one that another process got."""
+        """Whether a signal to this or another process ended the training."""
 
     @property
     def number(self) -> int:
-        """The signal that ended the training; SIGTERM where another process got it."""
+        """The signal that ended the training; SIGTERM if another process received it."""
         return self.signal or signal.SIGTERM
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Called by the trainer behind every optimizer step."""
+        """Ask the trainer to save and stop if a signal arrived. Called after every optimizer step."""
         if self._any_process_was_asked(args) and state.global_step < state.max_steps:
             self.stopped = True
             control.should_save = True
@@ -43,7 +43,7 @@ class StopRequest(TrainerCallback):
         return control
 
     def _any_process_was_asked(self, args: TrainingArguments) -> bool:
-        # A signal reaches the processes at different steps; a save needs all of them at the same.
+        # A signal reaches the processes at different steps, and all of them must save at the same step.
         if args.world_size == 1:
             return self.signal is not None
         asked = torch.tensor(float(self.signal is not None), device=PartialState().device)
@@ -52,7 +52,7 @@ class StopRequest(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGTERM and Ctrl-C as requests to stop, as long as the block runs."""
+        """Handle SIGTERM and Ctrl-C as requests to stop inside this block."""
         earlier = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number in earlier:
             signal.signal(number, self._receive)
@@ -66,12 +66,12 @@ class StopRequest(TrainerCallback):
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
-        if is_main_process():  # print() may be what was interrupted
-            os.write(2, b"\nstopping: this step is finished and saved first (Ctrl-C leaves at once)\n")
+        if is_main_process():  # not print(), which the signal may have interrupted
+            os.write(2, b"\nstopping after this step and a checkpoint (Ctrl-C stops at once)\n")
 
 
 class JsonLog(TrainerCallback):
-    """Appends every logged line to log.jsonl, so that a run can be watched and plotted."""
+    """Append every log entry to log.jsonl, which other programs can follow and plot."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,7 +84,7 @@ class JsonLog(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Called by the trainer with what it logs."""
+        """Write one JSON line. Called by the trainer with each log entry."""
         if state.is_world_process_zero and logs:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": state.global_step, **logs}) + "\n")

@@ -1,13 +1,15 @@
-"""What must hold before the first step, each as a line of a table: seen on the user's own stack, data and disk."""
+"""Check a run before its first step, on the user's own packages, data and disk."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from accelerate.utils import gather_object
+from transformers import PreTrainedTokenizerBase
 
 from qdsft.errors import UserError
 from qdsft.files import disk_errors
@@ -22,146 +24,73 @@ from qdsft.tokenization.prepared import Prepared
 from qdsft.tokenization.rows import IGNORED, last_token
 from qdsft.training.isolation import check_isolation
 from qdsft.training.memory_probe import longest_rows, probe_memory
+from qdsft.training.run_setup import Run
 from qdsft.training.saved_weights import save_weights
 from qdsft.training.trainer import RecipeTrainer
 
 ROWS_READ = 1000
-"""Prepared rows that are read back; the encoder has checked all of them as it wrote them."""
+"""Prepared rows to read back. Preparing the data has checked every row already."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line: what was looked at, whether it holds, and what was found or has to be done."""
+    """The result of one check: its name, whether it passed, and the finding or the remedy."""
 
     name: str
     passed: bool
     found: str
 
     def to_json(self) -> dict[str, Any]:
-        """As run.json keeps it."""
+        """Return the check as run.json holds it."""
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Readiness:
-    """A run that is built and has not taken a step."""
+class Sample(NamedTuple):
+    """A training sample as it lies on the disk, taken out of its packed row."""
 
-    recipe: Recipe
-    trainer: RecipeTrainer
-    prepared: Prepared
-    stop_ids: Sequence[int]
+    ids: list[int]
+    labels: list[int]
 
-    def checks(self, *, thorough: bool) -> Iterator[Check]:
-        """Each check in turn, whatever became of those before it; `thorough` adds the memory probe."""
-        sharded = self.trainer.is_deepspeed_enabled or self.trainer.is_fsdp_enabled
-        yield _check("stop token", self._stop)
-        yield _check("loss mask", self._mask)
-        yield _check("BOS", self._bos)
-        yield _check("prompt ids", self._prompt_ids)
-        if self.recipe.packing:
-            yield self._sharded("isolation") if sharded else _check("isolation", self._isolation)
-        yield _check("disk", self._disk)
-        if self.recipe.publish.hub_model_id:
-            yield _check("Hub", self._hub)
-        yield self._sharded("trial save") if sharded else _check("trial save", self._trial_save)
-        if thorough:
-            yield self._sharded("memory") if sharded else _check("memory", self._memory)
 
-    @cached_property
-    def samples(self) -> list[tuple[list[int], list[int]]]:
-        """(ids, labels) of training samples as they lie on the disk, packed ones apart."""
-        return list(self._read_samples())
+def require_checks(run: Run) -> list[Check]:
+    """Run the checks before training. Raises UserError, in every process, for the first that fails in any."""
+    # The memory probe takes two steps: little on a GPU, much on a CPU, which can swap.
+    thorough = run.inputs.recipe.preflight and run.inputs.machine.device == "cuda"
+    checks = list(run_checks(run, thorough=thorough))
+    failed = [found for found in gather_object([check.found for check in checks if not check.passed]) if found]
+    if failed:
+        raise UserError(failed[0])
+    return checks
 
-    def _read_samples(self) -> Iterator[tuple[list[int], list[int]]]:
-        for row in self.prepared.train.select(range(min(ROWS_READ, len(self.prepared.train)))):
-            start = 0
-            for length in row.get("seq_lengths") or [len(row["input_ids"])]:
-                yield row["input_ids"][start : start + length], row["labels"][start : start + length]
-                start += length
 
-    def _stop(self) -> str:
-        tokenizer = self.trainer.processing_class
-        for _, labels in self.samples:
-            answer = [label for label in labels if label != IGNORED]
-            if not answer or labels[-1] == IGNORED or last_token(tokenizer, answer, self.stop_ids) not in self.stop_ids:
-                raise UserError(
-                    f"a sample ends in token {labels[-1]}, at which generation does not stop; end the answer in the "
-                    "chat template with the tokenizer's end token"
-                )
-        names = tokenizer.convert_ids_to_tokens(list(self.stop_ids))
-        return f"{len(self.samples)} samples end, inside the loss, in one of {', '.join(map(str, names))}"
+def run_checks(run: Run, *, thorough: bool) -> Iterator[Check]:
+    """Yield the result of every check, also after one failed; `thorough` adds the memory probe."""
+    trainer, inputs = run.trainer, run.inputs
+    recipe, tokenizer, prepared = inputs.recipe, inputs.tokenizer, inputs.prepared
+    samples = list(read_samples(prepared))
+    yield _check("stop token", lambda: _stop_token(samples, tokenizer, inputs.stop_ids))
+    yield _check("loss mask", lambda: _loss_mask(samples))
+    yield _check("BOS", lambda: _bos(samples, tokenizer))
+    yield _check("prompt ids", lambda: _prompt_ids(prepared, tokenizer))
+    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
+    check_whole = _sharded if sharded else _check
+    if recipe.packing:
+        yield check_whole("isolation", lambda: _isolation(trainer, prepared, recipe))
+    yield _check("disk", lambda: _disk(trainer, recipe))
+    if recipe.publish.hub_model_id:
+        yield _check("Hub", lambda: _hub(recipe))
+    yield check_whole("trial save", lambda: _trial_save(trainer, recipe))
+    if thorough:
+        yield check_whole("memory", lambda: _memory(trainer, recipe))
 
-    def _mask(self) -> str:
-        total = supervised = 0
-        for _, labels in self.samples:
-            answer = sum(label != IGNORED for label in labels)
-            if answer in {0, len(labels)}:
-                raise UserError("a sample has no prompt or no answer; look at it with qdsft inspect")
-            total, supervised = total + len(labels), supervised + answer
-        return f"{supervised / total:.0%} of {total} tokens carry loss"
 
-    def _bos(self) -> str:
-        bos = self.trainer.processing_class.bos_token_id
-        counts = sorted({ids.count(bos) for ids, _ in self.samples}) if bos is not None else [0]
-        if len(counts) > 1 or counts[0] > 1:
-            raise UserError(f"samples carry {counts} BOS tokens; write it once in the chat template, or never")
-        return f"{counts[0]} in each sample, as the chat template writes it"
-
-    def _prompt_ids(self) -> str:
-        golden = self.prepared.golden_prompts
-        ids = encode_prompts(self.trainer.processing_class, [prompt["messages"] for prompt in golden])
-        if ids != [prompt["ids"] for prompt in golden]:
-            raise UserError("prompts get other token ids than the prepared data have; delete the cache ($QDSFT_CACHE)")
-        return f"{len(golden)} prompts get the ids that they have in the training rows"
-
-    def _isolation(self) -> str:
-        samples = [prompt["ids"] for prompt in self.prepared.golden_prompts]
-        change = check_isolation(self.trainer, samples, self.recipe)
-        return f"a packed sample's logits move by {change:.1g} of their spread when its neighbour changes"
-
-    def _disk(self) -> str:
-        needed, free = check_disk(self.recipe.run_dir, self.trainer, self.recipe)
-        return f"{size(needed)} needed, {size(free)} free"
-
-    def _hub(self) -> str:
-        name = self.recipe.publish.hub_model_id
-        assert name is not None
-        return f"{check_write(name)} may write to {name}"
-
-    def _trial_save(self) -> str:
-        folder = self.recipe.run_dir / "trial-save"
-        tensors = save_weights(self.trainer, folder, trained=False)
-        if self.trainer.is_world_process_zero():
-            shutil.rmtree(folder)
-        return f"{tensors} tensors written, reopened and compared"
-
-    def _memory(self) -> str:
-        peak = probe_memory(self.trainer, self.recipe)
-        planned = self._planned()
-        measured = "no device memory to measure here" if peak is None else f"peak {peak:.2f} GiB"
-        return f"two optimizer steps on the longest rows and an evaluation step ran; {measured}{planned}"
-
-    def _planned(self) -> str:
-        """The modelled peak on a CUDA card, of what the allocator holds, as `qdsft plan` has it; "" if it has none."""
-        trainer = self.trainer
-        longest = len(longest_rows(trainer.train_dataset, 1)[0]["input_ids"])
-        try:
-            config, where = read_config(self.recipe)
-            setup = read_setup(self.recipe, length=longest, gpus=trainer.accelerator.num_processes)
-            kwargs = trainer.args.activation_checkpointing_kwargs or {}
-            setup = replace(
-                setup,
-                checkpointing=trainer.args.activation_checkpointing,
-                every_n_layers=kwargs.get("every_n_layers", 1),
-            )
-            peak = training_peak(read_shapes(config, where), setup)
-        except UserError:  # an architecture that plan does not know
-            return ""
-        return f"; {peak.allocated / 2**30:.2f} GiB modelled for a CUDA card"
-
-    @staticmethod
-    def _sharded(name: str) -> Check:
-        return Check(name, True, "not checked: the weights are sharded over processes")
+def read_samples(prepared: Prepared) -> Iterator[Sample]:
+    """Yield the samples of the first ROWS_READ training rows."""
+    for row in prepared.train.select(range(min(ROWS_READ, len(prepared.train)))):
+        start = 0
+        for length in row.get("seq_lengths") or [len(row["input_ids"])]:
+            yield Sample(row["input_ids"][start : start + length], row["labels"][start : start + length])
+            start += length
 
 
 def _check(name: str, look: Callable[[], str]) -> Check:
@@ -171,11 +100,66 @@ def _check(name: str, look: Callable[[], str]) -> Check:
         return Check(name, False, str(error))
 
 
-def check_disk(run_dir: Path, trainer: RecipeTrainer, recipe: Recipe) -> tuple[int, int]:
-    """(needed, free) bytes on the run's disk; raises UserError unless the checkpoints and the result fit.
+def _sharded(name: str, _: Callable[[], str]) -> Check:
+    return Check(name, True, "not checked: the weights are sharded over processes")
 
-    Needed: 4 a trained weight and 8 for its two AdamW moments, for each kept checkpoint and the one being
-    written, and 4 a weight for the result.
+
+def _stop_token(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> str:
+    for _, labels in samples:
+        answer = [label for label in labels if label != IGNORED]
+        if not answer or labels[-1] == IGNORED or last_token(tokenizer, answer, stop_ids) not in stop_ids:
+            raise UserError(
+                f"a sample ends in token {labels[-1]}, at which generation does not stop; end the answer in the "
+                "chat template with the tokenizer's end token"
+            )
+    names = tokenizer.convert_ids_to_tokens(list(stop_ids))
+    return f"{len(samples)} samples end, inside the loss, in one of {', '.join(map(str, names))}"
+
+
+def _loss_mask(samples: Sequence[Sample]) -> str:
+    total = supervised = 0
+    for _, labels in samples:
+        answer = sum(label != IGNORED for label in labels)
+        if answer in {0, len(labels)}:
+            raise UserError("a sample has no prompt or no answer; look at it with qdsft inspect")
+        total, supervised = total + len(labels), supervised + answer
+    return f"{supervised / total:.0%} of {total} tokens carry loss"
+
+
+def _bos(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase) -> str:
+    bos = tokenizer.bos_token_id
+    counts = sorted({sample.ids.count(bos) for sample in samples}) if bos is not None else [0]
+    if len(counts) > 1 or counts[0] > 1:
+        raise UserError(f"samples carry {counts} BOS tokens; write it once in the chat template, or never")
+    return f"{counts[0]} in each sample, as the chat template writes it"
+
+
+def _prompt_ids(prepared: Prepared, tokenizer: PreTrainedTokenizerBase) -> str:
+    golden = prepared.golden_prompts
+    ids = encode_prompts(tokenizer, [prompt["messages"] for prompt in golden])
+    if ids != [prompt["ids"] for prompt in golden]:
+        raise UserError("prompts get other token ids than the prepared data have; delete the cache ($QDSFT_CACHE)")
+    return f"{len(golden)} prompts get the ids that they have in the training rows"
+
+
+def _isolation(trainer: RecipeTrainer, prepared: Prepared, recipe: Recipe) -> str:
+    change = check_isolation(trainer, [prompt["ids"] for prompt in prepared.golden_prompts], recipe)
+    return f"a packed sample's logits move by {change:.1g} of their spread when its neighbour changes"
+
+
+@dataclass(frozen=True)
+class DiskSpace:
+    """Bytes on the disk of the run directory."""
+
+    needed: int
+    free: int
+
+
+def check_disk(run_dir: Path, trainer: RecipeTrainer, recipe: Recipe) -> DiskSpace:
+    """Return what a run needs and what is free. Raises UserError unless the checkpoints and the result fit.
+
+    A checkpoint needs 12 bytes per trained weight (4 for the weight, 8 for its AdamW moments), and there is one more
+    than save_total_limit while it is written. The result needs 4 bytes per weight.
     """
     weights = sum(getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters() if p.requires_grad)
     kept = (recipe.training_value("save_total_limit") or 1) + 1
@@ -184,12 +168,54 @@ def check_disk(run_dir: Path, trainer: RecipeTrainer, recipe: Recipe) -> tuple[i
         free = shutil.disk_usage(run_dir).free
     if needed > free:
         raise UserError(
-            f"{run_dir}: {size(needed)} are needed for {kept} checkpoints and the result, and {size(free)} are "
+            f"{run_dir}: {_size(needed)} are needed for {kept} checkpoints and the result, and {_size(free)} are "
             "free; free some space, lower training.save_total_limit, or choose another disk with training.output_dir"
         )
-    return needed, free
+    return DiskSpace(needed, free)
 
 
-def size(count: float) -> str:
-    """Bytes for people."""
+def _disk(trainer: RecipeTrainer, recipe: Recipe) -> str:
+    space = check_disk(recipe.run_dir, trainer, recipe)
+    return f"{_size(space.needed)} needed, {_size(space.free)} free"
+
+
+def _size(count: float) -> str:
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def _hub(recipe: Recipe) -> str:
+    name = recipe.publish.hub_model_id
+    assert name is not None
+    return f"{check_write(name)} may write to {name}"
+
+
+def _trial_save(trainer: RecipeTrainer, recipe: Recipe) -> str:
+    folder = recipe.run_dir / "trial-save"
+    tensors = save_weights(trainer, folder, trained=False)
+    if trainer.is_world_process_zero():
+        shutil.rmtree(folder)
+    return f"{tensors} tensors written, reopened and compared"
+
+
+def _memory(trainer: RecipeTrainer, recipe: Recipe) -> str:
+    peak = probe_memory(trainer, recipe)
+    measured = "no device memory to measure here" if peak is None else f"peak {peak:.2f} GiB"
+    modelled = _modelled_peak(trainer, recipe)
+    return f"two optimizer steps on the longest rows and an evaluation step ran; {measured}{modelled}"
+
+
+def _modelled_peak(trainer: RecipeTrainer, recipe: Recipe) -> str:
+    """Return the peak that `qdsft plan` models for a CUDA GPU, as the end of a sentence; "" if it cannot."""
+    longest = len(longest_rows(trainer.train_dataset, 1)[0]["input_ids"])
+    kwargs = trainer.args.activation_checkpointing_kwargs or {}
+    try:
+        config, where = read_config(recipe)
+        setup = replace(
+            read_setup(recipe, length=longest, gpus=trainer.accelerator.num_processes),
+            checkpointing=trainer.args.activation_checkpointing,
+            every_n_layers=kwargs.get("every_n_layers", 1),
+        )
+        peak = training_peak(read_shapes(config, where), setup)
+    except UserError:  # the planner does not know this architecture
+        return ""
+    return f"; {peak.allocated / 2**30:.2f} GiB modelled for a CUDA GPU"

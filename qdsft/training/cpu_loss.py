@@ -1,35 +1,41 @@
-"""The loss head for training in float32 on a CPU: the supervised positions alone, and each logit computed once.
+"""Compute the loss in float32 on a CPU from the supervised positions alone, and each logit once.
 
-TRL's own head (`trl.kernels.ChunkedLogProbFunction`) computes every tile of logits twice, once forward and once
-backward, and on a CPU folds it in some twenty passes over memory. Here the forward pass also sums the
-softmax-weighted rows of the head, `softmax(logits) @ weight`, from which the gradient of the hidden states follows by
-a subtraction and the entropy by a scalar product. Where the head itself is trained and its logits are few, they are
-kept for its gradient; else they are computed again, tile by tile.
+TRL's own function (`trl.kernels.ChunkedLogProbFunction`) computes each tile of logits twice, once forward and once
+backward, and on a CPU reads it from memory some twenty times. Here the forward pass also sums the softmax-weighted rows
+of the head, `softmax(logits) @ weight`. The gradient of the hidden states is then a subtraction, and the entropy a dot
+product. If the head is trained and has few logits, the logits are kept for its gradient; otherwise they are computed
+again, tile by tile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import trl.trainer.utils
 from trl.kernels import ChunkedLogProbFunction
 
+from qdsft.errors import UserError
+
+TRL_RELEASE = "1.16.0"
+"""The release whose private functions `used_by_trl` replaces."""
 TILE = 2**22
-"""Logits that are computed at once (16 MiB): products of narrower tiles are slower, by measurement."""
+"""Logits that are computed at once (16 MiB). Measured: narrower tiles are slower."""
 KEPT = 2**26
-"""Logits that are kept for the gradient of the head, at most (256 MiB)."""
+"""Largest number of logits that are kept for the gradient of the head (256 MiB)."""
 
 Fields = tuple[torch.Tensor, torch.Tensor | None, None, None, torch.Tensor | None]
-"""Log-probabilities, entropy, two that SFTTrainer asks no one for, and whether the target is the likeliest token."""
+"""Log-probabilities, entropy, two fields that SFTTrainer does not request, and whether the target is the top token."""
 
 
 class SupervisedLogProbs(torch.autograd.Function):
-    """log softmax(hidden @ weight.T) at the targets, as TRL's function gives it: [positions, ...] -> [positions]."""
+    """Compute log softmax(hidden @ weight.T) at the targets as TRL does: [positions, ...] -> [positions]."""
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: float) -> Fields:
-        """`hidden` [positions, width], `weight` [vocabulary, width], `targets` [positions]; logits times `scale`."""
+        """Take `hidden` [positions, width], `weight` [vocabulary, width] and `targets` [positions]; scale logits."""
         ctx.set_materialize_grads(False)
         positions, vocabulary = hidden.shape[0], weight.shape[0]
         scaled = hidden * scale if scale != 1 else hidden
@@ -64,7 +70,7 @@ class SupervisedLogProbs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor | None, *_: Any) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of `hidden` and `weight`."""
+        """Return the gradients of `hidden` and `weight`."""
         if gradient is None:
             return None, None, None, None
         slopes, scaled, weight, targets, kept, total = ctx.saved_tensors
@@ -86,12 +92,12 @@ class SupervisedLogProbs(torch.autograd.Function):
 
 
 def tile_width(positions: int, vocabulary: int) -> int:
-    """Columns of a tile of logits for that many positions."""
+    """Return the number of columns in a tile of logits of this many positions."""
     return min(max(TILE // max(positions, 1), 1024), vocabulary)
 
 
 class LogProbs:
-    """What SFTTrainer calls in place of TRL's function: ours where it computes the same, TRL's elsewhere."""
+    """Replace TRL's function: call ours where it computes the same, and TRL's otherwise."""
 
     @staticmethod
     def apply(
@@ -105,7 +111,7 @@ class LogProbs:
         logit_scale: float = 1.0,
         outputs: tuple[str, ...] = (),
     ) -> Any:
-        """The arguments and results of `ChunkedLogProbFunction.apply`."""
+        """Take the arguments and return the results of `ChunkedLogProbFunction.apply`."""
         ours = (
             hidden.device.type == "cpu"
             and hidden.dtype == weight.dtype == torch.float32
@@ -122,11 +128,25 @@ class LogProbs:
         )
 
 
-def install() -> None:
-    """Have SFTTrainer score supervised positions alone on every device, and with our function where that is due.
+def check_release() -> None:
+    """Raise UserError unless the installed TRL is the release that `used_by_trl` patches."""
+    if trl.__version__ != TRL_RELEASE:
+        raise UserError(
+            f"trl {trl.__version__} is installed, and training on a CPU patches trl {TRL_RELEASE}; "
+            f"pip install trl=={TRL_RELEASE}"
+        )
 
-    Off Triton devices TRL projects every position onto the vocabulary, to keep shapes fixed for compilers that need
-    it. On a CPU that is most of the work with a large vocabulary.
+
+@contextmanager
+def used_by_trl() -> Iterator[None]:
+    """Have TRL compute losses with `LogProbs`, and from the supervised positions alone, inside this block.
+
+    On a CPU TRL projects every position onto the vocabulary, to keep shapes fixed for devices that compile each shape.
     """
-    trl.trainer.utils._use_triton = lambda device: device.type in {"cuda", "cpu", "mps"}
-    trl.trainer.utils._ChunkedLogProbFunction = LogProbs
+    utils = trl.trainer.utils
+    originals = utils._use_triton, utils._ChunkedLogProbFunction
+    utils._use_triton, utils._ChunkedLogProbFunction = lambda device: True, LogProbs
+    try:
+        yield
+    finally:
+        utils._use_triton, utils._ChunkedLogProbFunction = originals

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase
 
 from qdsft.console import say
-from qdsft.data.decomposition import Decomposition
-from qdsft.data.examples import Example, make_writer
+from qdsft.data.examples import Example
+from qdsft.data.task import Task, make_task
 from qdsft.inference.generate import Answer, generate
-from qdsft.metrics.scores import Prediction, score, text_score
+from qdsft.metrics.scores import score
+from qdsft.metrics.summary import means
 from qdsft.recipe import Recipe
 from qdsft.recipe.sections import Evaluation
 from qdsft.runs.eval_rows import read_eval_rows
@@ -40,14 +40,13 @@ class TrainingEvaluation:
         tokenizer: PreTrainedTokenizerBase,
         stop_ids: Sequence[int],
         settings: Evaluation,
-        *,
-        is_decomposition: bool,
+        task: Task,
     ) -> None:
         self.examples = examples
         self.tokenizer = tokenizer
         self.stop_ids = stop_ids
         self.settings = settings
-        self.is_decomposition = is_decomposition
+        self.task = task
         self._prompts = encode_prompts(tokenizer, [example.messages for example in self.examples])
 
     def decode_longest(self, trainer: RecipeTrainer) -> None:
@@ -72,9 +71,11 @@ class TrainingEvaluation:
         if any(share is None for share in shares):
             return {}
         by_index = {index: answer for share in shares for index, answer in share.items()}
-        rows = [self._score(example, by_index[i]) for i, example in enumerate(self.examples)]
-        columns = {name: [row[name] for row in rows if row[name] is not None] for name in rows[0]}
-        return {f"{PREFIX}{name}": fmean(column) for name, column in columns.items() if column}
+        rows = [
+            score(self.task.predict(example, by_index[i].text, by_index[i].stopped))
+            for i, example in enumerate(self.examples)
+        ]
+        return {f"{PREFIX}{name}": mean for name, mean in means(rows).items()}
 
     def _decode(self, trainer: RecipeTrainer) -> dict[int, Answer]:
         """Answers to this process's share, by the number of the row."""
@@ -94,15 +95,8 @@ class TrainingEvaluation:
                 self.stop_ids,
                 max_new_tokens=self.settings.max_new_tokens,
                 batch_size=self.settings.batch_size,
-                halve=not _is_sharded(trainer),
+                sharded=_is_sharded(trainer),
             )
-
-    def _score(self, example: Example, answer: Answer) -> dict[str, Any]:
-        if not self.is_decomposition:
-            return text_score(example.completion, answer.text, answer.stopped)
-        row: dict[str, Any] = example.record.row
-        decomposition = Decomposition.parse(answer.text)
-        return dict(score(Prediction(row["question"], tuple(row["sub_questions"]), decomposition, answer.stopped)))
 
 
 def _is_sharded(trainer: RecipeTrainer) -> bool:
@@ -116,7 +110,6 @@ def training_evaluation(
     if recipe.evaluation.every_steps is None:
         return None
     examples = read_eval_rows(folder, recipe.evaluation.samples)
-    decomposition = make_writer(recipe).is_decomposition
-    found = TrainingEvaluation(examples, tokenizer, stop_ids, recipe.evaluation, is_decomposition=decomposition)
+    found = TrainingEvaluation(examples, tokenizer, stop_ids, recipe.evaluation, make_task(recipe))
     say(f"decoding {len(found.examples)} held-out rows every {recipe.evaluation.every_steps} steps")
     return found

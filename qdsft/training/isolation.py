@@ -1,4 +1,4 @@
-"""Check that packed samples do not see each other, on the stack in use."""
+"""Check that packed samples do not attend to each other, with the packages and the device in use."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from qdsft.recipe import Recipe
 from qdsft.training.trainer import RecipeTrainer
 
 PROBE_TOKENS = 64
-
-
+"""Tokens to use of each sample."""
 ISOLATION_TOLERANCE = 1e-3
-"""Largest change of a packed sample's logits, relative to their spread, when its neighbour changes."""
+"""Largest accepted change of a packed sample's logits, relative to their spread, when its neighbour changes."""
 
 
 def check_isolation(trainer: RecipeTrainer, samples: Sequence[Sequence[int]], recipe: Recipe) -> float:
-    """Change one packed sample and compare the logits of the next: they must not move.
+    """Change one packed sample and return how far the logits of the next one move, per standard deviation.
 
-    Returns the largest change relative to the logits' standard deviation. Raises UserError if it is
-    more than ISOLATION_TOLERANCE. Two forward passes over the beginnings of two samples (token ids).
+    `samples` are token ids; the first and the last are used. Takes two forward passes. Raises UserError for a change
+    above ISOLATION_TOLERANCE.
     """
     first, second = (list(sample[:PROBE_TOKENS]) for sample in (samples[0], samples[-1]))
     other = list(reversed(first))

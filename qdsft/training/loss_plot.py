@@ -1,4 +1,4 @@
-"""Pictures: the loss curve of a run, the runs of a sweep, and what is in data files."""
+"""The loss curve of a run."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qdsft.files import disk_errors, save_figure
+from qdsft.figures import new_figure, save_figure
+from qdsft.files import disk_errors
 
 
 def plot_loss(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw training and held-out loss over steps (nats per supervised token) from the trainer's log history."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    """Draw training and held-out loss (nats per supervised token) over steps, from the trainer's log history."""
+    figure = new_figure(7, 4)
+    (axes,) = figure.axes
     for key, label in (("loss", "training"), ("eval_loss", "held out")):
         points = [(entry["step"], entry[key]) for entry in history if key in entry]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 40 else "")
     axes.set(xlabel="optimizer step", ylabel="loss (nats per token)")
-    axes.grid(alpha=0.3)
     if axes.lines:
-        axes.legend()
+        axes.legend(frameon=False)
     with disk_errors(path):
         save_figure(figure, path, "png")

@@ -1,4 +1,4 @@
-"""The memory probe: two optimizer steps and one evaluation step on the longest rows, before anything depends on it."""
+"""Probe the memory: take two optimizer steps and one evaluation step on the longest rows before training."""
 
 from __future__ import annotations
 
@@ -18,17 +18,15 @@ from qdsft.recipe import Recipe
 from qdsft.training.trainer import RecipeTrainer
 
 STEPS = 2
-"""Optimizer states come into being in the first; the second shows the peak beside them."""
+"""The first step creates the optimizer states; the second shows the peak with them."""
 
 
 def probe_memory(trainer: RecipeTrainer, recipe: Recipe) -> float | None:
-    """Peak memory in GiB of training, evaluating and, with evaluation.every_steps, decoding the longest rows.
+    """Return the peak memory in GiB on CUDA, None elsewhere, of training, evaluating and decoding the longest rows.
 
-    It is the allocator's on CUDA, and None elsewhere.
-
-    Leaves weights, random state, logged counts and optimizer as they were: the optimizer steps with a learning
-    rate of 0, and is thrown away. Raises UserError, with the remedy, if the device runs out of memory or if the
-    loss is not finite.
+    Decodes only with evaluation.every_steps. Changes neither weights, random state, logged counts nor optimizer: the
+    probe's optimizer has a learning rate of 0 and is discarded. Raises UserError, with the remedy, if the device runs
+    out of memory or the loss is not finite.
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -43,16 +41,16 @@ def probe_memory(trainer: RecipeTrainer, recipe: Recipe) -> float | None:
 
 
 def less_memory(recipe: Recipe) -> str:
-    """What helps a run of this recipe against a device that runs out of memory in training."""
-    is_whole = recipe.training_value("activation_checkpointing") is True
-    return ("" if is_whole else "set training.activation_checkpointing=true, or ") + (
+    """Return the remedy for a device that runs out of memory while it trains this recipe."""
+    every_layer = recipe.training_value("activation_checkpointing") is True
+    return ("" if every_layer else "set training.activation_checkpointing=true, or ") + (
         "lower training.per_device_train_batch_size or training.max_length (training.global_batch_size keeps the "
         "result the same)"
     )
 
 
 def longest_rows(data: Dataset, count: int) -> list[dict[str, Any]]:
-    """The rows with the most tokens, the longest first."""
+    """Return the rows with the most tokens, the longest first."""
     lengths = np.asarray(compute.list_value_length(data.data.table["input_ids"]))
     return [data[int(i)] for i in np.argsort(-lengths, kind="stable")[:count]]
 
@@ -90,7 +88,7 @@ def _loss(trainer: RecipeTrainer, rows: Sequence[dict[str, Any]]) -> torch.Tenso
 
 @contextmanager
 def _untouched(trainer: RecipeTrainer) -> Iterator[None]:
-    """Undo what the steps leave behind, and see that they have not moved the weights."""
+    """Restore everything that the steps change, and assert that they left the weights alone."""
     metrics, tokens = copy.deepcopy(trainer._metrics), trainer._total_train_tokens
     trainable = [weight for weight in trainer.model.parameters() if weight.requires_grad]
     before = [_digest(weight) for weight in trainable]

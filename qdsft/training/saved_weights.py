@@ -1,4 +1,4 @@
-"""What must hold of a run before its first step and of what it saved: checked on the user's own stack."""
+"""Save the adapter or model, reopen it, and check that it holds what was trained."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from transformers.core_model_loading import revert_weight_conversion
 from qdsft.errors import UserError
 from qdsft.files import new_directory
 from qdsft.runs.layout import CARD
-from qdsft.training import saved_weights
 from qdsft.training.trainer import RecipeTrainer
 
 
 def expected_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:
-    """What a save must hold: name -> live weight; None where the weights are sharded over processes."""
+    """Return name -> live weight of what a save must hold; None if the weights are sharded over processes."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if any(hasattr(parameter, "ds_shape") for parameter in model.parameters()) or trainer.is_fsdp_enabled:
         return None
     if isinstance(model, PeftModel):
         state = get_peft_model_state_dict(model)
     else:
-        # Some architectures have other names for their weights on disk than in memory.
+        # Some architectures store their weights under other names than they have in memory.
         state = revert_weight_conversion(model, model.state_dict())
     return {name: tensor.detach() for name, tensor in state.items()}
 
 
 def check_saved(folder: Path, expected: Mapping[str, torch.Tensor] | None, *, trained: bool) -> int:
-    """Reopen saved weights: readable, finite, of the right names, shapes and values, and not all zero.
+    """Reopen saved weights and return the number of tensors. Raises UserError for the first that is wrong.
 
-    `trained` asks that no LoRA B matrix is still at its initial zero everywhere. Tensors are read one by
-    one. Returns their number. Raises UserError naming the first that fails.
+    Checks names, shapes, values and that every tensor is finite. `trained` requires that at least one LoRA B matrix
+    differs from its initial zeros. Reads one tensor at a time.
     """
     names: set[str] = set()
     untouched: list[bool] = []
@@ -70,23 +69,23 @@ def _check_tensor(where: str, saved: torch.Tensor, live: torch.Tensor | None) ->
 
 
 def _missing(saved: Set[str], expected: Mapping[str, torch.Tensor]) -> list[str]:
-    """Names that were not saved, less those whose storage was saved under another name (tied weights)."""
+    """Return the names that were not saved, without tied weights that were saved under another name."""
     stored = {tensor.data_ptr() for name, tensor in expected.items() if name in saved}
     return [name for name, tensor in expected.items() if name not in saved and tensor.data_ptr() not in stored]
 
 
 def save_weights(trainer: RecipeTrainer, folder: Path, *, trained: bool) -> int:
-    """Save the adapter or model with its tokenizer and template, reopen it, and only then give it its name.
+    """Save the adapter or model with its tokenizer and template, check it, and rename it to `folder`.
 
-    Returns the number of tensors; 0 in the processes that only take part in gathering them. Raises UserError as
-    `contracts.check_saved` does.
+    Returns the number of tensors, 0 in processes that only help to gather them. Raises UserError as `check_saved`
+    does.
     """
     if not trainer.is_world_process_zero():
         trainer.save_model(str(folder.with_name(f".{folder.name}.tmp")))
         return 0
     with new_directory(folder) as temporary:
         trainer.save_model(str(temporary))
-        # training_args.bin is a pickle with paths of this machine; PEFT's card names the base model's local path.
+        # training_args.bin is a pickle with local paths, and PEFT's card names the base model's local path.
         for name in ("training_args.bin", CARD):
             (temporary / name).unlink(missing_ok=True)
-        return saved_weights.check_saved(temporary, saved_weights.expected_tensors(trainer), trained=trained)
+        return check_saved(temporary, expected_tensors(trainer), trained=trained)

@@ -1,9 +1,11 @@
-"""TRL's SFTTrainer with what a run needs to be watched, interrupted and repeated."""
+"""Extend TRL's SFTTrainer: atomic checkpoints, decoded evaluations, exact resumes, and a faster loss on a CPU."""
 
 from __future__ import annotations
 
 import math
 import os
+import weakref
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +19,35 @@ from qdsft.runs.layout import CHECKPOINT
 from qdsft.training import cpu_loss
 from qdsft.training.decode_held_out import PREFIX, TrainingEvaluation
 
-cpu_loss.install()
-# accelerate loads DeepSpeed where it is installed, 570 modules, only to ask whether a model is one of its engines.
-accelerate.utils.other.is_deepspeed_available = uses_deepspeed
+_is_deepspeed_available = accelerate.utils.other.is_deepspeed_available
 
 
 class RecipeTrainer(SFTTrainer):
-    """SFTTrainer whose checkpoints are whole, whose evaluations leave no trace, and whose resumes are exact."""
+    """SFTTrainer whose checkpoints are complete, whose evaluations change nothing, and whose resumes are exact."""
 
     held_out: TrainingEvaluation | None = None
-    """What decodes and scores held-out rows at each evaluation (evaluation.every_steps)."""
+    """Decodes and scores held-out rows at each evaluation (evaluation.every_steps)."""
     run_digest = ""
-    """Of the run's fingerprint, written into each checkpoint: a resume takes no other run's."""
+    """Digest of the run's fingerprint, written into each checkpoint: a resume uses no other run's checkpoints."""
     _saving = False
 
+    def __init__(self, **arguments: Any) -> None:
+        # To unwrap a model, accelerate imports DeepSpeed wherever it is installed: 570 modules, and on a GPU an error
+        # without nvcc. As long as this trainer lives, accelerate imports DeepSpeed only if the launcher asked for it.
+        accelerate.utils.other.is_deepspeed_available = uses_deepspeed
+        weakref.finalize(
+            self, setattr, accelerate.utils.other, "is_deepspeed_available", _is_deepspeed_available
+        ).atexit = False
+        super().__init__(**arguments)
+
+    def compute_loss(self, *arguments: Any, **options: Any) -> Any:
+        """Compute the loss as SFTTrainer does, on a CPU with the faster function of `cpu_loss`."""
+        with cpu_loss.used_by_trl() if self.args.use_cpu else nullcontext():
+            return super().compute_loss(*arguments, **options)
+
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
-        """The trainer's own metrics, and those of the decoded rows; the training goes on as if it had not been."""
-        # A data loader draws its seed from the global state, on which the order of the training rows hangs, too.
+        """Return the trainer's metrics and those of the decoded rows. The training after it is the same as without."""
+        # A data loader draws its seed from the global random state, which also orders the training rows.
         with torch.random.fork_rng():
             return self._evaluate_and_decode(*arguments, **options)
 
@@ -57,7 +71,7 @@ class RecipeTrainer(SFTTrainer):
         return str(Path(folder) / SAVING) if self._saving else folder
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint under a temporary name; its final one it gets when every process has written its part."""
+        """Write a checkpoint under a temporary name, and rename it when every process has written its part."""
         run_dir = Path(self.args.output_dir)
         self._saving = True
         try:
@@ -73,7 +87,7 @@ class RecipeTrainer(SFTTrainer):
         if self.args.should_save:
             (run_dir / SAVING / name / RUN_DIGEST).write_text(self.run_digest, encoding="utf-8")
             self.state.save_to_json(str(run_dir / SAVING / name / "trainer_state.json"))
-            if (run_dir / name).exists():  # a damaged one of the same step, which was not resumed from
+            if (run_dir / name).exists():  # an incomplete checkpoint of the same step, which the resume skipped
                 remove_checkpoint(run_dir / name)
             os.replace(run_dir / SAVING / name, run_dir / name)
             (run_dir / SAVING).rmdir()
@@ -92,16 +106,16 @@ class RecipeTrainer(SFTTrainer):
             remove_checkpoint(folder)
 
     def _run_epoch(self, *arguments: Any, **options: Any) -> None:
-        # transformers asks whether the last step is taken only behind one more: a run that is resumed from its
-        # last checkpoint would train on.
+        # transformers compares the step with max_steps only after a step, so a run resumed from its last checkpoint
+        # would take one step too many.
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
         super()._run_epoch(*arguments, **options)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        # PEFT reloads the adapters of a quantized base in float32 though they were trained in bfloat16,
-        # so a resumed run would leave the path of an uninterrupted one.
+        # PEFT reloads the adapters of a quantized base in float32 though they were trained in bfloat16, and a resumed
+        # run would differ from an uninterrupted one.
         formats = {name: weight.dtype for name, weight in self.model.named_parameters() if weight.requires_grad}
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         for name, weight in self.model.named_parameters():
@@ -109,4 +123,4 @@ class RecipeTrainer(SFTTrainer):
                 weight.data = weight.data.to(formats[name])
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Nothing: the run directory's README.md is written at the end of a run, without local paths."""
+        """Write nothing: `runs.card` writes README.md at the end of a run, without local paths."""

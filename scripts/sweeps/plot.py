@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 
-from qdsft.files import disk_errors, save_figure
+from qdsft.figures import new_figure, save_figure
+from qdsft.files import disk_errors
 
 
 def plot_sweep(
@@ -14,21 +15,17 @@ def plot_sweep(
 ) -> None:
     """Draw a metric over the first axis of a grid, a line for each combination of the others, as a PNG.
 
-    `axes` holds the values of each axis as text, `points` (values, metric) of each run; numbers are placed by their
-    size, on a logarithmic axis where they span a factor of four or more, and other values side by side.
+    `axes` holds the values of each axis as text, and `points` the (values, metric) of each run. Numbers are placed by
+    size, on a logarithmic axis if they span a factor of four or more. Other values are placed at equal distances.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     first, *others = axes
     place = _places(axes[first])
     lines: dict[str, list[tuple[float, float]]] = {}
     for values, metric in points:
         name = ", ".join(f"{key.rpartition('.')[2]} {values[key]}" for key in others)
         lines.setdefault(name, []).append((place[values[first]], metric))
-    figure, plot = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    figure = new_figure(7, 4)
+    (plot,) = figure.axes
     for name, line in lines.items():
         plot.plot(*zip(*sorted(line), strict=True), marker="o", label=name)
     if min(place.values()) > 0 and max(place.values()) >= 4 * min(place.values()):
@@ -36,15 +33,14 @@ def plot_sweep(
     plot.set_xticks(list(place.values()), list(place))
     plot.minorticks_off()
     plot.set(xlabel=first, ylabel=label)
-    plot.grid(alpha=0.3)
     if others:
-        plot.legend()
+        plot.legend(frameon=False)
     with disk_errors(path, "choose another --name"):
         save_figure(figure, path, "png")
 
 
 def _places(values: Sequence[str]) -> dict[str, float]:
-    """Where each value stands: numbers at their size, other values at 0, 1, 2, ..."""
+    """Return the place of each value: that of its size for numbers, otherwise 0, 1, 2, ..."""
     try:
         found = {value: float(value) for value in values}
     except ValueError:

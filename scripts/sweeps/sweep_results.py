@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from qdsft.data.decomposition import Decomposition
+from qdsft.data.examples import Example
+from qdsft.data.record import Record
+from qdsft.data.task import make_task
 from qdsft.errors import UserError
 from qdsft.metrics.meanings import MEANINGS
-from qdsft.metrics.scores import Prediction, score, text_score
+from qdsft.metrics.scores import score
 from qdsft.recipe import Recipe
 from qdsft.runs.layout import LOG
 from sweeps.grid import Grid
@@ -21,10 +23,8 @@ Results = dict[str, Any]
 
 def check_metric(metric: str, recipe: Recipe, *, evaluate: bool) -> None:
     """Raise UserError for a metric that the runs will not have."""
-    if recipe.prompt.completion is None:
-        names = set(score(Prediction("q", ("a",), Decomposition(("a",)), True)))
-    else:
-        names = set(text_score("a", "a", True))
+    row = Record({"question": "q", "sub_questions": ["a"]}, "")
+    names = set(score(make_task(recipe).predict(Example(row, ({"role": "user", "content": "q"},), "a"), "a", True)))
     known = [name for name in MEANINGS if name in names | {"loss"}]
     if metric not in known:
         raise UserError(f"--metric {metric}: no metric of these runs; choose one of {', '.join(known)}")
@@ -35,7 +35,7 @@ def check_metric(metric: str, recipe: Recipe, *, evaluate: bool) -> None:
 def logged(run_dir: Path) -> dict[str, float]:
     """The last loss on held-out rows that the trainer wrote down; a line that was cut short is not one."""
     found = {}
-    for line in (run_dir / LOG).read_text(encoding="utf-8").splitlines():
+    for line in (run_dir / LOG).read_text(encoding="utf-8").split("\n"):
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:

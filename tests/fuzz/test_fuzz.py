@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from qdsft.cli.main import main
-from qdsft.data.formats.convert import READERS
-from qdsft.data.prompt import PromptWriter
+from qdsft.data.formats import READERS
 from qdsft.data.readers import scan
 from qdsft.data.record import Record
+from qdsft.data.task import task_of
 from qdsft.errors import UserError
 from qdsft.recipe import load_recipe, strict_yaml
 from qdsft.recipe.sections import Prompt
@@ -158,7 +158,7 @@ def test_files(name: str, data: st.DataObject) -> None:
     content = data.draw(anything(SEEDS[name]))
     source_format = FORMATS.get(name, "jsonl")
     with file_of(name, content) as path:
-        for read in {scan, READERS[source_format]}:
+        for read in {scan, READERS[source_format].read}:
             with contextlib.suppress(UserError):
                 assert all(isinstance(row, Record | UserError) for row in read(path))
         clean = path.with_name("clean.jsonl")
@@ -197,9 +197,9 @@ def test_rows_and_what_is_kept_of_them_can_be_trained_on(rows: list[Any], ascii_
         kept = report["rows"]["total"] - report["rows"]["unusable"]
         assert clean.exists() == bool(kept) and (status == 1 or kept == len(rows))
         if kept:
-            writer = PromptWriter(Prompt())
+            task = task_of(Prompt())
             records = [record for record in scan(clean) if isinstance(record, Record)]
-            assert all(writer.messages(record) and writer.completion(record) for record in records)
+            assert all(task.messages(record) and task.completion(record) for record in records)
             assert len(records) == kept
 
 

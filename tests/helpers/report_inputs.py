@@ -10,8 +10,9 @@ from statistics import fmean
 from typing import Any
 
 from qdsft.data.decomposition import Decomposition
+from qdsft.data.prediction import Steps
 from qdsft.data.synth import generate_mixed
-from qdsft.metrics.scores import Prediction, score
+from qdsft.metrics.scores import score
 from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, Fingerprint, ResultFacts, TokenFacts
 from qdsft.runs.layout import LOG
 from qdsft.runs.manifest import Manifest
@@ -36,7 +37,7 @@ def prediction(
     """One row of predictions.jsonl."""
     text = Decomposition(tuple(steps)).render()
     decomposition = Decomposition.parse(text)
-    scores = dict(score(Prediction(question, tuple(gold), decomposition, stopped)))
+    scores = dict(score(Steps(question, tuple(gold), decomposition, stopped)))
     faults = {kind.replace(" ", "_") for kind, _ in decomposition.faults()}
     common = len(set(gold) & set(steps))
     scores |= {"step_f1": 2 * common / (len(set(gold)) + len(set(steps)) or 1)}

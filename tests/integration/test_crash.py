@@ -170,7 +170,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     (saved,) = complete_checkpoints(run_dir)[0]
     step = int(saved.name.split("-")[1])
     assert 1 <= step < 300
-    assert f"stopped and saved at step {step}; go on with: qdsft train {path}" in said and "Traceback" not in said
+    assert f"stopped and saved at step {step}; resume with: qdsft train {path}" in said and "Traceback" not in said
     assert read_manifest(run_dir).state == "running"
 
 
@@ -208,7 +208,7 @@ def test_a_disk_that_fills_during_a_save_leaves_the_last_good_checkpoint(
             raise OSError(errno.ENOSPC, "No space left on device")
         save(content, place, *values, **options)
 
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="the disk is full; free some space and go on"):
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="the disk is full; free some space and resume"):
         patch.setattr(torch, "save", full)
         real = shutil.disk_usage
         patch.setattr(

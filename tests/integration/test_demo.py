@@ -25,6 +25,7 @@ from helpers.tiny_run import make_run
 from qdsft.cli import demo
 from qdsft.cli.main import build_parser, main
 from qdsft.data.decomposition import Decomposition
+from qdsft.data.task import task_of
 from qdsft.deploy.demo.page import render_page, script, show_complete, show_partial, style, words
 from qdsft.errors import UserError
 
@@ -36,7 +37,9 @@ from qdsft.deploy.demo.queue import MOST_WAITING, Answering
 from qdsft.deploy.listening import listen
 from qdsft.inference.loaded_run import load_run
 from qdsft.inference.side_by_side import load_columns
+from qdsft.recipe.sections import Prompt
 
+FREE_TEXT = task_of(Prompt(user="x", completion="y"))
 Capture = pytest.CaptureFixture[str]
 QUESTION = "Who is older, Ada or Bo?"
 PAGE_FILES = ROOT / "qdsft" / "deploy" / "demo" / "page"
@@ -65,11 +68,11 @@ def run_dir(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPath
     ],
 )
 def test_a_step_appears_once_it_has_begun(text: str, steps: list[str]) -> None:
-    assert show_partial(text, decomposition=True) == {"steps": steps}
+    assert show_partial(task_of(Prompt()), text) == {"steps": steps}
 
 
 def test_a_whole_answer_has_its_graph_and_copies() -> None:
-    shown = show_complete("q <b>?", "1. Who?\n2. Is #1 <i>?", decomposition=True)
+    shown = show_complete(task_of(Prompt()), "q <b>?", "1. Who?\n2. Is #1 <i>?")
     assert shown["steps"] == ["Who?", "Is #1 <i>?"] and shown["faults"] == []
     assert shown["graph"].startswith("<svg") and "step 2 uses #1" in shown["graph"]
     assert "<i>" not in shown["graph"] and "<b>" not in shown["graph"]
@@ -79,7 +82,7 @@ def test_a_whole_answer_has_its_graph_and_copies() -> None:
 
 
 def test_an_answer_with_faults_names_them_and_is_no_chart() -> None:
-    shown = show_complete(QUESTION, "1. Is #2 older?\n2. Who?", decomposition=True)
+    shown = show_complete(task_of(Prompt()), QUESTION, "1. Is #2 older?\n2. Who?")
     assert [kind for kind, _ in shown["faults"]] == ["forward reference"]
     assert list(shown["copies"]) == ["json"]
     for kind, _ in Decomposition(("", "a\nb #2 #3", "#4"), ("x",)).faults():
@@ -87,8 +90,8 @@ def test_an_answer_with_faults_names_them_and_is_no_chart() -> None:
 
 
 def test_another_task_is_text() -> None:
-    assert show_partial("abc", decomposition=False) == {"text": "abc"}
-    shown = show_complete("q", "abc", decomposition=False)
+    assert show_partial(FREE_TEXT, "abc") == {"text": "abc"}
+    shown = show_complete(FREE_TEXT, "q", "abc")
     assert shown == {"text": "abc", "copies": {"json": '{"input": "q", "output": "abc"}'}}
 
 
@@ -177,7 +180,7 @@ def test_examples_are_held_out_questions_or_else_fixed_ones(run_dir: Path) -> No
 
 def test_an_answer_is_seen_as_it_is_written_and_can_be_ended(run_dir: Path) -> None:
     run = load_run(run_dir)
-    messages = run.writer.messages(run.writer.record(QUESTION))
+    messages = run.task.messages(run.task.typed_record(QUESTION))
     seen: list[str] = []
     answer = run.watch(messages, seen.append)
     assert answer == run.answer([messages])[0]
@@ -208,12 +211,12 @@ def test_adapters_share_their_base_and_answer_as_alone(
 
     def ask(place: int) -> str:
         with columns[place].ready() as run:
-            return run.answer([run.writer.messages(run.writer.record(QUESTION))])[0].text
+            return run.answer([run.task.messages(run.task.typed_record(QUESTION))])[0].text
 
     alone = [load_run(folder) for folder in (*folders, run_dir)]
-    expected = [run.answer([run.writer.messages(run.writer.record(QUESTION))])[0].text for run in alone]
+    expected = [run.answer([run.task.messages(run.task.typed_record(QUESTION))])[0].text for run in alone]
     with alone[0].untrained() as untrained:
-        expected.append(untrained.answer([untrained.writer.messages(untrained.writer.record(QUESTION))])[0].text)
+        expected.append(untrained.answer([untrained.task.messages(untrained.task.typed_record(QUESTION))])[0].text)
     assert len(set(expected)) == 4
     for order in ([0, 1, 2, 3], [3, 1, 0, 3, 0, 1]):
         assert [ask(place) for place in order] == [expected[place] for place in order]

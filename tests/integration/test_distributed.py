@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from transformers import AutoModelForCausalLM
 from qdsft.recipe import load_recipe
 from qdsft.runs.checkpoints import complete_checkpoints
 from qdsft.runs.manifest import read_manifest
+from qdsft.training import decode_held_out
 from qdsft.training.train import train
 from qdsft.training.trainer import RecipeTrainer
 
@@ -140,6 +142,35 @@ def test_fsdp_trains_as_one_process(method: str, job: Callable[..., Job], tmp_pa
     whole = weights(tmp_path / method, "whole")
     assert largest_difference(whole, weights(one, artifact)) <= TOLERANCE
     assert largest_difference(whole, weights(tmp_path / method, artifact)) == 0
+
+
+def end_rows_apart() -> None:
+    """Decode held-out rows with many stop tokens in the first process, and with none in the second; FSDP on a CPU too.
+
+    Rows of the first process then end at different steps, and those of the second at max_new_tokens.
+    """
+    shard_as_on_cards()
+    real = decode_held_out.generate
+
+    def ending(model: Any, tokenizer: Any, prompts: Any, _: Any, **options: Any) -> Iterator[Any]:
+        is_first = PartialState().process_index == 0
+        stop_ids = list(range(0, len(tokenizer), 12)) if is_first else [len(tokenizer) + 1]
+        found = list(real(model, tokenizer, prompts, stop_ids, **options))
+        assert (len({answer.tokens for _, answer in found}) > 1) == is_first
+        yield from found
+
+    decode_held_out.generate = ending
+
+
+@pytest.mark.parametrize("config", ["zero3", "fsdp2"])
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_held_out_rows_that_end_at_different_steps_are_decoded_during_training(
+    config: str, method: str, job: Callable[..., Job], tmp_path: Path
+) -> None:
+    watched = ("data.eval_fraction=0.4", "evaluation.every_steps=2", "evaluation.samples=9", "evaluation.batch_size=4")
+    run_launch(config, 2, [job(method, method, "start", *watched, "evaluation.max_new_tokens=24")], end_rows_apart)
+    lines = [json.loads(line) for line in (tmp_path / method / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["step"] for line in lines if "eval_sari" in line] == [0, 2, 4]
 
 
 def test_four_processes_train_as_one(job: Callable[..., Job], tmp_path: Path) -> None:

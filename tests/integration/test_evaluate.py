@@ -112,6 +112,17 @@ def test_evaluating_again_keeps_what_still_holds_and_says_what_goes(
     assert "the results of baseline are of other rows or weights and are discarded" in capsys.readouterr().err
 
 
+def test_the_generation_config_beside_the_weights_changes_no_answer(run_dir: Path) -> None:
+    evaluate(run_dir, samples=4)
+    clean = predictions(run_dir)
+    path = run_dir / "model" / "generation_config.json"
+    settings = {"no_repeat_ngram_size": 2, "repetition_penalty": 1.8, "min_new_tokens": 90, "num_beams": 2}
+    settings |= {"suppress_tokens": list(range(300, 1500)), "guidance_scale": 3.0, "cache_implementation": "static"}
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **settings}), encoding="utf-8")
+    evaluate(run_dir, samples=4)
+    assert predictions(run_dir) == clean
+
+
 def test_damaged_weights_are_one_line(run_dir: Path) -> None:
     weights = next((run_dir / "model").glob("*.safetensors"))
     whole = weights.read_bytes()

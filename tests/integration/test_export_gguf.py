@@ -46,7 +46,7 @@ def test_llama_cpp_decomposes_as_the_run_does(
     assert expected in capsys.readouterr().out
     assert sorted(path.name for path in target.parent.iterdir()) == ["model.Modelfile", "model.gguf"]
     run = load_run(run_dir)
-    conversations = [run.writer.messages(run.writer.record(question)) for question in QUESTIONS]
+    conversations = [run.task.messages(run.task.typed_record(question)) for question in QUESTIONS]
     found = llama_cpp.ask(target, conversations, max_new_tokens=24)
     assert [seen["ids"] for seen in found] == run.encode(conversations)
     assert [seen["answer"].strip() for seen in found] == [answer.text for answer in run.answer(conversations)]

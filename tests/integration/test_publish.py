@@ -366,7 +366,7 @@ def test_it_comes_back_from_the_hub(
         (tmp_path / "qwen3").symlink_to(tiny_model("qwen3"))
     done = start("-m", "qdsft", "decompose", tmp_path / "got", GOLDEN[0], "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == show(Decomposer(run_dir), GOLDEN[0], "json")[0]
+    assert done.stdout.strip() == show(Decomposer(run_dir), GOLDEN[0], "json").text
 
 
 def start(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

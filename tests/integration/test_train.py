@@ -172,8 +172,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     (recipe.run_dir / "checkpoint-9" / "run.sha256").write_text("of another", encoding="utf-8")
     cut = train(recipe, resume=True)
     said = capsys.readouterr().err
-    assert "checkpoint-6: cut short while it was saved" in said and "checkpoint-5: incomplete" in said
-    assert "checkpoint-9: of another run" in said
+    assert "checkpoint-6: incomplete, its save was interrupted" in said and "checkpoint-5: incomplete" in said
+    assert "checkpoint-9: belongs to another run" in said
     assert f"resuming from {recipe.run_dir / 'checkpoint-4'}" in said
     for file in sorted((whole / read_manifest(whole).artifact).glob("*.safetensors")):
         ours, theirs = load_file(cut / file.relative_to(whole)), load_file(file)

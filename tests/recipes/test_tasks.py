@@ -90,7 +90,7 @@ def test_such_a_run_is_scored_and_asked_and_refuses_what_is_for_decompositions(
     assert len(rows) == tuned["samples"] == 3 and all(row["question"].endswith("\nagent:") for row in rows)
 
     decomposer = Decomposer(run)
-    messages = decomposer.run.writer.messages(decomposer.run.writer.record(json.dumps(ROW)))
+    messages = decomposer.run.task.messages(decomposer.run.task.typed_record(json.dumps(ROW)))
     assert messages[-1]["content"] == "customer: 주차할 수 있나요?\nagent:"
     assert decomposer.text(json.dumps(ROW)) == decomposer.run.answer([messages])[0].text
     source = tmp_path / "in.jsonl"

@@ -23,7 +23,8 @@ from helpers.source_imports import SOURCES, imports, package_of
 import qdsft
 from qdsft.cli.main import build_parser
 from qdsft.data.decomposition import Decomposition
-from qdsft.metrics.scores import Prediction, score
+from qdsft.data.prediction import Steps
+from qdsft.metrics.scores import score
 from qdsft.recipe import load_recipe
 
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
@@ -183,7 +184,7 @@ def test_the_recipes_by_card_are_those_of_the_plan(page: Path) -> None:
 
 
 def test_metrics_named_in_the_pages_exist() -> None:
-    names = score(Prediction("?", ("a",), Decomposition(("a",)), True))
+    names = score(Steps("?", ("a",), Decomposition(("a",)), True))
     for page in PAGES:
         for name in re.findall(r"metric_for_best_model=(\w+)", page.read_text(encoding="utf-8")):
             assert name in names, f"{page}: {name}"
@@ -201,7 +202,7 @@ def test_rows_shown_in_the_pages_are_valid() -> None:
     assert [row for row in shown if Decomposition(tuple(row["sub_questions"])).problems()] == []
 
 
-@pytest.mark.parametrize("script", ["make_recipe_docs", "make_pictures"])
+@pytest.mark.parametrize("script", ["make_recipe_docs", "make_format_docs", "make_pictures"])
 def test_what_scripts_write_is_up_to_date(
     script: str, load_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py runs where there is no card, on tiny shapes: every cell trains, and the planner has its figure."""
+"""benchmarks/gpu.py runs on tiny shapes without a GPU: every cell trains and has a planned peak."""
 
 from __future__ import annotations
 

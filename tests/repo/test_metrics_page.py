@@ -8,8 +8,9 @@ import pytest
 from helpers.paths import ROOT
 
 from qdsft.data.decomposition import Decomposition
+from qdsft.data.prediction import Steps
 from qdsft.metrics.meanings import FAULTS, METRICS
-from qdsft.metrics.scores import Prediction, score
+from qdsft.metrics.scores import score
 
 PAGE = (ROOT / "docs" / "METRICS.md").read_text(encoding="utf-8")
 METRICS_AND_FAULTS = {**METRICS, **FAULTS}
@@ -21,11 +22,11 @@ def table(first: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
 
 
-def answers() -> dict[str, Prediction]:
+def answers() -> dict[str, Steps]:
     rows = [[name, question, *filter(None, steps)] for name, question, *steps in table("| | question | step 1")]
     _, question, *gold = rows[0]
     return {
-        name.split(":")[0]: Prediction(question, tuple(gold), Decomposition(tuple(steps)), True)
+        name.split(":")[0]: Steps(question, tuple(gold), Decomposition(tuple(steps)), True)
         for name, _, *steps in rows[1:]
     }
 

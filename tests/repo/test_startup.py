@@ -21,7 +21,7 @@ before = set()
 class Look(TrainerCallback):
     def on_step_end(self, *arguments, **options):
         before.update(sys.modules)
-import qdsft.training.train as stage
+import qdsft.training.run_setup as stage
 original = stage.build_trainer
 def build(*arguments):
     trainer = original(*arguments)

@@ -1,4 +1,4 @@
-"""What a launcher asks for is what runs, or an error says so."""
+"""A launch runs what the launcher asked for, or an error says so."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ def test_accelerate_that_starts_one_process_for_two_is_an_error() -> None:
     assert len(errors) == 1 and "asked for several processes and started one" in errors[0]
 
 
-def test_a_launch_on_the_cpu_leaves_cards_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launch_on_the_cpu_ignores_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a card")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     assert find_machine().device == "cuda"
     monkeypatch.setenv("ACCELERATE_USE_CPU", "False")  # what accelerate launch writes otherwise

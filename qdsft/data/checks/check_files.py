@@ -1,6 +1,6 @@
 """All problems of data files in one pass: what training would refuse, and what is odd.
 
-The errors are those of training itself: `readers.scan`, `data.faults` and `prompt.PromptWriter` find them.
+The errors are those of training itself: `readers.scan`, `data.faults` and `task.Task` find them.
 Rows stream by; what is kept of each is a hash of its question and of its answer.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from qdsft.console import say
@@ -17,17 +16,17 @@ from qdsft.data.checks import lint
 from qdsft.data.checks.near_duplicates import THRESHOLD, HeldOut
 from qdsft.data.checks.problems import Problem, Row, Tally
 from qdsft.data.checks.token_count import token_counter
-from qdsft.data.examples import make_writer
 from qdsft.data.readers import scan
 from qdsft.data.record import Record, RowError, Scanned
 from qdsft.data.sources import data_file, is_hub_id
+from qdsft.data.task import DecompositionTask, make_task
 from qdsft.data.text import normalise
 from qdsft.data.validation import faults
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe
 
-BATCH = 1000
-"""Rows that are read before they are compared with the held-out ones."""
+REPORT_EVERY = 1000
+"""Rows between two looks at the clock."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def _rows(path: Path, read: Callable[[Path], Scanned], inspect: Callable[[Record
             else:
                 row = inspect(item)
             yield row
-            if not found % BATCH and time.monotonic() - said > pause:
+            if not found % REPORT_EVERY and time.monotonic() - said > pause:
                 said, pause = time.monotonic(), 2 * pause
                 say(f"{path}: {found} rows read")
         if not found:
@@ -113,21 +112,22 @@ def _inspector(recipe: Recipe | None, tally: Tally) -> Callable[[Record], Row]:
     """What looks at one row alone, as the recipe's task and tokenizer need it."""
     if recipe is None:
         return _inspect_decomposition
-    writer = make_writer(recipe)
+    task = make_task(recipe)
+    has_steps = isinstance(task, DecompositionTask)
     count, note = token_counter(recipe)
     tally.notes.append(note)
 
     def inspect(record: Record) -> Row:
-        row = _inspect_decomposition(record) if writer.is_decomposition else Row(record.source, record)
+        row = _inspect_decomposition(record) if has_steps else Row(record.source, record)
         try:
-            texts = [message["content"] for message in writer.messages(record)]
-            answer = writer.completion(record) if row.usable else ""
+            texts = [message["content"] for message in task.messages(record)]
+            answer = task.completion(record) if row.usable else ""
         except RowError as error:
             if row.usable:  # else it is what `faults` has named already
                 row.refuse(error)
             return row
         row.question = normalise(texts[-1])
-        if not writer.is_decomposition:
+        if not has_steps:
             row.answer = normalise(answer)
             row.warn("lost character", lint.lost_character(lint.Texts.of(texts[-1], [answer])))
         if count is not None and row.usable:
@@ -159,16 +159,15 @@ def _with_repeats(rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def _with_leaks(rows: Iterator[Row], held_out: HeldOut) -> Iterator[Row]:
-    while batch := list(islice(rows, BATCH)):
-        usable = [row for row in batch if row.usable]
-        for row, match in zip(usable, held_out.matches([row.question for row in usable]), strict=True):
-            if match and match.same:
-                row.warn("question is held out", f"{match.source} has the same question; training leaves this row out")
-            elif match:
-                message = f"{match.source} asks nearly the same (similarity {match.similarity:.2f}); remove one of them"
-                row.warn("nearly held out", message)
-        yield from batch
+def _with_leaks(rows: Iterable[Row], held_out: HeldOut) -> Iterator[Row]:
+    for row in rows:
+        match = held_out.match(row.question) if row.usable else None
+        if match and match.same:
+            row.warn("question is held out", f"{match.source} has the same question; training leaves this row out")
+        elif match:
+            message = f"{match.source} asks nearly the same (similarity {match.similarity:.2f}); remove one of them"
+            row.warn("nearly held out", message)
+        yield row
 
 
 def _too_long(tokens: int, recipe: Recipe) -> str | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qdsft.data.examples import make_writer
 from qdsft.data.sources import is_on_hub
 from qdsft.data.split import Tally, stream_split
+from qdsft.data.task import make_task
 from qdsft.recipe import Recipe
+from qdsft.recipe.custom_loss import find_custom_loss
 
 
 def check_recipe(recipe: Recipe) -> Iterator[str]:
@@ -17,8 +18,10 @@ def check_recipe(recipe: Recipe) -> Iterator[str]:
     recipe.accumulation_steps(1)
     yield f"recipe: {recipe.path} is valid; it trains {recipe.model.name_or_path} and writes to {recipe.run_dir}"
     yield f"chat template: {template or 'the one of the tokenizer'}"
+    if loss := find_custom_loss(recipe):
+        yield f"loss: {loss.function} in {loss.path}"
     if is_on_hub(recipe):
-        make_writer(recipe)
+        make_task(recipe)
         yield "data: on the Hub, not checked here"
         return
     tally = Tally()

@@ -1,4 +1,4 @@
-"""The front door to other projects' formats: what can be read, what can be written, and converting files."""
+"""Convert files between our rows and other projects' formats."""
 
 from __future__ import annotations
 
@@ -6,40 +6,29 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.formats.read import READERS, Reader, break_steps
-from qdsft.data.formats.write import (
-    ALWAYS_SELF_CONTAINED,
-    DEFAULT_TOOL,
-    HEADERS,
-    WRITERS,
-    entry,
-    left_out,
-    make_item,
-    render_as,
-)
+from qdsft.data.formats import READERS, WRITERS
+from qdsft.data.formats.format import DEFAULT_TOOL, Item
+from qdsft.data.formats.write import entry, make_item
 from qdsft.data.record import Record, RowError
 from qdsft.data.validation import validate
 from qdsft.errors import UserError
 from qdsft.files import new_text_file
 
-__all__ = ["DEFAULT_TOOL", "READERS", "WRITERS", "Reader", "break_steps", "convert", "losses", "render_as"]
-
 _UNREADABLE = {"not JSON", "not CSV", "not UTF-8", "damaged file"}
-"""Faults behind which more rows may stand unseen: the file is refused, rather than converted in part."""
+"""Faults that can hide all later rows: the file is refused instead of converted in part."""
 
 
 @dataclass
 class ConvertReport:
-    """What became of the rows of a converted file; every row is either written or dropped."""
+    """The counts of a converted file; every row is either written or dropped."""
 
     written: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """Kind of fault -> rows left out for it."""
+    """Kind of fault -> dropped rows."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """Column that the target format has no place for -> rows that had it."""
+    """Column that the target format does not keep -> rows that have it."""
 
 
 def convert(
@@ -52,27 +41,30 @@ def convert(
     tool_name: str = DEFAULT_TOOL,
     on_dropped: Callable[[RowError], None] = lambda error: None,
 ) -> ConvertReport:
-    """Write the usable rows of `source` to `target`, one after the other; `target` appears once it is complete.
+    """Write the usable rows of `source` to `target`, one after the other; `target` appears when it is complete.
 
-    A row that cannot be trained on (`data.faults`), or that the target format cannot express, is left out,
-    counted, and handed to `on_dropped`, in order.
+    A row that training would refuse, or that the target format cannot express, is dropped, counted, and passed to
+    `on_dropped`, in order.
 
-    Raises UserError for an unknown format, a `target` that exists or cannot be written, a file that cannot
-    be read to its end, and a file without one usable row.
+    Raises UserError for an unknown format, a `target` that exists or cannot be written, a file that cannot be read to
+    its end, and a file without a usable row.
     """
     for name, known, kind in ((source_format, READERS, "source"), (target_format, WRITERS, "target")):
         if name not in known:
             raise UserError(f"there is no {kind} format {name!r}; choose one of: {', '.join(known)}")
-    if target_format == "mermaid" and target.suffix == ".mmd":
-        raise UserError(f"{target}: a .mmd file holds one chart, this is Markdown with many; choose a name with .md")
+    writer = WRITERS[target_format]
+    writer.check_target(target)
     report = ConvertReport()
-    waiting: deque[RowError] = deque()  # named once a row is usable: until then the whole file may be of another format
+    waiting: deque[RowError] = deque()  # reported after the first usable row: before, the file may be of another format
     with new_text_file(target) as file:
-        file.write(HEADERS.get(target_format, ""))
-        for found in READERS[source_format](source):
+        file.write(writer.header)
+        for found in READERS[source_format].read(source):
             try:
-                file.write(_entry(found, target_format, self_contained, tool_name, report))
+                item, text = _entry(found, target_format, self_contained, tool_name)
+                file.write(text)
                 report.written += 1
+                kept = writer.keep(item.columns)
+                report.left_out.update(name for name in item.columns if name not in kept)
             except RowError as error:
                 if error.kind in _UNREADABLE:
                     raise
@@ -87,33 +79,25 @@ def convert(
 
 
 def losses(target_format: str, *, self_contained: bool = False) -> tuple[str, ...]:
-    """What a format cannot hold, whatever the rows: one line each."""
-    lines = [_LOSSES[target_format]] if target_format in _LOSSES else []
-    if self_contained or target_format in ALWAYS_SELF_CONTAINED:
+    """Return what every file of a format lacks, whatever its rows: one line each."""
+    writer = WRITERS[target_format]
+    lines = [writer.loses] if writer.loses else []
+    if self_contained or writer.self_contained:
         lines.append("references between steps become phrases, which cannot be undone")
     return tuple(lines)
 
 
-_LOSSES = {
-    "self-ask": "self-ask does not number its answers: which follow-up #n means is left to counting",
-    "llamaindex": "llamaindex keeps no references between steps",
-    "mermaid": "mermaid is a picture: nothing reads it back",
-}
-
-
-def _entry(
-    found: Record | RowError, target_format: str, self_contained: bool, tool_name: str, report: ConvertReport
-) -> str:
-    """The text of a row; raises RowError for one that cannot be used."""
+def _entry(found: Record | RowError, target_format: str, self_contained: bool, tool_name: str) -> tuple[Item, str]:
+    """Return a row ready to be written, and its text. Raises RowError for one that cannot be used."""
     if isinstance(found, RowError):
         raise found
     validate(found)
     columns = dict(found.row)
     question, decomposition = columns.pop("question"), Decomposition(tuple(columns.pop("sub_questions")))
-    options: dict[str, Any] = {"self_contained": self_contained, "tool_name": tool_name}
     try:
-        text = entry(target_format, make_item(target_format, question, decomposition, columns, **options))
+        item = make_item(
+            target_format, question, decomposition, columns, self_contained=self_contained, tool_name=tool_name
+        )
+        return item, entry(target_format, item)
     except UserError as error:
         raise RowError(found.source, f"no {target_format} form", str(error)) from error
-    report.left_out.update(left_out(target_format, columns))
-    return text

@@ -80,7 +80,7 @@ def demo(run_dirs: Sequence[Path], *, host: str, port: int, base: bool, constrai
 
 def examples(run: LoadedRun) -> dict[str, list[str]]:
     """Language -> questions to try: held-out ones of the run, which it was not trained on, or else EXAMPLES."""
-    columns = run.writer.columns
+    columns = run.task.columns
     found: dict[str, list[str]] = {"en": [], "ko": []}
     try:
         for example in read_eval_rows(run.run_dir, 1000):

@@ -123,17 +123,17 @@ class Answering:
                 raise _Left
             job.tell({"kind": kind, "column": place, **content})
 
-        is_decomposition = self.columns[place].run.writer.is_decomposition
+        task = self.columns[place].run.task
         start = time.monotonic()
         send("begin")
         try:
             with self.columns[place].ready() as run:
                 answer = run.watch(
-                    run.writer.messages(run.writer.record(job.question)),
-                    lambda text: send("partial", **show_partial(text, decomposition=is_decomposition)),
+                    task.messages(task.typed_record(job.question)),
+                    lambda text: send("partial", **show_partial(task, text)),
                     constrained=self._constrained,
                 )
-            shown = show_complete(job.question, answer.text, decomposition=is_decomposition)
+            shown = show_complete(task, job.question, answer.text)
             seconds = round(time.monotonic() - start, 1)
             send("answer", **shown, stopped=answer.stopped, tokens=answer.tokens, seconds=seconds)
         except UserError as error:

@@ -15,7 +15,7 @@ from qdsft.scoring.report.curves import curves_section, distributions_section, r
 from qdsft.scoring.report.examples import examples_section
 from qdsft.scoring.report.page import page, section
 from qdsft.scoring.report.results import Results, faults_section, groups_section, results_section
-from qdsft.scoring.report.svg import escape
+from qdsft.scoring.report.text import escape
 
 
 def write_report(run_dir: Path, manifest: Manifest | None, results: Results, rows: Sequence[dict[str, Any]]) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 from qdsft.metrics.meanings import MEANINGS
 from qdsft.scoring.report.page import page, table
-from qdsft.scoring.report.svg import escape
+from qdsft.scoring.report.text import escape
 
 LISTED = 10
 """Changed rows that the terminal shows of each kind; the page has all."""

@@ -11,7 +11,7 @@ from typing import Any
 from qdsft.data.decomposition import Decomposition
 from qdsft.errors import UserError
 from qdsft.metrics.meanings import FAULTS, LARGEST, METRICS, RANKING, Meaning, number_in
-from qdsft.scoring.report.charts import Series, column_chart, histogram, line_chart, round_bounds
+from qdsft.scoring.report.charts import Counts, Series, column_chart, histogram, line_chart, round_bounds
 from qdsft.scoring.report.page import figure, section
 
 STEP_AXIS = "optimizer step"
@@ -83,7 +83,7 @@ def distributions_section(rows: Sequence[dict[str, Any]]) -> str:
         if values and key != "exact_match":
             bounds = [place / 20 for place in range(21)]
             name = METRICS[key].name
-            drawing = histogram(f"distribution of {name} over the rows", [("rows", values)], bounds, name)
+            drawing = histogram(f"distribution of {name} over the rows", [Counts("rows", values)], bounds, name)
             figures.append(figure(name, drawing, f"median {sorted(values)[len(values) // 2]:.3f}"))
             break
     steps = [(row["sub_questions"], row["gold"]) for row in rows if _has_steps(row)]
@@ -95,7 +95,7 @@ def distributions_section(rows: Sequence[dict[str, Any]]) -> str:
     if lengths:
         predicted, gold_lengths = [a for a, _ in lengths], [b for _, b in lengths]
         bounds = round_bounds(predicted + gold_lengths)
-        series = [("predicted", predicted), ("gold", gold_lengths)]
+        series = [Counts("predicted", predicted), Counts("gold", gold_lengths)]
         drawing = histogram("characters of the answers, predicted and gold", series, bounds, "characters")
         figures.append(figure("Length of answers", drawing))
     body = f'<div class="grid">{"".join(figures)}</div>' if figures else ""
@@ -131,5 +131,5 @@ def _step_counts(steps: Sequence[tuple[list[str], list[str]]]) -> str:
     labels = [str(number) for number in range(first, top + 1)]
     if any(len(one) > top for pair in steps for one in pair):
         labels[-1] += "+"
-    series = [("predicted", counts[0][first:]), ("gold", counts[1][first:])]
+    series = [Counts("predicted", counts[0][first:]), Counts("gold", counts[1][first:])]
     return column_chart("steps per row, predicted and gold", labels, series, "steps")

@@ -11,7 +11,7 @@ from qdsft.data.text import normalise
 from qdsft.metrics.meanings import METRICS, RANKING, number_in
 from qdsft.scoring.report.graph_svg import draw_graph
 from qdsft.scoring.report.page import section
-from qdsft.scoring.report.svg import escape
+from qdsft.scoring.report.text import escape
 
 WORST, MEDIAN = 8, 4
 LONGEST_TEXT = 600

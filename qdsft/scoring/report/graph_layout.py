@@ -1,202 +1,161 @@
-"""Where the boxes and arrows of a decomposition's graph go: geometry alone, top down, nothing on top of a box.
+"""Places of the boxes and arrows of a decomposition's graph, computed by Graphviz.
 
-Steps stand in rows, each below the steps that it refers to. Arrows run down between the rows; one that passes a
-row gets a lane of its own between the boxes there. References that no order of
-answering satisfies are kept apart: those to a later step run back up in lanes right of all boxes; a step that refers
-to itself gets room for a loop, and one that refers to no step room for a mark above it.
+Graphviz gets numbers of steps and sizes of boxes, never the text of a step: no text can become DOT, and the layout
+does not depend on the fonts of the machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
+from threading import Lock
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.scoring.report.graph_rows import Item, References, ordered, rows_of, ways_up
-from qdsft.scoring.report.svg import text_width, wrap
+from qdsft.scoring.report.text import text_width, wrap
 
 WIDTH = 340.0
-SIZE = 12.0
-LINE = 16.0
+SIZE, LINE = 12.0, 16.0
+PADDING, NUMBER_WIDTH = 9.0, 23.0
 MOST_STEPS = 24
 """Further steps are not drawn: models that do not stop write hundreds."""
 MOST_LINES = 6
+PER_ROW = 2
+"""Boxes side by side: more would leave their text no room on a phone."""
 
-_GAP_X, _GAP_Y = 14.0, 32.0
-_LANE = 10.0
-_STRAIGHT = 10.0
-"""The end of an arrow, below which its curves have met."""
-_PADDING = 9.0
-NUMBER_WIDTH = 23.0
-LOOP = 18.0
-MISSING_HEIGHT = 30.0
-_NARROWEST, _WIDEST = 96.0, 270.0
+_NARROWEST, _WIDEST, _GAP_X, _GAP_Y, _MARGIN = 96.0, 270.0, 14.0, 32.0, 3.0
+_MISSING_HEIGHT = 17.0
+_GRAPHVIZ = Lock()
+"""Graphviz must not be called from two threads at once."""
 
 Point = tuple[float, float]
-Piece = tuple[Point, ...]
-"""Two points: a line. Four: a cubic Bezier curve."""
 
 
 @dataclass
 class Box:
-    """One step; x, y is the upper left corner, in units of about a CSS pixel."""
+    """The box of a step, or of the references of a step that lead nowhere; x, y is the upper left corner."""
 
     step: int
-    x: float
-    y: float
     width: float
     height: float
     lines: list[str]
-    missing: list[int]
-    """References to no step, or to one that is not drawn."""
-    own: bool
-    """Whether the step refers to itself; there is room for a loop, LOOP wide, right of the box."""
-
-    @property
-    def room(self) -> float:
-        """Its width, with the loop."""
-        return self.width + LOOP * self.own
+    x: float = 0.0
+    y: float = 0.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Arrow:
-    """All arrows of one kind into one step, which may share a way."""
+    """A reference as cubic Bezier curves: a start, then three points for each curve. The tip is beyond the last."""
 
+    source: int | None
+    """The step that is used; None for the arrow from a box of missing references."""
     target: int
-    sources: list[int]
-    pieces: list[Piece]
+    points: list[Point]
     tip: Point
-    backward: bool
-    """Whether these are references to later steps."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Layout:
-    """A drawn graph; empty where there are no steps."""
+    """A graph, in units of about a CSS pixel."""
 
     width: float
     height: float
     boxes: dict[int, Box]
+    missing: dict[int, list[int]]
+    """Step -> its references to no step, or to a step that is not drawn."""
+    missing_boxes: dict[int, Box]
     arrows: list[Arrow]
     left_out: int
     """Steps beyond MOST_STEPS."""
 
 
-@dataclass
-class _Row:
-    items: list[Item]
-    top: float = 0.0
-    bottom: float = 0.0
-
-
 def lay_out(decomposition: Decomposition) -> Layout:
-    """Place up to MOST_STEPS steps and the arrows between them. Never raises."""
+    """Place up to MOST_STEPS steps, each below the steps that it refers to, and the arrows between them."""
     steps = decomposition.steps[:MOST_STEPS]
-    references = References.of(decomposition, len(steps))
-    items = ordered(rows_of(len(steps), references.good), references.good)
-    ways = ways_up(references.later, items)
-    rows = list(map(_Row, items))
-    margin = _LANE * (max(ways.values()) + 1) if ways else 0.0
-    boxes: dict[int, Box] = {}
-    width = max([WIDTH, *(_place(row, steps, references, boxes, WIDTH - margin) + margin for row in rows)])
-    air = _GAP_Y if ways else 2.0
-    lanes = _down(rows, boxes, width - margin, air)
-    arrows = [_forward(target, sources, rows, boxes, lanes) for target, sources in references.good.items()]
-    for target, sources in references.later.items():
-        arrows.append(_backward(target, sources, rows, boxes, width - margin + _LANE * ways[target]))
-    height = (rows[-1].bottom if rows else 0.0) + air
-    return Layout(width, height, boxes, arrows, len(decomposition.steps) - len(steps))
+    edges = [edge for edge in decomposition.edges if edge[1] <= len(steps)]
+    drawn = [edge for edge in edges if 1 <= edge[0] <= len(steps)]
+    missing: dict[int, list[int]] = {}
+    for source, target in edges:
+        if not 1 <= source <= len(steps):
+            missing.setdefault(target, []).append(source)
+    rows = rows_of(len(steps), drawn)
+    boxes = {step: _box(step, steps[step - 1], len(row)) for row in rows for step in row}
+    for row in rows:
+        tallest = max(boxes[step].height for step in row)
+        for step in row:
+            boxes[step].height = tallest
+    missing_boxes = {step: _missing_box(step, sources) for step, sources in missing.items()}
+    width, height, arrows = _place(rows, boxes, missing_boxes, drawn) if steps else (WIDTH, 0.0, [])
+    return Layout(width, height, boxes, missing, missing_boxes, arrows, len(decomposition.steps) - len(steps))
 
 
-def _place(row: _Row, steps: Sequence[str], references: References, boxes: dict[int, Box], room: float) -> float:
-    """Make the boxes of a row as wide as their text needs; returns the width of the row."""
-    numbers = [step for kind, step in row.items if kind == "box"]
-    lanes = len(row.items) - len(numbers)
-    loops = sum(step in references.own for step in numbers)
-    between = lanes * _LANE + loops * LOOP + (len(row.items) - 1) * _GAP_X
-    widest = max(_NARROWEST, min(_WIDEST, (room - between) / max(1, len(numbers))))
-    for step in numbers:
-        lines = wrap(steps[step - 1], widest - 2 * _PADDING - NUMBER_WIDTH, SIZE, MOST_LINES)
-        width = max(text_width(line, SIZE) for line in lines) + 2 * _PADDING + NUMBER_WIDTH
-        height = len(lines) * LINE + 2 * _PADDING
-        missing, own = references.missing.get(step, []), step in references.own
-        boxes[step] = Box(step, 0, 0, max(_NARROWEST, width), height, lines, missing, own)
-    return sum(boxes[step].width for step in numbers) + between
+def rows_of(steps: int, edges: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Return the steps of each row: a step is in the first row below the earlier steps it refers to that has room."""
+    rows: list[list[int]] = []
+    row_of: dict[int, int] = {}
+    for step in range(1, steps + 1):
+        first = max((row_of[source] + 1 for source, target in edges if target == step > source), default=0)
+        row_of[step] = next(row for row in count(first) if row == len(rows) or len(rows[row]) < PER_ROW)
+        if row_of[step] == len(rows):
+            rows.append([])
+        rows[row_of[step]].append(step)
+    return rows
 
 
-def _down(rows: list[_Row], boxes: dict[int, Box], room: float, top: float) -> dict[tuple[int, int], float]:
-    """Give rows and boxes their places; returns (row, target) -> x of the lane there."""
-    lanes: dict[tuple[int, int], float] = {}
-    for index, row in enumerate(rows):
-        own = [boxes[step] for kind, step in row.items if kind == "box"]
-        widths = [boxes[step].room if kind == "box" else _LANE for kind, step in row.items]
-        x = (room - sum(widths) - _GAP_X * (len(widths) - 1)) / 2
-        row.top = top
-        box_top = top + (MISSING_HEIGHT if any(box.missing for box in own) else 0.0)
-        for (kind, step), width in zip(row.items, widths, strict=True):
-            if kind == "box":
-                boxes[step].x, boxes[step].y = x, box_top
-            else:
-                lanes[index, step] = x + width / 2
-            x += width + _GAP_X
-        row.bottom = box_top + max(box.height for box in own)
-        top = row.bottom + _GAP_Y
-    return lanes
+def _box(step: int, text: str, beside: int) -> Box:
+    room = min(_WIDEST, (WIDTH - 2 * _MARGIN - _GAP_X * (beside - 1)) / beside)
+    lines = wrap(text, room - 2 * PADDING - NUMBER_WIDTH, SIZE, MOST_LINES)
+    width = max(text_width(line, SIZE) for line in lines) + 2 * PADDING + NUMBER_WIDTH
+    return Box(step, max(_NARROWEST, width), len(lines) * LINE + 2 * PADDING, lines)
 
 
-def _forward(
-    target: int, sources: list[int], rows: list[_Row], boxes: dict[int, Box], lanes: dict[tuple[int, int], float]
-) -> Arrow:
-    """The way down into a step: one trunk through the rows between, which each source joins below its own row."""
-    pieces: list[Piece] = []
-    end = boxes[target]
-    last = _row_of(target, rows)
-    for index in range(min(_row_of(source, rows) for source in sources), last):
-        row, below = rows[index], rows[index + 1]
-        lane_below = lanes.get((index + 1, target))
-        onward = (_middle(end), below.top - _STRAIGHT) if lane_below is None else (lane_below, below.top)
-        for source in (boxes[step] for step in sources if ("box", step) in row.items):
-            pieces.append(((_middle(source), source.y + source.height), (_middle(source), row.bottom)))
-            pieces.append(_curve((_middle(source), row.bottom), onward))
-        if (index, target) in lanes:
-            lane = lanes[index, target]
-            pieces.append(((lane, row.top), (lane, row.bottom)))
-            pieces.append(_curve((lane, row.bottom), onward))
-    pieces.append(((_middle(end), rows[last].top - _STRAIGHT), (_middle(end), end.y)))
-    return Arrow(target, sources, pieces, (_middle(end), end.y), backward=False)
+def _missing_box(step: int, sources: Sequence[int]) -> Box:
+    text = wrap(", ".join(f"#{source}" for source in sources), 60, SIZE - 1, 1)[0]
+    return Box(step, text_width(text, SIZE - 1) + 10, _MISSING_HEIGHT, [text])
 
 
-def _backward(target: int, sources: list[int], rows: list[_Row], boxes: dict[int, Box], lane: float) -> Arrow:
-    """The way back up: out below each source, up in the lane right of everything, in from above the target."""
-    end = boxes[target]
-    tip = (end.x + end.width * 0.85, end.y)
-    above = rows[_row_of(target, rows)].top - 9
-    corners = [[(lane, above), (tip[0], above), tip]]
-    for source in (boxes[step] for step in sources):
-        x, below = source.x + source.width * 0.85, rows[_row_of(source.step, rows)].bottom + 9
-        corners.append([(x, source.y + source.height), (x, below), (lane, below), (lane, above)])
-    pieces: list[Piece] = [pair for way in corners for pair in pairwise(way)]
-    return Arrow(target, sources, pieces, tip, backward=True)
+def _place(
+    rows: Sequence[Sequence[int]], boxes: dict[int, Box], missing: dict[int, Box], edges: Sequence[tuple[int, int]]
+) -> tuple[float, float, list[Arrow]]:
+    """Set the places of all boxes; return the width and height of the graph, and its arrows."""
+    from pygraphviz import AGraph
+
+    nodes = {f"s{step}": box for step, box in boxes.items()} | {f"m{step}": box for step, box in missing.items()}
+    graph = AGraph(directed=True, strict=False, dpi=72, nodesep=_GAP_X / 72, ranksep=_GAP_Y / 72)
+    graph.node_attr.update(shape="box", fixedsize="true", label="")
+    graph.edge_attr.update(arrowsize=0.7)
+    for name, box in nodes.items():
+        graph.add_node(name, width=box.width / 72, height=box.height / 72)
+    for row in rows:
+        graph.add_subgraph([f"s{step}" for step in row], rank="same")
+    for above, below in pairwise(rows):
+        graph.add_edge(f"s{above[0]}", f"s{below[0]}", key="row", style="invis", weight=0)
+    for source, target in edges:
+        # A reference to a later step must not move that step up.
+        constraint = "true" if source < target else "false"
+        graph.add_edge(f"s{source}", f"s{target}", key="arrow", constraint=constraint)
+    for step in missing:
+        graph.add_edge(f"m{step}", f"s{step}", key="arrow", weight=9)
+    with _GRAPHVIZ:
+        graph.layout(prog="dot")
+    left, bottom, right, top = _numbers(graph.graph_attr["bb"])
+    width, height = max(WIDTH, right - left + 2 * _MARGIN), top - bottom + 2 * _MARGIN
+
+    def point(x: float, y: float) -> Point:
+        return (x - (left + right - width) / 2, top + _MARGIN - y)
+
+    for name, box in nodes.items():
+        x, y = point(*_numbers(graph.get_node(name).attr["pos"]))
+        box.x, box.y = x - box.width / 2, y - box.height / 2
+    sources: list[tuple[int | None, int]] = [*edges, *((None, step) for step in missing)]
+    arrows = []
+    for source, target in sources:
+        start = f"m{target}" if source is None else f"s{source}"
+        # "e,x,y" is the tip. A spline of four points or more follows.
+        tip, *spline = graph.get_edge(start, f"s{target}", key="arrow").attr["pos"].removeprefix("e,").split()
+        arrows.append(Arrow(source, target, [point(*_numbers(one)) for one in spline], point(*_numbers(tip))))
+    return width, height, arrows
 
 
-def _curve(start: Point, end: Point) -> Piece:
-    half = (start[1] + end[1]) / 2
-    return (start, (start[0], half), (end[0], half), end)
-
-
-def _middle(box: Box) -> float:
-    return box.x + box.width / 2
-
-
-def _row_of(step: int, rows: list[_Row]) -> int:
-    return next(index for index, row in enumerate(rows) if ("box", step) in row.items)
-
-
-def points(piece: Piece, count_of: int = 20) -> Iterator[Point]:
-    """Points along a piece, both ends among them."""
-    for share in (place / count_of for place in range(count_of + 1)):
-        here = list(piece)
-        while len(here) > 1:  # de Casteljau
-            here = [(a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share) for a, b in pairwise(here)]
-        yield here[0]
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qdsft.scoring.report.svg import escape
+from qdsft.scoring.report.text import escape
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2126; --soft: #5b646d; --faint: #8b949c; --rule: #dfe3e6;
@@ -71,24 +71,14 @@ pre { font: .8125rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "D2Codin
 svg { display: block; width: 100%; height: auto; font-family: inherit }
 svg text { fill: var(--soft) }
 .chart { max-width: 27rem }
-.chart .rule { stroke: var(--rule); fill: none } .chart .base { stroke: var(--faint); fill: none }
-.chart .name, .chart .value { fill: var(--ink) }
-.chart .value { font-variant-numeric: tabular-nums } .chart .legend text { fill: var(--ink) }
-.line { fill: none; stroke-width: 1.8; stroke-linejoin: round; stroke-linecap: round }
-.line.first, .interval.first { stroke: var(--first) } .line.second { stroke: var(--second); stroke-dasharray: 5 3.5 }
-.dots.first, .dot.first { fill: var(--first) } .bar.first { fill: var(--bar) } .dots.second { fill: var(--second) }
-.interval { stroke-width: 2.5; fill: none } .interval.second { stroke: var(--second) }
-.dot.second { fill: var(--paper); stroke: var(--second); stroke-width: 1.8 }
-.mark.second { stroke: var(--ink); stroke-width: 2.5; fill: none }
-.outline { fill: none; stroke: var(--ink); stroke-width: 1.5 }
 .graph { max-width: 25rem; width: 100%; margin: 0 }
 .graph .way { fill: none; stroke: var(--faint); stroke-width: 1.3 } .graph .tip { fill: var(--faint) }
 .box rect { fill: var(--wash); stroke: var(--faint); stroke-width: 1 } .box text { fill: var(--ink) }
 .box .step { font-weight: 600; fill: var(--soft) } .box .ref { font-weight: 600; fill: var(--first) }
 .box.marked > rect { fill: var(--first-wash); stroke: var(--first); stroke-width: 1.4 }
 .box.bad > rect, .missing rect { stroke: var(--bad); stroke-width: 1.4; stroke-dasharray: 4 3 }
-.missing rect { fill: var(--bad-wash) } .box .missing .ref { fill: var(--bad) }
-.graph .bad .way, .graph .missing .way { stroke: var(--bad); stroke-dasharray: 4 3 }
+.missing rect { fill: var(--bad-wash) } .missing .ref { font-weight: 600; fill: var(--bad) }
+.graph .bad .way { stroke: var(--bad); stroke-dasharray: 4 3 }
 .graph .bad .tip { fill: var(--bad) }
 .graph text.bad { fill: var(--bad) }
 @media (max-width: 30rem) {

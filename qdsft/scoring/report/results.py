@@ -17,8 +17,8 @@ from qdsft.metrics.meanings import (
     shown,
 )
 from qdsft.scoring.report.page import figure, section, table
-from qdsft.scoring.report.row_charts import Value, bar_chart, interval_chart
-from qdsft.scoring.report.svg import escape
+from qdsft.scoring.report.row_charts import Row, Value, bar_chart, interval_chart
+from qdsft.scoring.report.text import escape
 
 Results = dict[str, dict[str, Any]]
 """`{"tuned": metrics, "baseline": metrics}`: what the page is about first."""
@@ -87,13 +87,13 @@ def _shares(results: Results) -> str:
     for key, meaning in _present(results, METRICS).items():
         if key != "loss":
             arrow = " ↓" if meaning.better == "lower" else ""
-            rows.append((meaning.name + arrow, [_value(values, key) for values in results.values()]))
+            rows.append(Row(meaning.name + arrow, [_value(values, key) for values in results.values()][:2]))
     if not rows:
         return ""
     names = list(results)
-    has_intervals = any(value and value.interval for _, values in rows for value in values)
+    has_intervals = any(value and value.interval for row in rows for value in row.values)
     note = "Lines are 95 % bootstrap intervals." if has_intervals else ""
-    note += " ↓: lower is better." if any(name.endswith("↓") for name, _ in rows) else ""
+    note += " ↓: lower is better." if any(row.label.endswith("↓") for row in rows) else ""
     drawing = interval_chart(f"all metrics: {', '.join(names)}", rows[:40], names[:2])
     return figure("At a glance", drawing, note.strip())
 
@@ -152,7 +152,7 @@ def _bars(kind: str, groups: list[str], models: dict[str, dict[str, dict[str, An
         found = [[number_in(models[name].get(group, {}), key) for name in names] for group in groups]
         if any(values[0] is not None for values in found):
             rows = [
-                (group, [None if value is None else Value(value) for value in values])
+                Row(group, [None if value is None else Value(value) for value in values])
                 for group, values in zip(groups, found, strict=True)
             ]
             return figure(METRICS[key].name, bar_chart(f"{METRICS[key].name} by {kind}", rows, names))

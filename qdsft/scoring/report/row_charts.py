@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from qdsft.scoring.report.axes import Scale, short, value_scale
-from qdsft.scoring.report.charts import CLASSES, SIZE, WIDTH, label_width, legend
-from qdsft.scoring.report.svg import element, escape, label, number, picture, wrap
+from qdsft import figures
+from qdsft.scoring.report.drawing import CLASSES, SIZE, WIDTH, Drawing, short
+from qdsft.scoring.report.text import clean, text_width, wrap
 
-_ROW, _TOP, _RIGHT = 24.0, 30.0, 312.0
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+
+_ROW, _RIGHT = 24.0, 312.0
+_COLORS = (figures.FIRST, figures.SECOND)
 
 
 @dataclass(frozen=True)
@@ -20,76 +26,87 @@ class Value:
     interval: tuple[float, float] | None = None
 
 
-def interval_chart(title: str, rows: Sequence[tuple[str, Sequence[Value | None]]], names: Sequence[str]) -> str:
-    """A row per label with a dot and its interval for each of one or two series, from 0 to 1 or further."""
+@dataclass(frozen=True)
+class Row:
+    """A label with the value of each of one or two series; None where a series has none."""
 
-    def marks(values: Sequence[Value | None], y: float, scale: Scale) -> str:
-        drawn = ""
-        for place, (value, class_) in enumerate(zip(values, CLASSES, strict=False)):
+    label: str
+    values: Sequence[Value | None]
+
+
+def interval_chart(title: str, rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Return dots with intervals for one or two series, on a scale from 0 to 1 or further."""
+    drawing = _new(rows, names)
+
+    def dot(value: float, y: float, series: int) -> Artist:
+        look = {
+            "color": _COLORS[series],
+            "markerfacecolor": (figures.FIRST, figures.PAPER)[series],
+            "markersize": 8,
+            "markeredgewidth": 1.5,
+        }
+        return drawing.axes.plot([value], [y], "o", **look)[0]
+
+    for place, row in enumerate(rows):
+        for series, value in enumerate(row.values):
             if value is None:
                 continue
-            at = y + (0 if len(values) == 1 else (-4 if place == 0 else 5))
-            low, high = value.interval or (value.value, value.value)
-            bar = f"M{number(scale.at(low))} {number(at)}H{number(scale.at(high))}"
-            drawn += element("path", d=bar, class_=f"interval {class_}") if value.interval else ""
-            drawn += element("circle", cx=scale.at(value.value), cy=at, r=4, class_=f"dot {class_}")
-        return drawn
-
-    return _row_chart(title, rows, names, marks, "dot")
-
-
-def bar_chart(title: str, rows: Sequence[tuple[str, Sequence[Value | None]]], names: Sequence[str]) -> str:
-    """A row per label with a bar from 0 to 1 or further; the second series is a mark across the bar."""
-
-    def marks(values: Sequence[Value | None], y: float, scale: Scale) -> str:
-        drawn = ""
-        if values[0] is not None:
-            wide = scale.at(values[0].value) - scale.start
-            drawn += element("rect", x=scale.start, y=y - 7, width=wide, height=14, class_="bar first")
-        if len(values) > 1 and values[1] is not None:
-            at = number(scale.at(values[1].value))
-            drawn += element("path", d=f"M{at} {number(y - 10)}V{number(y + 10)}", class_="mark second")
-        return drawn
-
-    return _row_chart(title, rows, names, marks, "mark")
-
-
-def _row_chart(
-    title: str,
-    rows: Sequence[tuple[str, Sequence[Value | None]]],
-    names: Sequence[str],
-    marks: Callable[[Sequence[Value | None], float, Scale], str],
-    form: str,
-) -> str:
-    every = [value for _, values in rows for value in values if value is not None]
-    reach = max([1.0, *(max(value.value, *(value.interval or (0.0,))) for value in every)])
-    left = min(130.0, max([40.0, *(label_width(name) + 10 for name, _ in rows)]))
-    scale = Scale(0.0, 1.0 if reach == 1.0 else value_scale([0.0, reach], 0, 1).high, left, _RIGHT)
-    top = _TOP if len(names) > 1 else 10.0
-    bottom = top + _ROW * len(rows)
-    parts = []
-    for value in scale.ticks():
-        at = number(scale.at(value))
-        parts.append(element("path", d=f"M{at} {number(top)}V{number(bottom)}", class_="rule"))
-        parts.append(label(short(value), scale.at(value), bottom + 15, text_anchor="middle", font_size=SIZE))
-    for place, (name, values) in enumerate(rows):
-        y = top + _ROW * (place + 0.5)
-        text = wrap(name, left - 8, SIZE, 1)[0]
-        said = ", ".join(f"{who} {_said(value)}" for who, value in zip(names, values, strict=False))
-        row = element("title", escape(f"{name}: {said}")) + label(
-            text, left - 8, y + 4, text_anchor="end", font_size=SIZE
-        )
-        shown = "" if values[0] is None else f"{values[0].value:.3f}"
-        row += marks(values, y, scale) + label(
-            shown, WIDTH - 2, y + 4, text_anchor="end", font_size=SIZE, class_="value"
-        )
-        parts.append(element("g", row))
+            y = place + (0.0 if len(row.values) == 1 else (-0.17, 0.2)[series])
+            if value.interval:
+                (line,) = drawing.axes.plot(value.interval, [y, y], color=_COLORS[series], linewidth=2.5)
+                drawing.mark(line, f"interval {CLASSES[series]}")
+            drawing.mark(dot(value.value, y, series), f"dot {CLASSES[series]}", _note(row, names[series], value))
     if len(names) > 1:
-        parts.append(legend(names, form))
-    return picture("".join(parts), WIDTH, bottom + 22, title, "chart")
+        drawing.legend([dot(math.nan, 0, series) for series in range(len(names))], names)
+    return drawing.svg(title)
 
 
-def _said(value: Value | None) -> str:
-    if value is None:
-        return "not measured"
-    return f"{value.value:.3f}" + (f" ({value.interval[0]:.3f} to {value.interval[1]:.3f})" if value.interval else "")
+def bar_chart(title: str, rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Return bars on a scale from 0 to 1 or further; the second series is a mark across the bar."""
+    drawing = _new(rows, names)
+
+    def bar(value: float, y: float) -> Artist:
+        return drawing.axes.barh([y], [value], 0.58, color=figures.BAR)[0]
+
+    def mark(value: float, y: float) -> Artist:
+        return drawing.axes.plot([value], [y], "|", color=figures.INK, markersize=20, markeredgewidth=2.5)[0]
+
+    for place, row in enumerate(rows):
+        for draw, class_, name, value in zip(
+            (bar, mark), ("bar first", "mark second"), names, row.values, strict=False
+        ):
+            if value is not None:
+                drawing.mark(draw(value.value, place), class_, _note(row, name, value))
+    if len(names) > 1:
+        drawing.legend([bar(math.nan, 0), mark(math.nan, 0)], names)
+    return drawing.svg(title)
+
+
+def _new(rows: Sequence[Row], names: Sequence[str]) -> Drawing:
+    """Return axes with the labels of the rows, the values of the first series, and a scale for all values."""
+    from matplotlib.ticker import MaxNLocator
+
+    left = min(130.0, max([40.0, *(text_width(row.label, SIZE) + 10 for row in rows)]))
+    top = 30.0 if len(names) > 1 else 10.0
+    bottom = top + _ROW * len(rows)
+    drawing = Drawing.new(bottom + 22, left, _RIGHT, top, max(bottom, top + 1))
+    axes = drawing.axes
+    values = [value for row in rows for value in row.values if value is not None]
+    tops = [value.interval[1] for value in values if value.interval]
+    reach = max([1.0, *tops, *(value.value for value in values)])
+    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(0, reach)
+    axes.set_xlim(0, ticks[-1])
+    axes.set_xticks(ticks, [short(tick) for tick in ticks])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), [wrap(clean(row.label), left - 8, SIZE, 1)[0] for row in rows])
+    axes.spines["bottom"].set_visible(False)
+    axes.grid(axis="x", color=figures.RULE)
+    for place, row in enumerate(rows):
+        if row.values[0] is not None:
+            drawing.text(f"{row.values[0].value:.3f}", WIDTH - 2, top + _ROW * (place + 0.5) + 4, "right")
+    return drawing
+
+
+def _note(row: Row, name: str, value: Value) -> str:
+    interval = f" ({value.interval[0]:.3f} to {value.interval[1]:.3f})" if value.interval else ""
+    return f"{row.label}: {name} {value.value:.3f}{interval}"

@@ -11,13 +11,12 @@ from typing import Any
 
 import pyarrow as arrow
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import ROOT, TEST_DATA
 from pyarrow import parquet
 
 from qdsft.cli.main import main
 from qdsft.data.readers import read_records
 
-REAL = ROOT.parent / "shared" / "data"
 GOOD = {"question": "Which river of Seoul is longest?", "sub_questions": ["Which rivers?", "Which of #1?"], "id": 7}
 BAD = {"question": "a?", "sub_questions": ["b?", "#3"]}
 ODD = {"question": "c?", "sub_questions": ["d?"]}
@@ -190,9 +189,9 @@ def test_other_formats(capsys: Capture) -> None:
     ],
 )
 def test_real_data_is_nearly_clean(source_format: str, name: str, rows: int, unusable: int, capsys: Capture) -> None:
-    if not (REAL / name).is_file():
-        pytest.skip(f"there is no {REAL / name}")
-    main(["data", "check", "--from", source_format, str(REAL / name), "--json"])
+    if not (TEST_DATA / name).is_file():
+        pytest.skip(f"there is no {TEST_DATA / name}")
+    main(["data", "check", "--from", source_format, str(TEST_DATA / name), "--json"])
     report = json.loads(capsys.readouterr().out)
     assert (report["rows"]["total"], report["rows"]["unusable"]) == (rows, unusable)
     assert report["seconds"] < 30

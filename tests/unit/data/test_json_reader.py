@@ -1,69 +1,91 @@
-"""Lines that are read together give what each gives alone, rows and faults, however they may fit into each other."""
+"""Lines and lists of JSON: a row or a fault for each, with its place."""
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from qdsft.data import json_reader
-from qdsft.data.json_reader import json_lines
-from qdsft.data.record import Record
+from qdsft.data.json_reader import json_lines, json_list
+from qdsft.data.record import Record, RowError
 
-PLAIN = '{"question": "Who?", "sub_questions": ["A?", "B #1?"]}'
-FRAGMENTS = [
-    *('2]},0,{"b":1}', '2]},null,{"b":1}', '{"c":1},5,{"d":1}', '{","b":2}'),
-    *('[{"a":1}]', '{"a":1},5', '5,{"a":1}'),
-    *(PLAIN, '{"a":1}', '{"a" :1}', '{"a":1,"a":2}', '{"a":1,"a" :2}', '{"a":{"b":1,"b":2}}', '{"a":"\\":"}', "{}"),
-    *('{"a":[1', "2]}", '{"a":"x}', '{"a":"x', '{"', '"}', '"x"}', '"b":2}', "{", "}", "[", "]", "5", "null", '"'),
-    *(
-        ",null,",
-        ",",
-        "NaN",
-        '{"a":NaN}',
-        '{"a":1e999}',
-        '{"a":"\\ud800"}',
-        '{"a":"\\u00e9"}',
-        '{"a":"{"}',
-        ":",
-        " ",
-        "",
-    ),
-]
+OTHER_LINE_ENDS = "a\u2028b\u2029c\x0bd\x0ce\x85f\x1cg\x1dh\x1ei"
+"""What str.splitlines() takes for line ends besides \\n and \\r."""
 
 
-def read(texts: list[str]) -> list[Any]:
-    rows = json_lines(iter(enumerate(texts, start=1)), Path("f"))
+def shown(rows: Any) -> list[Any]:
     return [(row.source, row.row) if isinstance(row, Record) else str(row) for row in rows]
 
 
-def same(texts: list[str]) -> None:
-    together = read(texts)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_reader._Json, "rows", lambda *_: None)
-        assert read(texts) == together
+def read(*texts: str) -> list[Any]:
+    return shown(json_lines(iter(enumerate(texts, start=1)), Path("f")))
 
 
-@given(st.lists(st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=3).map("".join), max_size=6))
-@example(['{"a":1},null,{"b":[1', "2]}"])
-@example(['{"a":"x}', '{","b":2}', '{"c":1},5,{"d":1}'])
-def test_together_as_alone(texts: list[str]) -> None:
-    same(texts)
-
-
-def test_any_two_fragments() -> None:
-    for first, second in product(FRAGMENTS, FRAGMENTS):
-        same([first, second])
-        same([PLAIN, first + second, PLAIN])
-
-
-def test_plain_rows_are_read_together_and_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_reader, "TOGETHER", 3)
-    monkeypatch.setattr(json_reader._Json, "row", None)
-    assert read([PLAIN] * 10) == [
-        (f"f:{n}", {"question": "Who?", "sub_questions": ["A?", "B #1?"]}) for n in range(1, 11)
+def test_blank_lines_are_skipped_and_counted() -> None:
+    assert read('{"a": 1}\n', "\n", " \t\r\n", ' {"b": {"c": []}} \r\n') == [
+        ("f:1", {"a": 1}),
+        ("f:4", {"b": {"c": []}}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a":NaN}', "f:1: NaN is not a JSON value; replace or remove it"),
+        ('{"a":[{"b":-Infinity}]}', "f:1: -Infinity is not a JSON value; replace or remove it"),
+        ('{"a":1,"a" :2}', "f:1: the field 'a' is given twice; remove one"),
+        ('{"a":{"b":1,"b":2}}', "f:1: the field 'b' is given twice; remove one"),
+        ('{"a":1e999}', "f:1: a number is too large; correct or remove it"),
+        ('{"a":' + "9" * 5000 + "}", "f:1: a number is too large; correct or remove it"),
+        ('{"a":"\\ud800"}', "f:1: a text has half of a surrogate pair (\\ud800-\\udfff); remove it"),
+        ("[1]", "f:1: a row must be an object with fields, not [1]"),
+        ('  {"a":1} x', "f:1: not JSON at column 11: Extra data; write one object a line, or one JSON list"),
+        ('{"a":1},null,{"b":[1', "f:1: not JSON at column 8: Extra data; write one object a line, or one JSON list"),
+        ("[" * 100_000, "f:1: nested too deeply"),
+    ],
+)
+def test_a_fault_and_the_row_after_it(text: str, message: str) -> None:
+    assert read(text, '{"b":2}') == [message, ("f:2", {"b": 2})]
+
+
+def test_an_escaped_pair_is_whole() -> None:
+    assert read('{"a":"\\ud83d\\ude00"}') == [("f:1", {"a": "😀"})]
+
+
+def test_a_fault_of_the_line_itself_is_passed_on() -> None:
+    fault = RowError("f:1", "not UTF-8", "not UTF-8 at byte 3")
+    assert list(json_lines(iter([(1, fault)]), Path("f"))) == [fault]
+
+
+@pytest.mark.parametrize("character", OTHER_LINE_ENDS[1::2])
+def test_only_json_white_space_is_white_space(character: str) -> None:
+    [fault] = read(f'{{"a": 1}}{character}')
+    assert fault.startswith("f:1: not JSON at column 9: Extra data")
+
+
+def test_a_list_has_a_line_for_each_row() -> None:
+    assert shown(json_list('[{"a": 1}, 5,\n{"b":\n2},\n\n{"c": 3}]\n', Path("f"))) == [
+        ("f:1", {"a": 1}),
+        "f:1: a row must be an object with fields, not 5",
+        ("f:2", {"b": 2}),
+        ("f:5", {"c": 3}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"a": 1}\n{"b": 2}]', "f:2: not JSON: expected ',' or ']' after a row"),
+        ('[{"a": 1},\n{"b": }]', "f:2: not JSON at column 7: Expecting value; the rest of the file is not read"),
+        ('[{"a": 1}]\nx', "f:1: there is text after the closing ']'; remove it"),
+        ('[{"a": 1}]\u2028', "f:1: there is text after the closing ']'; remove it"),
+        ('[{"a": 1}', "f:1: not JSON: expected ',' or ']' after a row"),
+    ],
+)
+def test_a_list_that_is_not_read_to_its_end(text: str, message: str) -> None:
+    rows = json_list(text, Path("f"))
+    assert next(rows) == Record({"a": 1}, "f:1")
+    with pytest.raises(RowError) as caught:
+        list(rows)
+    assert str(caught.value) == message

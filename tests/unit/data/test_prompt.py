@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from qdsft.data.prompt import _ENVIRONMENT, PromptWriter, _compile
+from qdsft.data.prompt import _ENVIRONMENT, _compile
 from qdsft.data.record import Record
+from qdsft.data.task import DecompositionTask, FreeTextTask, task_of
 from qdsft.errors import UserError
 from qdsft.recipe.sections import Prompt
 
@@ -28,14 +29,14 @@ def refusal(call: Callable[[], object]) -> str:
 
 
 def user_text(template: str, **row: Any) -> str:
-    return PromptWriter(Prompt(user=template)).messages(record(**row))[-1]["content"]
+    return task_of(Prompt(user=template)).messages(record(**row))[-1]["content"]
 
 
 def test_the_default_wording_to_the_letter() -> None:
-    writer = PromptWriter(Prompt())
-    assert writer.is_decomposition
-    assert writer.columns == ["question"]
-    assert writer.messages(record()) == [
+    task = task_of(Prompt())
+    assert isinstance(task, DecompositionTask)
+    assert task.columns == ["question"]
+    assert task.messages(record()) == [
         {
             "role": "system",
             "content": "Split the question into simpler sub-questions, numbered, one per line. "
@@ -43,7 +44,7 @@ def test_the_default_wording_to_the_letter() -> None:
         },
         {"role": "user", "content": "Did A outlive B?"},
     ]
-    assert writer.completion(record()) == "1. When did A die?\n2. When did B die?\n3. Is #1 after #2?"
+    assert task.completion(record()) == "1. When did A die?\n2. When did B die?\n3. Is #1 after #2?"
 
 
 def test_korean() -> None:
@@ -51,26 +52,26 @@ def test_korean() -> None:
         "question": "세종대왕은 김치를 먹었나요?",
         "sub_questions": ["세종대왕은 언제 살았나요?", "#1은 언제인가요?"],
     }
-    writer = PromptWriter(Prompt(system="질문을 나누세요.", user="질문: {{ question }}"))
-    assert writer.messages(record(**row)) == [
+    task = task_of(Prompt(system="질문을 나누세요.", user="질문: {{ question }}"))
+    assert task.messages(record(**row)) == [
         {"role": "system", "content": "질문을 나누세요."},
         {"role": "user", "content": "질문: 세종대왕은 김치를 먹었나요?"},
     ]
-    assert writer.completion(record(**row)) == "1. 세종대왕은 언제 살았나요?\n2. #1은 언제인가요?"
+    assert task.completion(record(**row)) == "1. 세종대왕은 언제 살았나요?\n2. #1은 언제인가요?"
 
 
 @pytest.mark.parametrize("system", ["", "  \n", "{% if false %}x{% endif %}"])
 def test_an_empty_system_message_is_left_out(system: str) -> None:
-    assert PromptWriter(Prompt(system=system)).messages(record()) == [{"role": "user", "content": "Did A outlive B?"}]
+    assert task_of(Prompt(system=system)).messages(record()) == [{"role": "user", "content": "Did A outlive B?"}]
 
 
 def test_any_columns_make_another_task() -> None:
-    writer = PromptWriter(Prompt(user="Sum up ({{ language }}): {{ text }}", completion="{{ summary | upper }}"))
-    assert not writer.is_decomposition
-    assert writer.columns == ["language", "text"]  # what inference needs; the answer is no part of it
+    task = task_of(Prompt(user="Sum up ({{ language }}): {{ text }}", completion="{{ summary | upper }}"))
+    assert isinstance(task, FreeTextTask)
+    assert task.columns == ["language", "text"]  # what inference needs; the answer is no part of it
     row = record(text="long", language="en", summary="short", unused=1)
-    assert writer.messages(row) == [{"role": "user", "content": "Sum up (en): long"}]  # no system message
-    assert writer.completion(row) == "SHORT"
+    assert task.messages(row) == [{"role": "user", "content": "Sum up (en): long"}]  # no system message
+    assert task.completion(row) == "SHORT"
 
 
 def test_columns_are_those_that_a_prompt_reads() -> None:
@@ -79,18 +80,12 @@ def test_columns_are_those_that_a_prompt_reads() -> None:
         user="{% for part in parts %}{{ loop.index }} {{ part.text }}{% endfor %}{{ range(3) }}{{ style }}",
     )
     # what one template sets, the other does not have
-    assert PromptWriter(prompt).columns == ["parts", "style", "tone"]
-    assert PromptWriter(Prompt(system="", user="fixed")).columns == []
+    assert task_of(prompt).columns == ["parts", "style", "tone"]
+    assert task_of(Prompt(system="", user="fixed")).columns == []
 
 
 def test_text_is_left_as_it_is() -> None:
     assert user_text("{{ question }}\n", question="<a> & 'b' {{ c }}\n") == "<a> & 'b' {{ c }}\n\n"
-
-
-def test_a_completion_of_ones_own_needs_a_user_message_of_ones_own() -> None:
-    assert refusal(lambda: PromptWriter(Prompt(completion="{{ summary }}"))) == (
-        "prompt.user is missing: a recipe with its own prompt.completion words its own user message"
-    )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +105,7 @@ def test_a_completion_of_ones_own_needs_a_user_message_of_ones_own() -> None:
     ],
 )
 def test_a_template_that_is_broken(prompt: Prompt, message: str) -> None:
-    assert refusal(lambda: PromptWriter(prompt)).startswith(message)
+    assert refusal(lambda: task_of(prompt)).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -146,19 +141,12 @@ def test_a_template_that_fails_on_a_row(template: str, message: str) -> None:
 
 
 def test_a_completion_that_fails_on_a_row() -> None:
-    writer = PromptWriter(Prompt(user="x", completion="{{ answer }}"))
-    assert refusal(lambda: writer.completion(record(answer=" "))) == (
+    task = task_of(Prompt(user="x", completion="{{ answer }}"))
+    assert refusal(lambda: task.completion(record(answer=" "))) == (
         "d.jsonl:7: prompt.completion comes out empty for this row; fill its columns"
     )
-    assert refusal(lambda: writer.completion(Record({}, "d.jsonl:7"))) == (
+    assert refusal(lambda: task.completion(Record({}, "d.jsonl:7"))) == (
         "d.jsonl:7: prompt.completion: 'answer' is undefined; this row has the columns none"
-    )
-
-
-def test_a_row_of_the_decomposition_task_is_validated() -> None:
-    bad = record(question="q", sub_questions=["#1"])
-    assert refusal(lambda: PromptWriter(Prompt()).completion(bad)) == (
-        "d.jsonl:7: sub_questions: step 1 refers to itself (#1); correct or remove the row"
     )
 
 
@@ -184,8 +172,8 @@ def test_the_sandbox_keeps_templates_from_the_interpreter(template: str) -> None
 
 def test_a_template_cannot_change_the_row() -> None:
     row = {"question": "q", "sub_questions": ["a"]}
-    writer = PromptWriter(Prompt(system="", user="{% set question = 'other' %}{{ question }}"))
-    assert writer.messages(Record(row, "d:1")) == [{"role": "user", "content": "other"}]
+    task = task_of(Prompt(system="", user="{% set question = 'other' %}{{ question }}"))
+    assert task.messages(Record(row, "d:1")) == [{"role": "user", "content": "other"}]
     assert row == {"question": "q", "sub_questions": ["a"]}
 
 
@@ -200,6 +188,6 @@ def test_what_skips_jinja_gives_what_jinja_gives(source: str, value: Any) -> Non
 
 
 def test_a_column_that_is_missing_is_still_named() -> None:
-    writer = PromptWriter(Prompt(user="{{ x }}", completion="c"))
+    task = task_of(Prompt(user="{{ x }}", completion="c"))
     with pytest.raises(UserError, match=r"prompt\.user: 'x' is undefined; this row has the columns y"):
-        writer.messages(Record({"y": 1}, "t:1"))
+        task.messages(Record({"y": 1}, "t:1"))

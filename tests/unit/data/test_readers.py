@@ -109,7 +109,7 @@ def test_the_rows_behind_a_fault_are_read() -> None:
         (b"question,sub_questions\na\nb,c\n", ["d.csv:2: 1 cells, but the header has 2 columns; quote the cells", {}]),
         (b"question,sub_questions\na,b,c\nb,c\n", ["d.csv:2: 3 cells, but the header has 2 columns; quote", {}]),
         (b"question,sub_questions\n\xff,c\nb,c\n", ["d.csv:2: not UTF-8 at byte 23; save the file as UTF-8", {}]),
-        (b'question,sub_questions\na,"[1"\nb,c\n', ["d.csv:2: the cell sub_questions begins with [ but is no", {}]),
+        (b'question,sub_questions\na,"[1"\nb,c\n', ["d.csv:2: the cell sub_questions begins with [ but is not", {}]),
         (
             b"question;sub_questions\na;b\n",
             ["d.csv:1: the columns are separated by ';'; save it with commas, or as .tsv with"],
@@ -172,3 +172,31 @@ def test_json_lines_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     tracemalloc.stop()
     assert count == 19_999
     assert peak < 200_000  # bytes; the file has 1.4 million
+
+
+OTHER_LINE_ENDS = "a\u2028b\u2029c\x0bd\x0ce\x85f\x1cg\x1dh\x1ei"
+"""What str.splitlines() takes for line ends besides \\n and \\r."""
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.jsonl", "d.json"])
+def test_only_line_feeds_end_a_line(name: str) -> None:
+    row = {"question": OTHER_LINE_ENDS, "sub_questions": [OTHER_LINE_ENDS, "#1?"]}
+    if name.endswith("sv"):
+        out = io.StringIO()
+        cells = csv.writer(out, delimiter="\t" if name == "d.tsv" else ",", lineterminator="\n")
+        cells.writerows([["question", "sub_questions"], [OTHER_LINE_ENDS, f"{OTHER_LINE_ENDS}\r\n\n#1?\n"]])
+        text, place = out.getvalue(), 2
+    else:
+        line = json.dumps(row, ensure_ascii=False)
+        text, place = f"[{line}]" if name == "d.json" else line, 1
+    Path(name).write_bytes(text.encode("utf-8"))
+    assert [(found.source, found.row) for found in scan(Path(name)) if isinstance(found, Record)] == [
+        (f"{name}:{place}", row)
+    ]
+
+
+@pytest.mark.parametrize("value", [[1.0, float("inf")], {"x": {"y": [float("nan")]}}])
+def test_missing_values_inside_a_parquet_column_are_named(value: Any) -> None:
+    parquet.write_table(arrow.Table.from_pylist([{"question": "a", "scores": value}]), "d.parquet")
+    [fault] = found(Path("d.parquet"))
+    assert fault.startswith("d.parquet:1: the field 'scores' is ") and fault.endswith("; replace or remove it")

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from qdsft.data.examples import Example, fingerprint, make_writer, render
-from qdsft.data.prompt import PromptWriter
+from qdsft.data.examples import Example, fingerprint
 from qdsft.data.record import Record
 from qdsft.data.sources import file_records, is_on_hub
 from qdsft.data.split import Side, Tally, assign_sides, stream_split
+from qdsft.data.task import make_task, task_of
 from qdsft.data.text import question_hash
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.recipe.sections import Prompt
 
-WRITER = PromptWriter(Prompt())
+TASK = task_of(Prompt())
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def row_of(question: str, step: str = "a") -> dict[str, Any]:
 
 
 def examples_of(questions: Sequence[str]) -> list[Example]:
-    return list(render([Record(row_of(question), f"t:{n}") for n, question in enumerate(questions, start=1)], WRITER))
+    return [TASK.example(Record(row_of(question), f"t:{n}")) for n, question in enumerate(questions, start=1)]
 
 
 def written(name: str, questions: Sequence[str]) -> None:
@@ -95,13 +95,13 @@ QUESTIONS = [f"Question number {n}?" for n in range(400)]
 
 def test_a_row_becomes_messages_and_an_answer() -> None:
     record = Record({"question": "q?", "sub_questions": ["a", "#1?"]}, "t:1")
-    assert list(render([record], WRITER)) == [Example(record, tuple(WRITER.messages(record)), "1. a\n2. #1?")]
-    assert next(render([record], WRITER)).question == "q?"
+    assert list(map(TASK.example, [record])) == [Example(record, tuple(TASK.messages(record)), "1. a\n2. #1?")]
+    assert next(map(TASK.example, [record])).question == "q?"
 
 
 def test_rendering_names_the_first_row_that_is_unusable() -> None:
     records = [Record(row_of("q"), "t:1"), Record({"question": "q"}, "t:2"), Record({}, "t:3")]
-    assert refusal(lambda: list(render(records, WRITER))).startswith("t:2: the field 'sub_questions' is missing")
+    assert refusal(lambda: list(map(TASK.example, records))).startswith("t:2: the field 'sub_questions' is missing")
 
 
 def test_the_split_is_deterministic_and_about_as_large_as_asked() -> None:
@@ -234,8 +234,8 @@ def test_fingerprints_see_every_change() -> None:
         examples_of(["a?"]),
         examples_of(["a?", "b? "]),
         examples_of(["a?", "b?", "b?"]),
-        list(render([Record(row_of("a?"), "t:1"), Record(row_of("b?", "other"), "t:2")], WRITER)),
-        list(render([Record(row_of("a?"), "t:1"), Record(row_of("b?"), "t:2")], PromptWriter(Prompt(system="x")))),
+        list(map(TASK.example, [Record(row_of("a?"), "t:1"), Record(row_of("b?", "other"), "t:2")])),
+        list(map(task_of(Prompt(system="x")).example, [Record(row_of("a?"), "t:1"), Record(row_of("b?"), "t:2")])),
         [],
     ]
     prints = [fingerprint(base), *map(fingerprint, variants)]
@@ -306,6 +306,4 @@ def test_a_data_file_that_is_missing_names_the_line_of_the_recipe(tmp_path: Path
 
 
 def test_a_prompt_that_is_broken_names_the_recipe() -> None:
-    assert refusal(lambda: make_writer(recipe_of("prompt.user={{ x"))).startswith(
-        "r.yaml: prompt.user: not valid Jinja"
-    )
+    assert refusal(lambda: make_task(recipe_of("prompt.user={{ x"))).startswith("r.yaml: prompt.user: not valid Jinja")

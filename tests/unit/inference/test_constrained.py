@@ -155,7 +155,9 @@ def test_a_template_that_writes_words_before_the_answer_is_refused(tiny_model: C
         "{% for m in messages %}{{ 'Sure: ' if m.role == 'assistant' }}{{ m.content + '\n' }}"
         "{{ eos_token if m.role == 'assistant' }}{% endfor %}"
     )
-    with pytest.raises(UserError, match=r"the chat template writes 'Sure: 1\. How .* which would be read as part of"):
+    with pytest.raises(
+        UserError, match=r"the chat template writes 'Sure: 1\. How .* which would be read as part of the answer"
+    ):
         Grammar(tokenizer, stop_ids, conversation("sample"))
 
 
@@ -164,7 +166,9 @@ def test_without_llguidance_the_remedy_is_named(
 ) -> None:
     _, tokenizer, stop_ids = load("llama", tiny_model)
     monkeypatch.setitem(sys.modules, "llguidance", None)
-    with pytest.raises(UserError, match=r"--constrained needs llguidance; install it with: pip install 'qdsft\[constr"):
+    with pytest.raises(
+        UserError, match=r"--constrained requires llguidance; install it with: pip install 'qdsft\[constr"
+    ):
         Grammar(tokenizer, stop_ids, conversation("sample"))
 
 

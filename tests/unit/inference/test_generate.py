@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from qdsft.inference.generate import Answer, PromptTooLarge, generate, mean_loss, read_answer
 from qdsft.tokenization.rows import Row
@@ -90,6 +90,72 @@ def test_rows_that_end_early_leave_the_batch_and_change_nothing(loaded: tuple[An
     assert (min(seen) < 5) == (sorted(tokens for tokens, _ in expected)[2] < max(tokens for tokens, _ in expected))
 
 
+def test_no_row_leaves_a_batch_early_where_weights_are_sharded(
+    loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = loaded
+    written = [whole_answer(model, prompt) for prompt in PROMPTS]
+    stop_ids = sorted({written[0][2], written[1][5], written[2][9]})
+    calls: list[dict[str, Any]] = []
+    real = model.generate
+
+    def counting(**options: Any) -> Any:
+        calls.append(options)
+        return real(**{**options, "synced_gpus": False})  # this process is alone
+
+    options: dict[str, Any] = {"max_new_tokens": 16, "batch_size": 5}
+    expected = answers(model, tokenizer, PROMPTS, stop_ids, **options)
+    monkeypatch.setattr(model, "generate", counting)
+    assert answers(model, tokenizer, PROMPTS, stop_ids, **options, sharded=True) == expected
+    assert [call["synced_gpus"] for call in calls] == [True]
+
+
+COMMON = {
+    "vocab_size": 200,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+LINEAR = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
+EVERY_OTHER = {"layer_types": ["linear_attention", "full_attention"] * 2, "head_dim": 8}
+EXPERTS = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}
+STATE_MODELS: dict[str, dict[str, Any]] = {
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 2, "block_ff_dim": 64},
+    "qwen3_5_text": LINEAR | EVERY_OTHER,
+    "qwen3_next": LINEAR | EVERY_OTHER | EXPERTS,
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 8, "mamba_dt_rank": 4, "num_experts": 2},
+    "mamba2": {"head_dim": 8, "num_heads": 8, "state_size": 8, "n_groups": 1, "chunk_size": 8},
+    "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "head_dim": 8},
+}
+
+
+@pytest.mark.parametrize("kind", STATE_MODELS)
+def test_models_with_a_linear_attention_or_convolution_state_decode_in_batches(
+    kind: str, tiny_model: Callable[[str], Path]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model("llama"), pad_token="</s>")
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **COMMON | STATE_MODELS[kind])).eval()
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            torch.nn.init.normal_(weight, std=0.2)  # the default writes one token again and again
+    written = [whole_answer(model, prompt) for prompt in PROMPTS]
+    stop_ids = [written[0][2], written[1][5], written[2][9], written[3][12]]
+    options: dict[str, Any] = {"max_new_tokens": 16}
+    together = answers(model, tokenizer, PROMPTS, stop_ids, batch_size=5, **options)
+    ends = [next((i + 1 for i, token in enumerate(ids) if token in stop_ids), 16) for ids in written]
+    assert [answer.tokens for answer in together] == ends and len(set(ends)) > 2
+    assert together == [answers(model, tokenizer, [p], stop_ids, batch_size=1, **options)[0] for p in PROMPTS]
+
+
 def whole_answer(model: Any, prompt: list[int]) -> list[int]:
     """16 greedy tokens, with none of our code."""
     ids = torch.tensor([prompt])
@@ -101,11 +167,12 @@ def whole_answer(model: Any, prompt: list[int]) -> list[int]:
 
 
 class OutOfMemory:
-    """A model on a card that holds so many tokens of prompts at a time."""
+    """A model on a GPU that holds so many tokens of prompts at a time."""
 
     def __init__(self, model: Any, room: int) -> None:
         self.model, self.room, self.device = model, room, model.device
         self.sizes: list[int] = []
+        self.generation_config = model.generation_config
 
     def eval(self) -> None:
         self.model.eval()
@@ -129,9 +196,9 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(loaded: tuple[Any, Any]
     with pytest.raises(PromptTooLarge, match=r"a prompt of 30 tokens and evaluation\.max_new_tokens 4 do") as got:
         list(done)
     assert got.value.index == 4
-    whole = OutOfMemory(model, 40)  # as where other processes would wait for batches of their own
-    with pytest.raises(torch.OutOfMemoryError):
-        list(generate(whole, tokenizer, PROMPTS, [10**6], **options, halve=False))
+    whole = OutOfMemory(model, 40)
+    with pytest.raises(torch.OutOfMemoryError):  # other processes would wait for the halves
+        list(generate(whole, tokenizer, PROMPTS, [10**6], **options, sharded=True))
     assert whole.sizes == [5]
 
 

@@ -7,16 +7,20 @@ from pathlib import Path
 import pytest
 
 from qdsft.data.record import Record
+from qdsft.data.task import Task, task_of
 from qdsft.errors import UserError
 from qdsft.hashing import file_sha256
 from qdsft.inference.questions import read_questions
+from qdsft.recipe.sections import Prompt
+
+DECOMPOSITION = task_of(Prompt())
 
 
-def found(path: Path, columns: tuple[str, ...] = ("question",), *, decomposition: bool = True) -> list[str]:
+def found(path: Path, task: Task = DECOMPOSITION) -> list[str]:
     """`line: question` of each row, or `line! kind`."""
-    rows = read_questions(path, columns, decomposition=decomposition)
+    rows = read_questions(path, task)
     return [
-        f"{row.source.removeprefix(str(path))}: {row.row[columns[0]]}"
+        f"{row.source.removeprefix(str(path))}: {row.row[task.columns[0]]}"
         if isinstance(row, Record)
         else f"{row.source.removeprefix(str(path))}! {row.kind}"
         for row in rows
@@ -65,11 +69,11 @@ def test_parquet_and_columns_that_json_cannot_hold(tmp_path: Path) -> None:
 def test_another_task_has_other_columns(tmp_path: Path) -> None:
     path = tmp_path / "q.txt"
     path.write_text("It rained.\n", encoding="utf-8")
-    assert found(path, ("article",), decomposition=False) == [":1: It rained."]
+    assert found(path, task_of(Prompt(user="{{ article }}", completion="{{ summary }}"))) == [":1: It rained."]
     with pytest.raises(UserError, match="this run's prompt has the columns a, b; give JSON Lines with them"):
-        found(path, ("a", "b"), decomposition=False)
+        found(path, task_of(Prompt(user="{{ a }} {{ b }}", completion="{{ summary }}")))
     with pytest.raises(UserError, match="this run's prompt has the columns article; give JSON Lines"):
-        found(path, ("article",))
+        found(path, task_of(Prompt(user="{{ article }}")))
 
 
 @pytest.mark.parametrize("name", ["nope.txt", "nope.jsonl", "."])

@@ -9,8 +9,9 @@ import pytest
 from helpers.paths import TEST_DATA
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.formats.convert import break_steps
-from qdsft.metrics.scores import Prediction, score, text_score
+from qdsft.data.formats.break_csv import break_steps
+from qdsft.data.prediction import FreeText, Steps
+from qdsft.metrics.scores import score
 from qdsft.metrics.text_overlap import chrf, exact_match, sari, step_count_accuracy, string_form
 
 OFFICIAL = TEST_DATA / "break_official_99"
@@ -23,8 +24,8 @@ GOLD = (
 )
 
 
-def predicted(*steps: str, stopped: bool = True) -> Prediction:
-    return Prediction(QUESTION, GOLD, Decomposition(steps), stopped)
+def predicted(*steps: str, stopped: bool = True) -> Steps:
+    return Steps(QUESTION, GOLD, Decomposition(steps), stopped)
 
 
 def test_string_form_marks_references_and_joins_steps() -> None:
@@ -188,26 +189,26 @@ def test_an_answer_that_was_cut_off_lowers_stopped_only() -> None:
 
 
 def test_whether_it_stopped_may_be_unknown() -> None:
-    assert score(Prediction(QUESTION, GOLD, Decomposition(GOLD), None))["stopped"] is None
+    assert score(Steps(QUESTION, GOLD, Decomposition(GOLD), None))["stopped"] is None
 
 
 def test_steps_of_an_invalid_answer_still_count() -> None:
-    unnumbered = Prediction(QUESTION, GOLD, Decomposition.parse("\n".join(GOLD)), True)
+    unnumbered = Steps(QUESTION, GOLD, Decomposition.parse("\n".join(GOLD)), True)
     values = score(unnumbered)
     assert (values["exact_match"], values["sari"], values["valid"]) == (1.0, 1.0, 0.0)
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "1.", "???"])
 def test_an_empty_or_useless_output_is_scored(text: str) -> None:
-    values = score(Prediction(QUESTION, GOLD, Decomposition.parse(text), False))
+    values = score(Steps(QUESTION, GOLD, Decomposition.parse(text), False))
     assert values["exact_match"] == values["valid"] == values["step_count_accuracy"] == 0.0
     assert values["sari"] is not None and 0 <= values["sari"] < 0.6
 
 
-def test_text_score() -> None:
-    assert text_score("a b", " a\n b ", True) == {"exact_match": 1.0, "chrf": 1.0, "stopped": 1.0}
-    assert text_score("a b", "A b", False)["exact_match"] == 0.0
-    assert text_score("a b", "ab", True)["exact_match"] == 0.0
+def test_scores_of_free_text() -> None:
+    assert score(FreeText("q", "a b", " a\n b ", True)) == {"exact_match": 1.0, "chrf": 1.0, "stopped": 1.0}
+    assert score(FreeText("q", "a b", "A b", False))["exact_match"] == 0.0
+    assert score(FreeText("q", "a b", "ab", True))["exact_match"] == 0.0
 
 
 def test_chrf_by_hand() -> None:

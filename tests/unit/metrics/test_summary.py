@@ -8,25 +8,38 @@ from typing import Any
 import pytest
 
 from qdsft.data.decomposition import REFERENCE, Decomposition
+from qdsft.data.prediction import FreeText, Steps
 from qdsft.data.synth import generate_mixed
 from qdsft.errors import UserError
 from qdsft.metrics.meanings import MEANINGS
-from qdsft.metrics.prediction_rows import decomposition_row, language, source, text_row
+from qdsft.metrics.prediction_rows import language, prediction_row, source
 from qdsft.metrics.summary import summarise
 
 GOLD = ["How old is Ada?", "Is #1 above 40?"]
 
 
+def scored(
+    question: str, gold: list[str], text: str, stopped: bool | None, columns: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    return prediction_row(Steps.parse(question, gold, text, stopped, columns))
+
+
 def rows() -> list[dict[str, Any]]:
     return [
-        decomposition_row("Is Ada above 40?", GOLD, "1. How old is Ada?\n2. Is #1 above 40?", True, {"source": "x"}),
-        decomposition_row("Is Ada above 40?", GOLD, "1. Is Ada above 40?", None, {"question_id": "NLVR2_dev_7"}),
-        decomposition_row("에이다는 몇 살?", ["에이다는 몇 살?"], "1. 에이다는 몇 살?", False),
+        prediction_row(
+            Steps.parse("Is Ada above 40?", GOLD, "1. How old is Ada?\n2. Is #1 above 40?", True, {"source": "x"})
+        ),
+        prediction_row(
+            Steps.parse("Is Ada above 40?", GOLD, "1. Is Ada above 40?", None, {"question_id": "NLVR2_dev_7"})
+        ),
+        scored("에이다는 몇 살?", ["에이다는 몇 살?"], "1. 에이다는 몇 살?", False),
     ]
 
 
 def test_the_shape_of_a_row() -> None:
-    row = decomposition_row("Is Ada above 40?", GOLD, "How old is Ada?\n2. Is #2 above 40?", False, {"dataset": " s "})
+    row = prediction_row(
+        Steps.parse("Is Ada above 40?", GOLD, "How old is Ada?\n2. Is #2 above 40?", False, {"dataset": " s "})
+    )
     scores = row.pop("scores")
     assert row == {
         "question": "Is Ada above 40?",
@@ -67,7 +80,9 @@ def test_a_metric_that_no_row_has_is_left_out() -> None:
 
 
 def test_free_text() -> None:
-    found = summarise([text_row("q", "a", "a", True), text_row("질문", "b", "c", False)])
+    found = summarise(
+        [prediction_row(FreeText("q", "a", "a", True)), prediction_row(FreeText("질문", "b", "c", False))]
+    )
     assert (found["exact_match"], found["stopped"], found["samples"]) == (0.5, 0.5, 2)
     assert found["groups"]["steps"] == found["groups"]["source"] == {}
 
@@ -138,7 +153,7 @@ def test_a_fault_of_a_whole_corpus_shows_in_the_metrics_meant_for_it(
     planted = []
     for row in CORPUS:
         text, stopped = FAULTS[fault](row["question"], row["sub_questions"])
-        planted.append(decomposition_row(row["question"], row["sub_questions"], text, stopped, row))
+        planted.append(scored(row["question"], row["sub_questions"], text, stopped, row))
     found = summarise(planted)
     assert {name: found[name] for name, limit in below.items() if found[name] >= limit} == {}
     assert {name: found[name] for name, limit in above.items() if found[name] <= limit} == {}

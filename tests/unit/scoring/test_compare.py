@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from qdsft.cli.main import main
+from qdsft.data.prediction import Steps
 from qdsft.data.synth import generate_mixed
 from qdsft.errors import UserError
-from qdsft.metrics.prediction_rows import decomposition_row
+from qdsft.metrics.prediction_rows import prediction_row
 from qdsft.scoring.compare import compare
 from qdsft.scoring.score_files import json_lines
 
@@ -29,7 +30,7 @@ def rows(change: Change = lambda n, steps: steps) -> list[dict[str, Any]]:
     found = []
     for n, row in enumerate(CORPUS):
         text = "\n".join(f"{k}. {step}" for k, step in enumerate(change(n, row["sub_questions"]), start=1))
-        found.append(decomposition_row(row["question"], row["sub_questions"], text, True, row))
+        found.append(prediction_row(Steps.parse(row["question"], row["sub_questions"], text, True, row)))
     return found
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from qdsft.data.decomposition import Decomposition
+from qdsft.data.prediction import Steps
 from qdsft.errors import UserError
-from qdsft.scoring.read_predictions import Matched, read_matched
+from qdsft.scoring.read_predictions import read_matched
 
 GOLD = [{"question": f"질문 {n}?", "sub_questions": [f"a{n}?", "#1?"]} for n in range(4)]
 
@@ -25,7 +26,7 @@ def write(name: str, rows: list[dict[str, Any]]) -> None:
     Path(name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def read(rows: list[dict[str, Any]]) -> tuple[list[Matched], str]:
+def read(rows: list[dict[str, Any]]) -> tuple[list[Steps], str]:
     write("p.jsonl", rows)
     return read_matched(Path("p.jsonl"), Path("g.jsonl"))
 
@@ -39,7 +40,7 @@ def refused(rows: list[dict[str, Any]]) -> str:
 def test_by_position_where_there_are_no_questions() -> None:
     matched, how = read([{"text": f"1. a{n}?\n2. #1?", "stopped": n > 0} for n in range(4)])
     assert how == "by position"
-    assert [row.answer for row in matched] == [f"1. a{n}?\n2. #1?" for n in range(4)]
+    assert [row.text for row in matched] == [f"1. a{n}?\n2. #1?" for n in range(4)]
     assert [row.stopped for row in matched] == [False, True, True, True]
     assert [(row.question, list(row.gold)) for row in matched] == [
         (row["question"], row["sub_questions"]) for row in GOLD
@@ -63,13 +64,13 @@ def test_by_question_in_another_order_and_with_others() -> None:
 def test_equal_gold_questions_share_a_prediction() -> None:
     write("g.jsonl", [*GOLD, GOLD[0]])
     matched, _ = read([{"question": row["question"], "text": f"1. {row['question']}"} for row in GOLD])
-    assert matched[4].answer == matched[0].answer == "1. 질문 0?"
+    assert matched[4].text == matched[0].text == "1. 질문 0?"
 
 
 def test_our_own_predictions_can_be_scored_again() -> None:
     # The text is what tells whether the answer was a numbered list; steps that are not its own come first.
     row = {"question": "질문 0?", "sub_questions": ["a", "b"], "text": "1. a\nb", "stopped": True}
-    assert read([row, *GOLD[1:]])[0][0].answer == "1. a\nb"
+    assert read([row, *GOLD[1:]])[0][0].text == "1. a\nb"
     assert read([{**row, "text": "Let me think."}, *GOLD[1:]])[0][0].answer == Decomposition(("a", "b"))
 
 

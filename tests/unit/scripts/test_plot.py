@@ -5,14 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pytest
 
-from qdsft.files import save_figure
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
-
+from qdsft.figures import save_figure
 from sweeps import plot
 from sweeps.plot import plot_sweep
 
@@ -44,7 +39,7 @@ def test_numbers_stand_at_their_size_and_each_other_value_is_a_line(drawn: list[
     assert lines == {"r 8": [[1e-4, 9], [2e-4, 10], [4e-4, 8]], "r 16": [[1e-4, 17], [4e-4, 16]]}
     assert drawn[0].get_xscale() == "log" and drawn[0].get_xlabel() == "training.learning_rate"
     assert {text.get_text() for text in drawn[0].get_xticklabels()} == {"1e-4", "2e-4", "4e-4"}
-    assert (tmp_path / "p.png").is_file() and not pyplot.get_fignums()
+    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
 
 
 @pytest.mark.parametrize("values", [("[q_proj,v_proj]", "[q_proj]"), ("0", "nan"), ("null", "1")])

@@ -1,4 +1,4 @@
-"""Spare memory is spent on less recomputation: by the planner for a given card, by a run for what is free here."""
+"""Activation checkpointing is reduced as far as the memory allows, in a plan and in a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from qdsft.planning.memory.training_memory import GIB, training_peak
 from qdsft.planning.plan import make_plan
 from qdsft.recipe import load_recipe
 from qdsft.training import activation_checkpointing
-from qdsft.training.activation_checkpointing import decide_recomputation
+from qdsft.training.activation_checkpointing import Checkpointing, choose_checkpointing
+from qdsft.training.build import build_config
 
 MISTRAL = ROOT / "tests" / "configs" / "mistral-7b-v0.3.json"
 SHAPES = read_shapes(read(MISTRAL), "x")
@@ -34,7 +35,7 @@ def chosen(memory: float) -> Setup:
     return least_recomputation(SHAPES, setup, int(memory * GIB))
 
 
-def test_more_memory_is_less_recomputation_and_each_choice_fits() -> None:
+def test_more_memory_means_less_checkpointing_and_each_choice_fits() -> None:
     found = [chosen(memory / 4) for memory in range(16, 64)]
     shares = [setup.checkpointing / setup.every_n_layers for setup in found]
     assert shares == sorted(shares, reverse=True) and set(shares) == {1, 1 / 2, 1 / 3, 1 / 4, 0}
@@ -59,45 +60,50 @@ def test_plan_says_what_it_chose(memory: int, words: str, tmp_path: Path) -> Non
     assert plan.largest_length and plan.largest_length > 4096, "longer rows are computed with every layer twice"
 
 
-def test_what_the_recipe_says_is_left_alone() -> None:
+def test_the_value_of_the_recipe_is_used() -> None:
     recipe = load_recipe(ROOT / "recipes/tiny/full.yaml", ["training.activation_checkpointing=true"])
-    assert decide_recomputation(recipe, CPU, 64) is None
+    assert choose_checkpointing(recipe, CPU, 64) is None
 
 
 @pytest.mark.parametrize(("free", "every"), [(10**12, 0), (10**6, 1)])
 def test_a_run_decides_by_what_is_free(
-    free: int, every: int, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    free: int, every: int, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(activation_checkpointing, "free_memory", lambda machine: free)
     recipe = load_recipe(ROOT / "recipes/tiny/full.yaml", [f"model.name_or_path={tiny_model('llama')}"])
-    decision = decide_recomputation(recipe, CPU, 64)
+    decision = choose_checkpointing(recipe, CPU, 64)
     assert decision is not None and decision.checkpointing == bool(every)
-    assert decision.said.startswith("recomputation: every" if every else "recomputation: no layer")
-    arguments = transformers.TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
-    decision.apply(arguments)
-    assert arguments.activation_checkpointing == arguments.gradient_checkpointing == bool(every)
+    assert decision.said.startswith(f"activation checkpointing: {'every' if every else 'no'} layer")
 
 
 def test_layers_between_are_counted_as_transformers_counts_them(
     tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    arguments = transformers.TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
-    activation_checkpointing.Recomputation(True, 2, "").apply(arguments)
+    recipe = load_recipe(
+        ROOT / "recipes/tiny/full.yaml", [f"training.output_dir={tmp_path}", "training.report_to=none"]
+    )
+    arguments = build_config(recipe, CPU, checkpointing=Checkpointing(True, 2, ""))
     model = transformers.AutoModelForCausalLM.from_pretrained(tiny_model("llama"))
     model.gradient_checkpointing_enable(**dict(arguments.activation_checkpointing_kwargs))
     flags = [layer.gradient_checkpointing for layer in model.model.layers]
     assert flags == [number % 2 == 0 for number in range(len(flags))]
 
 
-def test_an_unknown_architecture_is_computed_twice(tmp_path: Path) -> None:
+def test_every_layer_of_an_unknown_architecture_is_checkpointed(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "none"}), encoding="utf-8")
     recipe = load_recipe(ROOT / "recipes/tiny/full.yaml", [f"model.name_or_path={tmp_path}"])
-    decision = decide_recomputation(recipe, CPU, 64)
+    decision = choose_checkpointing(recipe, CPU, 64)
     assert decision is not None and decision.checkpointing and "not modelled" in decision.said
 
 
-def test_on_a_card_what_is_free_there_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_its_own_free_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (6 * GIB, 8 * GIB))
     free = activation_checkpointing.free_memory(Machine("cuda", "a card", torch.bfloat16))
     assert free == 6 * GIB + GIB // 2, "the context is taken already"
     assert activation_checkpointing.free_memory(Machine("mps", "Apple GPU", torch.float32)) is None
+
+
+def test_every_layer_is_checkpointed_for_a_custom_loss(tiny_model: Callable[[str], Path]) -> None:
+    overrides = [f"model.name_or_path={tiny_model('llama')}", "training.loss_type=loss.py:mine"]
+    decision = choose_checkpointing(load_recipe(ROOT / "recipes/tiny/full.yaml", overrides), CPU, 64)
+    assert decision is not None and decision.checkpointing and "custom loss" in decision.said

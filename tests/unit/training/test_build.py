@@ -7,18 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from bitsandbytes.nn.modules import Linear4bit
 from helpers.paths import ROOT
-from peft import get_peft_model
+from helpers.tiny_trainer import make_trainer
 from transformers import AutoModelForCausalLM
 
 from qdsft.errors import UserError
-from qdsft.model.device import Machine, find_machine
-from qdsft.model.loading import load_model, load_tokenizer, lora_config
-from qdsft.model.quantization import REPACKS
+from qdsft.model.device import Machine
+from qdsft.model.loading import load_model, load_tokenizer
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.tokenization.prepared import of_rows
 from qdsft.tokenization.rows import IGNORED, Row
+from qdsft.training.activation_checkpointing import Checkpointing
 from qdsft.training.build import build_config, build_trainer
 from qdsft.training.cpu_loss import SupervisedLogProbs
 from qdsft.training.trainer import RecipeTrainer
@@ -33,7 +32,7 @@ def tiny(tmp_path: Path, *overrides: str) -> Recipe:
 
 def test_every_training_key_reaches_trl(tmp_path: Path) -> None:
     recipe = tiny(tmp_path, "training.weight_decay=0.25", "training.global_batch_size=48", "seed=7")
-    config = build_config(recipe, CPU, recipe.run_dir, processes=3)
+    config = build_config(recipe, CPU, processes=3)
     for key, value in recipe.training.items():
         if key not in {"global_batch_size", "output_dir"} and value != "auto":  # that is settled by the memory at hand
             got = getattr(config, key)
@@ -52,27 +51,24 @@ def test_every_training_key_reaches_trl(tmp_path: Path) -> None:
 def test_contradictory_values_are_one_line(tmp_path: Path, override: str, message: str) -> None:
     recipe = tiny(tmp_path, override)
     with pytest.raises(UserError, match=message):
-        build_config(recipe, CPU, recipe.run_dir)
+        build_config(recipe, CPU)
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:
     recipe = tiny(tmp_path, "training.report_to=mlflow")
     with pytest.raises(UserError, match="mlflow is not installed; pip install mlflow"):
-        build_config(recipe, CPU, recipe.run_dir)
+        build_config(recipe, CPU)
 
 
 @pytest.fixture
 def trainer(tmp_path: Path, tiny_model: Callable[[str], Path]) -> RecipeTrainer:
     recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "training.packing=false")
-    tokenizer = load_tokenizer(recipe)
-    stop = tokenizer.eos_token_id
+    stop = load_tokenizer(recipe).eos_token_id
     rows = [
         Row([1, 50, 51, 52, 60, 61, stop], 4),
         Row([1, 50, 60, stop], 2),
     ]
-    model = load_model(recipe, find_machine(), trainable=True)
-    config = build_config(recipe, find_machine(), recipe.run_dir)
-    return build_trainer(recipe, config, model, tokenizer, of_rows(rows), None)
+    return make_trainer(recipe, rows)
 
 
 def test_padding_is_masked_by_position_and_the_stop_token_is_not(trainer: RecipeTrainer) -> None:
@@ -109,17 +105,38 @@ def test_only_supervised_positions_are_projected_and_loss_and_gradients_stay(
         torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
 
 
-def test_the_number_format_follows_the_machine() -> None:
-    machine = Machine("cuda", "a card without bfloat16", torch.float16)
-    assert machine.choose_dtype("bfloat16") == machine.choose_dtype("auto") == torch.float16
-    assert machine.choose_dtype("float32") == torch.float32
-    assert CPU.choose_dtype("bfloat16") == torch.float32
+def test_a_choice_of_activation_checkpointing_reaches_trl(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path, "training.activation_checkpointing_kwargs={use_reentrant: false}")
+    assert build_config(recipe, CPU).activation_checkpointing is True, "auto, before the choice is made"
+    none = build_config(recipe, CPU, checkpointing=Checkpointing(False, 1, ""))
+    assert none.activation_checkpointing is none.gradient_checkpointing is False
+    some = build_config(recipe, CPU, checkpointing=Checkpointing(True, 3, ""))
+    assert some.activation_checkpointing is some.gradient_checkpointing is True
+    assert some.activation_checkpointing_kwargs == some.gradient_checkpointing_kwargs
+    assert some.activation_checkpointing_kwargs == {"use_reentrant": False, "every_n_layers": 3}
+
+
+def test_a_resumed_run_does_not_evaluate_at_its_start(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path, "evaluation.every_steps=2", "training.eval_strategy=steps")
+    assert build_config(recipe, CPU).eval_on_start is True
+    assert build_config(recipe, CPU, resumed=True).eval_on_start is False
+
+
+def test_another_release_of_trl_is_refused_on_a_cpu(
+    tmp_path: Path, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trl.__version__", "1.17.0")
+    recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "training.packing=false")
+    with pytest.raises(
+        UserError, match=r"trl 1\.17\.0 is installed, .* patches trl 1\.16\.0; pip install trl==1\.16\.0"
+    ):
+        make_trainer(recipe)
 
 
 def test_target_modules_that_do_not_exist_are_one_line(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
     recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "lora.target_modules=[nope_proj]")
     model, tokenizer = load_model(recipe, CPU, trainable=True), load_tokenizer(recipe)
-    config = build_config(recipe, CPU, recipe.run_dir)
+    config = build_config(recipe, CPU)
     with pytest.raises(UserError, match="nope_proj"):
         build_trainer(recipe, config, model, tokenizer, of_rows([Row([1, 2], 0)]), None)
 
@@ -127,26 +144,6 @@ def test_target_modules_that_do_not_exist_are_one_line(tmp_path: Path, tiny_mode
 def test_evaluation_without_held_out_rows_is_refused(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
     recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "training.eval_strategy=epoch")
     model, tokenizer = load_model(recipe, CPU, trainable=True), load_tokenizer(recipe)
-    config = build_config(recipe, CPU, recipe.run_dir)
+    config = build_config(recipe, CPU)
     with pytest.raises(UserError, match=r"training\.eval_strategy needs held-out rows"):
         build_trainer(recipe, config, model, tokenizer, of_rows([Row([1, 2], 0)]), None)
-
-
-def test_evaluating_leaves_quantized_weights_and_their_gradients_alone(
-    tmp_path: Path, tiny_model: Callable[[str], Path]
-) -> None:
-    """On a CPU with bfloat16 instructions bitsandbytes packs 4-bit weights in its first evaluation, unless stopped."""
-    recipe = tiny(
-        tmp_path, f"model.name_or_path={tiny_model('llama')}", "quantization={load_in_4bit: true}", "lora={r: 2}"
-    )
-    model = get_peft_model(load_model(recipe, CPU, trainable=True), lora_config(recipe))
-    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
-    assert layers and not any(getattr(layer, REPACKS) for layer in layers)
-    before = [layer.weight.detach().clone() for layer in layers]
-    ids = torch.arange(8)[None]
-    with torch.no_grad():
-        model.eval()(input_ids=ids)
-    assert all(torch.equal(old, layer.weight) for old, layer in zip(before, layers, strict=True))
-    model.train()(input_ids=ids, labels=ids).loss.backward()
-    gradients = {name: weight.grad for name, weight in model.named_parameters() if "lora_B" in name}
-    assert gradients and all(grad is not None and grad.any() for grad in gradients.values())

@@ -1,15 +1,19 @@
-"""Our loss head gives what TRL's gives: log-probabilities, entropy, likeliest tokens, and both gradients."""
+"""The loss for a CPU equals TRL's in every output and gradient, and TRL is changed only while it is in use."""
 
 from __future__ import annotations
 
+import tomllib
 from typing import Any
 
 import pytest
 import torch
+import trl.trainer.utils as utils
+from helpers.paths import ROOT
 from trl.kernels import ChunkedLogProbFunction
 
+from qdsft.errors import UserError
 from qdsft.training import cpu_loss
-from qdsft.training.cpu_loss import LogProbs, SupervisedLogProbs, tile_width
+from qdsft.training.cpu_loss import LogProbs, SupervisedLogProbs, check_release, tile_width, used_by_trl
 
 OUTPUTS = ("log_probs", "entropy", "is_top1")
 POSITIONS, WIDTH, VOCABULARY = 7, 16, 2500
@@ -49,7 +53,7 @@ def test_it_equals_trl(train_head: bool, kept: int, scale: float, monkeypatch: p
 
 
 @pytest.mark.parametrize("case", ["bias", "softcap", "bfloat16", "autocast", "evaluation"])
-def test_what_it_does_not_compute_is_left_to_trl(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_cases_are_left_to_trl(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("ours was called")
 
@@ -68,3 +72,20 @@ def test_no_supervised_position_is_no_error() -> None:
     found = LogProbs.apply(hidden, weight, None, torch.zeros(0, dtype=torch.long), 1.0, 512, None, 1.0, OUTPUTS)
     found[0].sum().backward()
     assert found[0].shape == (0,) and hidden.grad is not None
+
+
+def test_trl_is_changed_only_inside_the_block() -> None:
+    before = utils._use_triton, utils._ChunkedLogProbFunction
+    with pytest.raises(KeyError), used_by_trl():
+        assert utils._ChunkedLogProbFunction is LogProbs and utils._use_triton(torch.device("cpu"))
+        raise KeyError
+    assert (utils._use_triton, utils._ChunkedLogProbFunction) == before
+
+
+def test_the_patched_release_is_the_pinned_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"trl=={cpu_loss.TRL_RELEASE}" in project["dependencies"]
+    check_release()
+    monkeypatch.setattr("trl.__version__", "1.15.1")
+    with pytest.raises(UserError, match="pip install trl==1"):
+        check_release()

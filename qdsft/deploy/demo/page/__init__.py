@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qdsft.data.decomposition import Decomposition
+from qdsft.data.task import Task
 from qdsft.errors import UserError
-from qdsft.inference.answer_formats import show_answer
 from qdsft.scoring.report.graph_svg import draw_graph
 from qdsft.scoring.report.page import STYLE
-from qdsft.scoring.report.svg import escape
+from qdsft.scoring.report.text import escape
 
 COPIES = ("json", "mermaid", "self-ask")
 """What the page offers to copy."""
@@ -45,31 +44,30 @@ def words() -> dict[str, dict[str, str]]:
     return content
 
 
-def show_partial(text: str, *, decomposition: bool) -> dict[str, Any]:
+def show_partial(task: Task, text: str) -> dict[str, Any]:
     """An answer that is being written: `{"steps"}`, or for another task `{"text"}`."""
-    if not decomposition:
-        return {"text": text}
     lines = text.splitlines()
     if lines and _ONLY_A_NUMBER.fullmatch(lines[-1]):  # the step itself has not begun
         lines.pop()
-    return {"steps": list(Decomposition.parse("\n".join(lines)).steps)}
+    found = task.parse("\n".join(lines))
+    return {"text": text} if isinstance(found, str) else {"steps": list(found.steps)}
 
 
-def show_complete(question: str, text: str, *, decomposition: bool) -> dict[str, Any]:
+def show_complete(task: Task, question: str, text: str) -> dict[str, Any]:
     """A whole answer: `{"text", "copies": {format: text}}` and, for decompositions, `steps`, `faults` and `graph`.
 
     `faults` are (kind, description) pairs, `graph` is SVG. A decomposition with faults has no copies but JSON.
     """
     copies = {}
     for fmt in COPIES:
-        if decomposition or fmt == "json":
-            try:
-                copies[fmt] = show_answer(fmt, question, text, decomposition=decomposition)[0]
-            except UserError:
-                continue
-    if not decomposition:
+        try:
+            task.check_format(fmt)
+            copies[fmt] = task.show(fmt, question, text).text
+        except UserError:
+            continue
+    found = task.parse(text)
+    if isinstance(found, str):
         return {"text": text, "copies": copies}
-    found = Decomposition.parse(text)
     return {
         "text": text,
         "copies": copies,

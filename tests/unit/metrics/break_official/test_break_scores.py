@@ -10,7 +10,7 @@ from statistics import fmean
 import pytest
 from helpers.paths import TEST_DATA
 
-from qdsft.data.formats.convert import break_steps
+from qdsft.data.formats.break_csv import break_steps
 from qdsft.errors import UserError
 from qdsft.metrics.break_official.break_scores import Row, break_scores
 from qdsft.metrics.break_official.english_model import MODELS

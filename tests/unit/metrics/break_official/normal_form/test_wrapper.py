@@ -11,7 +11,7 @@ from helpers.paths import TEST_DATA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qdsft.data.formats.read import break_steps
+from qdsft.data.formats.break_csv import break_steps
 from qdsft.errors import UserError
 from qdsft.metrics.break_official.english_model import load_english
 from qdsft.metrics.break_official.normal_form import normal_form, normalized_exact_match

@@ -1,0 +1,99 @@
+"""Assemble a run: the only way to build one, shared by `train`, `preflight` and the tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accelerate import PartialState
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+from qdsft.console import say
+from qdsft.launch import check_launch, check_running, world_size
+from qdsft.model.device import Machine, find_machine
+from qdsft.model.loading import load_config, load_model, load_tokenizer, stop_token_ids
+from qdsft.recipe import Recipe
+from qdsft.tokenization.prepared import Prepared, describe, prepare
+from qdsft.training.activation_checkpointing import Checkpointing, choose_checkpointing
+from qdsft.training.build import build_config, build_trainer
+from qdsft.training.decode_held_out import training_evaluation
+from qdsft.training.trainer import RecipeTrainer
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """The parts of a run that exist before its weights are loaded."""
+
+    recipe: Recipe
+    machine: Machine
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    stop_ids: list[int]
+    """Token ids at which generation stops."""
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
+class Run:
+    """A complete run before its first step."""
+
+    inputs: RunInputs
+    trainer: RecipeTrainer
+    checkpointing: Checkpointing | None
+    """The choice of activation checkpointing; None where the recipe makes it."""
+
+
+def join_launch(recipe: Recipe) -> Machine:
+    """Check what the launcher started, connect this process to the others and return its device.
+
+    Raises UserError for a launch that cannot train this recipe.
+    """
+    check_launch(quantized=recipe.quantization is not None)
+    machine = find_machine()
+    PartialState(cpu=machine.device == "cpu")
+    return machine
+
+
+def prepare_run(recipe: Recipe) -> RunInputs:
+    """Check the launch and the training arguments, then load the tokenizer and prepare the data.
+
+    Raises UserError for whatever the user can correct before the weights are loaded.
+    """
+    machine = join_launch(recipe)
+    build_config(recipe, machine)  # contradictory values fail here, before minutes of data preparation
+    _say_device_and_batch(recipe, machine)
+    config, tokenizer = load_config(recipe), load_tokenizer(recipe)
+    stop_ids = stop_token_ids(recipe, tokenizer, config)
+    with PartialState().local_main_process_first():  # the other processes read the cache
+        prepared = prepare(recipe, tokenizer, stop_ids)
+    for line in describe(prepared, recipe):
+        say(line)
+    return RunInputs(recipe, machine, config, tokenizer, stop_ids, prepared)
+
+
+def build_run(inputs: RunInputs, *, resumed: bool = False) -> Run:
+    """Load the model and build the trainer. Raises UserError for what only the model or its processes can show."""
+    recipe, machine, prepared = inputs.recipe, inputs.machine, inputs.prepared
+    checkpointing = choose_checkpointing(recipe, machine, prepared.tokens["longest"])
+    if checkpointing:
+        say(checkpointing.said)
+    # Keep the arguments alive: transformers reads from them whether to shard the weights as they load (ZeRO-3).
+    arguments = build_config(recipe, machine, checkpointing=checkpointing, resumed=resumed)
+    model = load_model(recipe, machine, trainable=True, config=inputs.config)
+    trainer = build_trainer(recipe, arguments, model, inputs.tokenizer, prepared.train, prepared.eval)
+    check_running(
+        processes=trainer.accelerator.num_processes,
+        device=machine.device,
+        deepspeed=trainer.is_deepspeed_enabled,
+        fsdp=trainer.is_fsdp_enabled,
+    )
+    trainer.held_out = training_evaluation(recipe, prepared.folder, inputs.tokenizer, inputs.stop_ids)
+    return Run(inputs, trainer, checkpointing)
+
+
+def _say_device_and_batch(recipe: Recipe, machine: Machine) -> None:
+    dtype = str(machine.choose_dtype(recipe.model.dtype)).removeprefix("torch.")
+    wanted = "" if recipe.model.dtype in {"auto", dtype} else f" (the recipe asks for {recipe.model.dtype})"
+    say(f"device: {machine.device} ({machine.name}), {dtype}{wanted}, {world_size()} process(es)")
+    steps = recipe.accumulation_steps(world_size())
+    micro = recipe.training_value("per_device_train_batch_size")
+    say(f"batch: {micro} x {steps} accumulation steps x {world_size()} process(es) = {micro * steps * world_size()}")

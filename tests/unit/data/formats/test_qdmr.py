@@ -1,0 +1,48 @@
+"""QDMR in BREAK's columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+
+from qdsft.data.decomposition import Decomposition
+from qdsft.data.formats import WRITERS
+from qdsft.data.formats.write import entry, make_item, render_as
+from qdsft.errors import UserError
+
+QUESTION = "Did Ada outlive Bob?"
+
+
+STEPS = Decomposition(("When did Ada die?", "When did Bob die?", "Is #1 after #2?"))
+
+
+RELATIONS = Decomposition(("Mount Ida >> country", "#1 >> capital"))
+
+
+def test_qdmr() -> None:
+    assert (
+        render_as("qdmr", QUESTION, STEPS)
+        == "return When did Ada die? ;return When did Bob die? ;return Is #1 after #2?"
+    )
+    columns = {"question_id": "A_1", "operators": "['select']", "split": "dev", "other": 1}
+    item = make_item("qdmr", 'Who,\n"if"?', Decomposition(("a, b",)), columns)
+    header, cells = csv.reader(io.StringIO(WRITERS["qdmr"].header + entry("qdmr", item)))
+    assert header == ["question_id", "question_text", "decomposition", "operators", "split"]
+    assert cells == ["A_1", 'Who, "if"?', "return a, b", "['select']", "dev"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "identity"),
+    [({"qid": "q", "id": "i"}, "i"), ({"qid": "q"}, "q"), ({"question_id": 3, "id": "i"}, "3"), ({}, "")],
+)
+def test_qdmr_names_a_row_by_whatever_id_it_has(columns: dict[str, Any], identity: str) -> None:
+    line = entry("qdmr", make_item("qdmr", "q", RELATIONS, columns))
+    assert line == f"{identity},q,return Mount Ida >> country ;return #1 >> capital,,\n"
+
+
+def test_qdmr_has_no_semicolon_inside_a_step() -> None:
+    with pytest.raises(UserError, match=r"^step 2 has a semicolon, which ends a step in QDMR; reword it or remove"):
+        render_as("qdmr", "q", Decomposition(("a", "b; c")))

@@ -1,0 +1,88 @@
+"""The trainer keeps its checkpoints complete, and evaluates without changing the training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import trl.trainer.utils
+from helpers.tiny_recipe import MakeRecipe, recipe_maker
+from helpers.tiny_trainer import make_trainer
+
+from qdsft.runs.checkpoints import RUN_DIGEST, SAVING, complete_checkpoints
+from qdsft.training.cpu_loss import LogProbs
+from qdsft.training.run_setup import build_run, prepare_run
+from qdsft.training.trainer import RecipeTrainer
+
+SAVES = ("training.save_strategy=steps", "training.save_steps=1", "training.packing=false")
+
+
+@pytest.fixture
+def make_recipe(tmp_path: Path, tiny_model: Callable[[str], Path]) -> MakeRecipe:
+    return recipe_maker(tmp_path, tiny_model)
+
+
+@pytest.mark.slow
+def test_checkpoints_are_complete_carry_the_digest_and_the_oldest_are_removed(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe(*SAVES, "training.max_steps=4", "training.save_total_limit=2")
+    recipe.run_dir.mkdir()
+    trainer = make_trainer(recipe)
+    trainer.run_digest = "digest"
+    trainer.train()
+    complete, incomplete = complete_checkpoints(recipe.run_dir)
+    assert [path.name for path in complete] == ["checkpoint-3", "checkpoint-4"] and not incomplete
+    assert (complete[0] / RUN_DIGEST).read_text(encoding="utf-8") == "digest"
+    assert not (recipe.run_dir / SAVING).exists() and not (recipe.run_dir / "README.md").exists()
+
+
+def test_the_faster_loss_is_in_use_only_while_a_loss_is_computed(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(make_recipe("training.packing=false"))
+    used: list[int] = []
+    apply = LogProbs.apply
+
+    def count(*values: Any) -> Any:
+        used.append(1)
+        return apply(*values)
+
+    monkeypatch.setattr(LogProbs, "apply", count)
+    batch = trainer.data_collator([trainer.train_dataset[0]])
+    before = trl.trainer.utils._ChunkedLogProbFunction
+    trainer.compute_loss(trainer.model, dict(batch)).backward()
+    assert used == [1] and trl.trainer.utils._ChunkedLogProbFunction is before
+    trainer.model(**batch, fused_lm_head=True)
+    assert used == [1], "outside of compute_loss TRL's own function runs"
+
+
+@pytest.fixture
+def watched(make_recipe: MakeRecipe) -> RecipeTrainer:
+    recipe = make_recipe("evaluation.every_steps=2", "training.metric_for_best_model=sari", "training.packing=false")
+    recipe.run_dir.mkdir()
+    return build_run(prepare_run(recipe)).trainer
+
+
+@pytest.mark.parametrize(("decoded", "sari"), [({"eval_sari": 0.25}, 0.25), ({}, math.nan)])
+def test_an_evaluation_adds_the_decoded_metrics_and_draws_nothing_random(
+    decoded: dict[str, float], sari: float, watched: RecipeTrainer
+) -> None:
+    def draw(_: Any) -> dict[str, float]:
+        torch.rand(3)
+        return decoded
+
+    watched.held_out = draw  # type: ignore[assignment]
+    state = torch.get_rng_state()
+    metrics = watched.evaluate()
+    assert metrics["eval_sari"] == pytest.approx(sari, nan_ok=True) and metrics["eval_loss"] > 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_run_at_its_last_step_takes_no_further_one(make_recipe: MakeRecipe) -> None:
+    trainer = make_trainer(make_recipe("training.packing=false"))
+    trainer.state.global_step = trainer.state.max_steps = 2
+    trainer._run_epoch()  # with no arguments, transformers' own would fail
+    assert trainer.control.should_training_stop
