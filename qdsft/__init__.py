@@ -3,6 +3,8 @@
 import os
 from typing import TYPE_CHECKING, Any
 
+from qdsft.environment import EMPTY_VARIABLES as EMPTY_VARIABLES  # unset before any library reads them
+
 # TRL and huggingface_hub report usage by default; nothing is sent from here unless a recipe asks for it.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 

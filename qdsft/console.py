@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from qdsft.environment import variable
 from qdsft.errors import UserError
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -17,7 +18,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def is_main_process() -> bool:
     """Return True in rank 0 of a launch, and in a process that was not launched."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return int(variable("RANK", "0")) == 0
 
 
 def quiet_libraries() -> None:

@@ -31,12 +31,10 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
 
 def style(axes: Axes) -> None:
     """Set the colours that all pictures share, and remove the frame except for the base line."""
-    from matplotlib import cycler
-
-    axes.set_prop_cycle(cycler(color=SERIES))
+    axes.set_prop_cycle(color=SERIES)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
-    axes.tick_params(length=0, labelcolor=SOFT)
+    axes.tick_params(length=0, pad=6, labelcolor=SOFT)
     axes.set_axisbelow(True)
 
 

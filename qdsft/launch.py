@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from qdsft.environment import variable
 from qdsft.errors import UserError
 
 
 def world_size() -> int:
     """Return the number of processes that the launcher started on all machines; 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(variable("WORLD_SIZE", "1"))
 
 
 def uses_fsdp() -> bool:
@@ -36,9 +36,9 @@ def zero_stage() -> int:
     """
     if not uses_deepspeed():
         return 0
-    path = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
+    path = variable("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
     if path == "none":
-        return int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))  # 2 is accelerate's default
+        return int(variable("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))  # 2 is accelerate's default
     try:
         stage = json.loads(Path(path).read_text(encoding="utf-8"))["zero_optimization"]["stage"]
         return int(stage)
@@ -52,7 +52,7 @@ def zero_stage() -> int:
 def check_launch(*, quantized: bool) -> None:
     """Raise UserError for a launch that runs something else than the user asked for, or that is known to fail."""
     # accelerate sets MASTER_ADDR if it was asked for several processes, and WORLD_SIZE only if it starts them.
-    if "MASTER_ADDR" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ and "WORLD_SIZE" not in os.environ:
+    if variable("MASTER_ADDR") and variable("ACCELERATE_MIXED_PRECISION") and not variable("WORLD_SIZE"):
         raise UserError(
             "accelerate launch was asked for several processes and started one; give it --config_file "
             "accelerate_configs/ddp.yaml (which runs on a CPU, too) without --cpu, or --num_processes 1"
@@ -85,4 +85,4 @@ def check_running(*, processes: int, device: str, deepspeed: bool, fsdp: bool) -
 
 
 def _is_set(name: str) -> bool:
-    return os.environ.get(name, "false").lower() in {"true", "1"}
+    return variable(name, "false").lower() in {"true", "1"}

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs a command in the container image, which is built if it is not there. Data are read from data/, results stand in
+# Runs a command in the container image, which is built if it is missing. Data are read from data/, results are written to
 # outputs/, and models are kept in the Hub's cache of this machine.
 #
 #   scripts/docker_run.sh qdsft doctor
 #   scripts/docker_run.sh scripts/train_local.sh recipes/mistral/qlora_8gb.yaml
 #
-# IMAGE=qdsft is the image's name, GPUS=all the cards (none: the CPU). HF_TOKEN is handed over, never written down.
+# IMAGE=qdsft is the image's name, GPUS=all selects the GPUs (none: the CPU). HF_TOKEN is passed on, never written down.
 set -euo pipefail
 case ${1:-} in
 -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0" && exit 0 ;;
@@ -15,13 +15,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 image=${IMAGE:-qdsft} hub=${HF_HOME:-$HOME/.cache/huggingface}
 
 docker info >/dev/null 2>&1 || {
-  echo "error: no Docker engine answers; start it, or add yourself to the group docker" >&2
+  echo "error: Docker does not answer; start it, or add yourself to the group docker" >&2
   exit 1
 }
 docker image inspect "$image" >/dev/null 2>&1 || docker build --tag "$image" .
 
 mkdir -p outputs models "$hub"
-# Made here first: Docker would make them as root, and the files in them are to belong to whoever calls.
+# Created here: Docker would create the folders as root, but the files should belong to the caller.
 options=(--rm --init --ipc=host --user "$(id -u):$(id -g)" --env HF_TOKEN)
 options+=(--volume "$PWD/data:/app/data" --volume "$PWD/outputs:/app/outputs" --volume "$PWD/models:/app/models")
 options+=(--volume "$PWD/recipes:/app/recipes:ro" --volume "$hub:/home/qdsft/.cache/huggingface")

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs the exact versions and this checkout into a virtual environment. `make setup`, the container image and
-# scripts/train_runpod.sh all run this file, so what one of them gets the others get too.
+# Installs the pinned versions and this checkout into a virtual environment. `make setup`, the container image and
+# scripts/train_runpod.sh all run this file, so they get the same packages.
 #
 #   scripts/install.sh [--requirements-only] VENV [EXTRAS]
 #
-# EXTRAS are those of pyproject.toml, such as deepspeed,dev. A second call with nothing changed installs nothing:
-# VENV/.ready holds a hash of what went in, and is written when the rest has succeeded. PYTHON names the interpreter.
+# EXTRAS are those of pyproject.toml, such as deepspeed,dev. A second call without changes installs nothing: VENV/.ready
+# holds a hash of the installed requirements, and is written last. PYTHON selects the interpreter.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -32,14 +32,14 @@ if [[ -z $python ]]; then
     if command -v "$python" >/dev/null && new_enough "$python"; then break; fi
   done
 fi
-command -v "$python" >/dev/null || fail "there is no $python; install Python 3.11 or newer, or name one with PYTHON=..."
-new_enough "$python" || fail "Python 3.11 or newer is needed, $python is older; name one with PYTHON=python3.12"
+command -v "$python" >/dev/null || fail "$python is not installed; install Python 3.11 or newer, or set PYTHON=..."
+new_enough "$python" || fail "Python 3.11 or newer is required, and $python is older; set PYTHON=python3.12"
 
 works() {
   [[ -x $venv/bin/python ]] && "$venv/bin/python" -m pip --version >/dev/null 2>&1
 }
 
-# The interpreter and the checkout count too: a volume may come back under another image or another path.
+# Includes the interpreter and the checkout: a volume may be mounted in another image or at another path.
 wanted() {
   "$venv/bin/python" - "$PWD" "$extras" <<'END'
 import hashlib, sys
@@ -49,7 +49,7 @@ print(hashlib.sha256(text.encode()).hexdigest())
 END
 }
 
-mkdir -p "$venv" 2>/dev/null || fail "$venv cannot be written; name another folder for the virtual environment"
+mkdir -p "$venv" 2>/dev/null || fail "$venv cannot be written; give another folder for the virtual environment"
 if command -v flock >/dev/null; then # several nodes may share one volume
   exec 9>"$venv/.lock"
   flock 9
@@ -60,16 +60,16 @@ if works; then
     exit 0
   fi
 elif [[ ! -f $venv/pyvenv.cfg && -n $(find "$venv" -mindepth 1 -maxdepth 1 ! -name .lock -print -quit) ]]; then
-  fail "$venv holds files that are no virtual environment; name another folder"
+  fail "$venv holds files that are not a virtual environment; give another folder"
 fi
 rm -f "$venv/.ready"
 works || "$python" -m venv --clear "$venv" ||
-  fail "$python makes no virtual environment; on Debian and Ubuntu: apt-get install python3-venv"
+  fail "$python cannot create a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"
 
 echo "installing into $venv (some minutes the first time)"
 install() {
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" ||
-    fail "the installation was not completed; look at pip's message above, at the connection and at the free space, then start again"
+    fail "the installation failed; check pip's message above, the connection and the free disk space, then start again"
 }
 install -r requirements.txt
 [[ $whole == 1 ]] || exit 0

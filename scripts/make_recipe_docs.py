@@ -18,7 +18,7 @@ from qdsft.recipe.upstream_keys import RENAMED, RESERVED, UPSTREAM
 
 PATH = Path(__file__).parent.parent / "docs" / "RECIPES.md"
 MOST_OPTIONS = 12
-"""Longer lists of values are left to the schema."""
+"""A longer list of values is not written out; the page refers to the schema."""
 
 OPENING = """\
 # Every key of a recipe
@@ -29,7 +29,7 @@ How recipes are laid out, overridden and launched: [recipes/README.md](../recipe
 generated from the code: `model`, `data`, `prompt`, `evaluation` and `publish` are qdsft's own; `training`, `lora` and
 `quantization` keep the names and meanings of the pinned releases, of which this page gives the first sentence.
 `qdsft recipe RECIPE` shows the values of a recipe and where each was set. Only `model.name_or_path` and `data.train`
-have to be there.
+are required.
 """
 INTRODUCTIONS = {
     "lora": "The keys of [peft.LoraConfig](https://huggingface.co/docs/peft/package_reference/lora#peft.LoraConfig). "
@@ -60,11 +60,11 @@ MEANINGS = {
     "quantization.bnb_4bit_use_double_quant": "In 4 bits: quantize the scales, too; 0.37 bits a weight less.",
     "quantization.bnb_4bit_quant_storage": "In 4 bits: type of the tensors that the packed weights lie in.",
 }
-"""What the schema has no description of."""
+"""Descriptions of keys that have none in the schema."""
 
 
 def build() -> str:
-    """The whole page."""
+    """Return the whole page."""
     sections: dict[str, Any] = recipe_schema()["properties"]
     parts = [OPENING, "## Top level\n", _table("", {k: v for k, v in sections.items() if "properties" not in v})]
     for name in sections:
@@ -120,7 +120,7 @@ def _meaning(name: str, schema: dict[str, Any]) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """Up to the first full stop, outside of code, that a capital letter or code follows; the whole text without one."""
+    """Return the text up to the first full stop outside of code that a capital letter or code follows, or all of it."""
     end = re.match(r"(?:`[^`]*`|[^`])*?(?<!e\.g)(?<!i\.e)\.(?=\s*(?:[A-Z][a-z]|`|$))", text)
     return end[0] if end else f"{text}."
 

@@ -25,10 +25,10 @@ ORDER = ["", "boolean", "integer", "number", "string", "array", "object", "null"
 PLAIN = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
 
 NARROWED: dict[str, dict[str, Any]] = {
-    # "wrapped" cuts rows apart and lets samples see each other.
+    # "wrapped" splits rows and lets samples attend to each other.
     "training.packing_strategy": {"enum": ["bfd", "bfd_split"], "default": "bfd"},
     "training.completion_only_loss": {"enum": [True], "default": True},
-    # "auto" is ours; TRL's default is true, under an older name.
+    # "auto" is qdsft's; TRL's default is true, under an older name.
     "training.activation_checkpointing": {"enum": ["auto", True, False], "default": "auto"},
     "training.report_to": {"default": "tensorboard"},
     "training.save_total_limit": {"default": 2},
@@ -50,7 +50,7 @@ POSITIVE = {"per_device_train_batch_size", "per_device_eval_batch_size", "max_le
 
 
 def schema_of(hint: Any) -> dict[str, Any]:
-    """JSON Schema of a type annotation; {} (anything) where JSON cannot say it."""
+    """Return the JSON Schema of a type annotation; {} (anything) if JSON Schema cannot express it."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint in PLAIN:
         return {"type": PLAIN[hint]}
@@ -59,10 +59,10 @@ def schema_of(hint: Any) -> dict[str, Any]:
     if origin is typing.Literal:
         return {"enum": list(arguments)}
     if origin in (typing.Union, types.UnionType):
-        # `SomeEnum | str` is how transformers types the options it reads from text.
+        # transformers annotates options that it parses from text as `SomeEnum | str`.
         if any(isinstance(part, type) and issubclass(part, enum.Enum) for part in arguments):
             arguments = tuple(part for part in arguments if part is not str)
-        # typing caches unions, so their order depends on what was imported before.
+        # typing caches unions, so their order depends on earlier imports.
         parts = sorted((schema_of(part) for part in arguments), key=lambda part: ORDER.index(part.get("type", "")))
         return parts[0] if len(parts) == 1 else {"anyOf": parts}
     if (origin or hint) in (list, tuple):
@@ -73,7 +73,7 @@ def schema_of(hint: Any) -> dict[str, Any]:
 
 
 def dataclass_section(cls: type, section: str) -> dict[str, Any]:
-    """Key -> schema, for every key of an upstream dataclass that a recipe may set."""
+    """Return key -> schema, for every key of an upstream dataclass that a recipe may set."""
     hints = typing.get_type_hints(cls)
     result = {}
     for field in dataclasses.fields(cls):
@@ -86,13 +86,13 @@ def dataclass_section(cls: type, section: str) -> dict[str, Any]:
 
 
 def default_of(value: Any) -> dict[str, Any]:
-    """{"default": value} where the value can stand in JSON."""
+    """Return {"default": value} if JSON can hold the value, else {}."""
     value = value.value if isinstance(value, enum.Enum) else value
     return {"default": value} if value is None or isinstance(value, bool | int | float | str | list) else {}
 
 
 def quantization_section() -> dict[str, Any]:
-    """BitsAndBytesConfig is no dataclass: its keys and types come from the signature."""
+    """Return key -> schema of BitsAndBytesConfig, from its signature: it is not a dataclass."""
     from transformers import BitsAndBytesConfig
 
     result = {}
@@ -104,7 +104,7 @@ def quantization_section() -> dict[str, Any]:
 
 
 def own_section(cls: type[sections.Section]) -> dict[str, Any]:
-    """The schema of one of our sections, with pydantic's titles removed."""
+    """Return the schema of one of qdsft's sections, without pydantic's titles."""
     schema = cls.model_json_schema()
     for part in schema["properties"].values():
         part.pop("title", None)
@@ -122,7 +122,7 @@ def loss_types(config: type) -> dict[str, Any]:
 
 
 def build() -> dict[str, Any]:
-    """The whole schema."""
+    """Return the whole schema."""
     from peft import LoraConfig
     from trl import SFTConfig
 
@@ -165,7 +165,7 @@ def build() -> dict[str, Any]:
 
 
 def main() -> int:
-    text = json.dumps(build(), indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(build(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if "--check" in sys.argv[1:]:
         same = PATH.is_file() and PATH.read_text(encoding="utf-8") == text
         print(f"{PATH.name} is {'up to date' if same else 'out of date: run python scripts/make_schema.py'}")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-# A checkout with the requirements installed is enough: the package itself need not be.
+# Works in a checkout with the requirements installed, without installing the package.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from qdsft.errors import Interrupted, UserError
@@ -15,13 +15,13 @@ from sweeps.sweep_results import table
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the sweep; returns 0, 1 for a user error or where a run failed, or 128 and the number of a signal."""
+    """Run the sweep. Return 0, 1 for a user error or a failed run, or 128 plus the number of a signal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, such as recipes/tiny/full.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value,value", help="one value is for all runs")
-    parser.add_argument("--metric", default="loss", help="what decides which run is best (loss)")
-    parser.add_argument("--evaluate", action="store_true", help="qdsft evaluate each run, for the other metrics")
-    parser.add_argument("--name", help="the folder in outputs/sweeps (<model>-<method>)")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value,value", help="one value applies to all runs")
+    parser.add_argument("--metric", default="loss", help="metric that ranks the runs (default: loss)")
+    parser.add_argument("--evaluate", action="store_true", help="run qdsft evaluate on each run, for the other metrics")
+    parser.add_argument("--name", help="folder in outputs/sweeps (default: <model>-<method>)")
     options = parser.parse_intermixed_args(arguments)
     try:
         results = sweep(

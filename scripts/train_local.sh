@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Trains a recipe on this machine and scores it: on the cards that there are, or on the CPU. The same command goes on
-# with an interrupted run.
+# Trains a recipe on this machine, on all GPUs or on the CPU, and evaluates it. The same command resumes an interrupted
+# run.
 #
 #   scripts/train_local.sh RECIPE [section.key=value ...]
 #
-# CUDA_VISIBLE_DEVICES chooses cards, ACCELERATE_CONFIG another accelerate file, EVALUATE=0 leaves out the scores.
+# CUDA_VISIBLE_DEVICES selects GPUs, ACCELERATE_CONFIG another accelerate file; EVALUATE=0 skips the evaluation.
 set -euo pipefail
 case ${1:-} in
 -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0" && exit 0 ;;
@@ -24,5 +24,5 @@ read_recipe "$recipe" "$@"
 launch_arguments "$(count_cards)" "$method"
 first_card
 training_command "$run_state" "$recipe" "$@"
-"${training[@]}" # of a finished run it says so, or what has changed since
+"${training[@]}" # for a finished run, this prints so, or what has changed since
 [[ ${EVALUATE:-1} == 0 ]] || "${on_one_card[@]}" "$bin/qdsft" evaluate "$run_dir"

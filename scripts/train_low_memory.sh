@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Trains a recipe on one small card: says first, from the model's config.json alone, whether it fits, and what to change
-# where it does not; then trains as train_local.sh does.
+# Trains a recipe on one small GPU. First prints, from the model's config.json alone, whether the recipe fits, and what to
+# change if it does not; then trains as train_local.sh does.
 #
 #   scripts/train_low_memory.sh RECIPE [section.key=value ...]
 #
-# GPU_MEMORY=8 is the card's memory in GiB; with a screen attached to it, give 7.2. FORCE=1 trains in any case.
+# GPU_MEMORY=8 is the GPU's memory in GiB; with a display attached to it, give 7.2. FORCE=1 trains in any case, also
+# if the plan fails.
 set -euo pipefail
 case ${1:-} in
 -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0" && exit 0 ;;
@@ -14,15 +15,15 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bin=${QDSFT_BIN:-$root/.venv/bin}
 [[ -x $bin/qdsft ]] || make --no-print-directory -C "$root" setup
 
-"$bin/qdsft" plan "$@" --gpu-memory "${GPU_MEMORY:-8}"
+"$bin/qdsft" plan "$@" --gpu-memory "${GPU_MEMORY:-8}" || [[ ${FORCE:-0} != 0 ]] || exit 1
 if [[ ${FORCE:-0} == 0 ]]; then
   "$bin/qdsft" plan "$@" --gpu-memory "${GPU_MEMORY:-8}" --json |
     "$bin/python" -c 'import json, sys; sys.exit(not json.load(sys.stdin)["fits"])' || {
-    echo "error: $1 does not fit ${GPU_MEMORY:-8} GiB; add the overrides that the plan names, or FORCE=1" >&2
+    echo "error: $1 does not fit ${GPU_MEMORY:-8} GiB; add the overrides that the plan lists, or set FORCE=1" >&2
     exit 1
   }
 fi
-# Freed blocks of another size are used again instead of being kept, which matters where rows differ in length.
+# Reuse freed blocks for other sizes, which saves memory when rows differ in length.
 export PYTORCH_ALLOC_CONF=${PYTORCH_ALLOC_CONF:-expandable_segments:True}
 export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0} TOKENIZERS_PARALLELISM=false
 QDSFT_BIN=$bin exec "$root/scripts/train_local.sh" "$@"

@@ -6,17 +6,17 @@ usage() {
   cat <<'END'
 usage: [VARIABLE=value ...] scripts/train_runpod.sh RECIPE [section.key=value ...]
 
-Installs, checks, trains, evaluates and, where asked to, merges, pushes and stops the pod. Started again, it goes on
-where it ended: nothing is installed twice, training resumes from its newest checkpoint, what is done is left alone.
-A closed terminal does not end it. What it prints is kept in VOLUME/logs/.
+Installs, checks, trains and evaluates and, if asked to, merges, pushes and stops the pod. Started again, it continues
+where it ended: nothing is installed twice, training resumes from its newest checkpoint, finished stages are skipped.
+It survives a closed terminal. Its output is also written to VOLUME/logs/.
 
 Where
-  VOLUME=/workspace    what survives the pod: environment, caches and results go there
+  VOLUME=/workspace    storage that survives the pod, for environment, caches and results
   MIN_FREE_GB=30       least free space there, in GB
   MIN_DRIVER=580       oldest NVIDIA driver; torch 2.13 is built for CUDA 13.0
-  ALLOW_CPU=0          1: go on without a card, to try this script with a tiny model
-  ACCELERATE_CONFIG=   an accelerate file instead of the chosen one: single_gpu for one card; for several
-                       zero3 for a full recipe, else ddp
+  ALLOW_CPU=0          1: continue without a GPU, to try this script with a tiny model
+  ACCELERATE_CONFIG=   an accelerate file instead of the default: single_gpu for one GPU; for several GPUs
+                       zero3 for a full recipe, otherwise ddp
   NODES=1              machines; each needs NODE_RANK and HEAD_IP too (HEAD_PORT=29500), and only the first
                        evaluates, merges and pushes
 What
@@ -31,7 +31,7 @@ When to end
   GRACE_MINUTES=20     how long it may take to save before it is killed
   STOP_POD=0           1: stop the pod at the end, also after an error, but not after Ctrl-C; needs runpodctl
 
-Status: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 143 stopped at a limit or by SIGTERM, to be gone on with.
+Exit status: 0 done, 1 error, 2 wrong usage, 130 Ctrl-C, 143 stopped at a limit or by SIGTERM; start again to resume.
 END
 }
 
@@ -53,47 +53,47 @@ volume=${VOLUME:-/workspace}
 check_settings() {
   local name
   for name in MAX_HOURS MAX_COST PRICE_PER_HOUR MIN_FREE_GB GRACE_MINUTES; do
-    [[ -z ${!name:-} ]] || is_number "${!name}" || die "$name=${!name} is no number above 0; correct it or leave it out"
+    [[ -z ${!name:-} ]] || is_number "${!name}" || die "$name=${!name} is not a number above 0; correct or remove it"
   done
   for name in STOP_POD MERGE EVALUATE BASELINE ALLOW_CPU; do
     [[ ${!name:-0} =~ ^[01]$ ]] || die "$name=${!name} is neither 0 nor 1; correct it"
   done
   [[ -z ${MAX_COST:-} || -n ${PRICE_PER_HOUR:-} ]] || die "MAX_COST needs PRICE_PER_HOUR, what the pod costs an hour"
-  [[ -z ${PUSH_TO:-} || $PUSH_TO =~ ^[^/]+/[^/]+$ ]] || die "PUSH_TO=$PUSH_TO is no repository; write user/name"
+  [[ -z ${PUSH_TO:-} || $PUSH_TO =~ ^[^/]+/[^/]+$ ]] || die "PUSH_TO=$PUSH_TO is not a repository; write user/name"
   if [[ ${STOP_POD:-0} == 1 ]]; then
     [[ -n ${RUNPOD_POD_ID:-} ]] || die "STOP_POD=1 needs RUNPOD_POD_ID, which a pod sets; in a shell over SSH: source /etc/rp_environment"
-    command -v runpodctl >/dev/null || die "STOP_POD=1 needs runpodctl, which RunPod's images have; install it or leave STOP_POD out"
+    command -v runpodctl >/dev/null || die "STOP_POD=1 needs runpodctl, which RunPod's images have; install it or remove STOP_POD"
   fi
 }
 
 check_volume() {
   local free mounted minimum=${MIN_FREE_GB:-30}
-  [[ -d $volume ]] || die "there is no volume at $volume; attach one to the pod, or name its folder with VOLUME=..."
+  [[ -d $volume ]] || die "there is no volume at $volume; attach one to the pod, or set VOLUME=..."
   mkdir -p "$volume/logs" 2>/dev/null || die "$volume cannot be written; mount it for writing, or set VOLUME=..."
   read -r free mounted < <(df -Pk "$volume" | awk 'NR == 2 {print int($4 / 1000000 * 1.024), $6}')
   if [[ $mounted == / ]]; then
-    [[ ${STOP_POD:-0} == 0 ]] || die "$volume lies on the container's own disk, which is lost when the pod stops; attach a volume, or leave STOP_POD out"
-    say "note: $volume lies on the container's own disk and is lost with the pod"
+    [[ ${STOP_POD:-0} == 0 ]] || die "$volume is on the container's own disk, which is lost when the pod stops; attach a volume, or remove STOP_POD"
+    say "note: $volume is on the container's own disk and is lost with the pod"
   fi
   awk -v free="$free" -v least="$minimum" 'BEGIN {exit !(free >= least)}' ||
-    die "$volume has $free GB free and $minimum are asked for; delete old checkpoints there, enlarge it, or set MIN_FREE_GB"
+    die "$volume has $free GB free and $minimum are required; delete old checkpoints, enlarge it, or set MIN_FREE_GB"
 }
 
 check_driver() {
   local cards driver
   if ! cards=$(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null) || [[ -z $cards ]]; then
-    [[ ${ALLOW_CPU:-0} == 1 ]] || die "nvidia-smi finds no card; choose a pod with one (ALLOW_CPU=1 goes on without)"
-    say "no card: on the CPU"
+    [[ ${ALLOW_CPU:-0} == 1 ]] || die "nvidia-smi finds no GPU; choose a pod with a GPU (ALLOW_CPU=1 continues without)"
+    say "no GPU: using the CPU"
     return
   fi
-  say "cards:"
+  say "GPUs:"
   echo "$cards"
   driver=$(head -n 1 <<<"$cards" | awk -F', *' '{print $NF}')
   [[ ${driver%%.*} -ge ${MIN_DRIVER:-580} ]] ||
-    die "the driver is $driver and torch needs ${MIN_DRIVER:-580} or newer; filter pods by CUDA version 13.0 and take another (MIN_DRIVER overrides)"
+    die "the driver is $driver and torch requires ${MIN_DRIVER:-580} or newer; filter pods by CUDA version 13.0 and take another (MIN_DRIVER overrides)"
 }
 
-# Caches on the volume: a pod that is started again downloads and compiles nothing twice.
+# Caches are on the volume: a restarted pod downloads and compiles nothing twice.
 use_volume() {
   export HF_HOME=${HF_HOME:-$volume/.cache/huggingface} PIP_CACHE_DIR=$volume/.cache/pip
   export TORCH_EXTENSIONS_DIR=$volume/.cache/torch_extensions TRITON_CACHE_DIR=$volume/.cache/triton
@@ -117,7 +117,7 @@ place_run() {
   read_recipe "${arguments[@]}"
 }
 
-# What the stages promise is there, and has left the page cache.
+# Checks that the results exist, and writes them to disk.
 check_results() {
   read_recipe "${arguments[@]}"
   [[ $run_state == finished ]] || die "$run_dir: the run is not marked finished; start the same command again"
@@ -129,7 +129,7 @@ check_results() {
 publish() {
   local what=$run_dir
   if [[ ${MERGE:-0} == 1 && $method != full ]]; then
-    what=$run_dir/merged # in the run: whoever deletes the run deletes what was made from it
+    what=$run_dir/merged # in the run directory, so that it is deleted with the run
     [[ -d $what ]] || stage merge "${on_one_card[@]}" "$bin/qdsft" merge "$run_dir" --output "$what"
   fi
   [[ -z ${PUSH_TO:-} ]] || stage push "$bin/qdsft" push "$what" --repo-id "$PUSH_TO"
@@ -151,11 +151,11 @@ main() {
   launch_arguments "$cards" "$method"
   first_card
   if [[ $run_state == none && $cards -gt 1 && $method == full || ${NODES:-1} -gt 1 ]]; then
-    say "preflight: left to training, since the weights are divided over cards"
+    say "preflight: done by training, since the weights are sharded over GPUs"
   elif [[ $run_state == none ]]; then
     stage preflight "${on_one_card[@]}" "$bin/qdsft" preflight "${arguments[@]}"
   fi
-  say "$run_dir: $run_state, $method, $cards card(s)"
+  say "$run_dir: $run_state, $method, $cards GPU(s)"
   training_command "$run_state" "${arguments[@]}"
   [[ $run_state == finished ]] || stage training "${training[@]}"
   [[ ${NODE_RANK:-0} == 0 ]] || return 0

@@ -1,28 +1,48 @@
-"""Types of command line arguments that several commands take."""
+"""Types of command line arguments. Their errors are sentences, unlike argparse's "invalid positive value"."""
 
 from __future__ import annotations
 
 import argparse
 
 LAST_PORT = 65535
+MOST_GIB = 1_000_000
 
 
 def positive(text: str) -> int:
-    """A whole number above 0; argparse reports anything else as wrong usage."""
-    number = int(text)
+    """Return a whole number above 0; argparse reports anything else as wrong usage."""
+    number = _whole_number(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return number
 
 
 def port(text: str) -> int:
-    """A port as a command line argument; argparse reports anything else as wrong usage."""
-    number = int(text)
+    """Return a port number; argparse reports anything else as wrong usage."""
+    number = _whole_number(text)
     if not 0 < number <= LAST_PORT:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and {LAST_PORT}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port between 1 and {LAST_PORT}")
     return number
 
 
 def port_or_any(text: str) -> int:
-    """As `port`, and 0 for any free one."""
+    """Return a port number as `port` does, or 0, which means any free port."""
     return 0 if text == "0" else port(text)
+
+
+def gib(text: str) -> float:
+    """Return a memory size in GiB; argparse reports anything else as wrong usage."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < MOST_GIB:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a memory size in GiB; give a number such as 8 or 7.5")
+    return number
+
+
+def _whole_number(text: str) -> int:
+    """Return the number, or -1 for a text that is no whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        return -1

@@ -37,7 +37,7 @@ def _compare(options: argparse.Namespace) -> int:
         with new_text_file(options.output) as file:
             file.write(comparison_page(found))
     if options.json:
-        print_result(json.dumps(found, indent=2, ensure_ascii=False))
+        print_result(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
     else:
         for line in comparison_lines(found):
             print_result(line)

@@ -1,4 +1,4 @@
-"""`qdsft data ...`: commands that work on data files alone."""
+"""`qdsft data ...`: commands on data files."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     convert = data.add_parser("convert", help="convert between our rows and other projects' formats")
     convert.add_argument("--from", dest="source_format", choices=READERS, required=True)
     convert.add_argument("--to", dest="target_format", choices=WRITERS, required=True)
-    convert.add_argument("--self-contained", action="store_true", help="replace every #n by a phrase; one-way")
-    convert.add_argument("--tool-name", metavar="NAME", help="llamaindex: the tool that is to answer")
+    convert.add_argument("--self-contained", action="store_true", help="replace every #n by a phrase; cannot be undone")
+    convert.add_argument("--tool-name", metavar="NAME", help="llamaindex: the tool that answers (query_engine_tool)")
     convert.add_argument("source", type=Path, metavar="IN")
     convert.add_argument("target", type=Path, metavar="OUT")
     convert.set_defaults(handler=_convert)
     data_check.add_commands(data)
-    synth = data.add_parser("synth", help="make questions over a fictional world, with their decompositions")
+    synth = data.add_parser("synth", help="make questions about a fictional world, with their decompositions")
     synth.add_argument("--language", metavar="L", required=True, help="en, ko, or en,ko for both in turn")
     synth.add_argument("--rows", type=int, metavar="N", required=True, help="rows in all")
     synth.add_argument("--seed", type=int, metavar="S", required=True, help="the same seed gives the same rows")
-    synth.add_argument("--max-steps", type=int, metavar="N", help="leave out questions that take more steps")
+    synth.add_argument("--max-steps", type=int, metavar="N", help="leave out questions with more steps")
     synth.add_argument("--output", type=Path, metavar="FILE", help="a new JSON Lines file; without it, standard output")
     synth.set_defaults(handler=_synth)
 
@@ -39,7 +39,7 @@ def _convert(options: argparse.Namespace) -> int:
     from qdsft.errors import UserError
 
     if options.tool_name is not None and options.target_format != "llamaindex":
-        raise UserError("--tool-name is for --to llamaindex alone; leave it out")
+        raise UserError("--tool-name is only for --to llamaindex; leave it out")
     report = convert(
         options.source_format,
         options.target_format,
@@ -53,7 +53,7 @@ def _convert(options: argparse.Namespace) -> int:
         print(f"lost: {line}", file=sys.stderr)
     if report.left_out:
         columns = ", ".join(f"{name} ({count} rows)" for name, count in report.left_out.items())
-        print(f"lost: {options.target_format} has no place for the columns {columns}", file=sys.stderr)
+        print(f"lost: {options.target_format} does not keep the columns {columns}", file=sys.stderr)
     kinds = ", ".join(f"{kind}: {count}" for kind, count in report.dropped.most_common())
     dropped = f"{report.dropped.total()} dropped" + (f" ({kinds})" if kinds else "")
     print(f"{report.written} rows written to {options.target}, {dropped}")
@@ -66,7 +66,7 @@ def _synth(options: argparse.Namespace) -> int:
     from qdsft.files import write_new_lines
 
     rows = generate_mixed(options.language.split(","), options.rows, options.seed, options.max_steps)
-    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
     if options.output is not None:
         written = write_new_lines(options.output, lines)
         say(f"{written} rows written to {options.output}")

@@ -1,4 +1,4 @@
-"""`qdsft decompose`: a question in, its sub-questions out; or a file of them."""
+"""`qdsft decompose`: decompose a question, typed questions, or a file of questions."""
 
 from __future__ import annotations
 
@@ -24,33 +24,36 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add `decompose` to the commands."""
     from qdsft.data.formats import ANSWER_FORMATS
 
-    decompose = commands.add_parser("decompose", help="decompose a question, several read line by line, or a file")
+    decompose = commands.add_parser("decompose", help="decompose a question, questions read line by line, or a file")
     decompose.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     decompose.add_argument(
-        "question", nargs="?", metavar="QUESTION", help="without it, questions are read from the input"
+        "question", nargs="?", metavar="QUESTION", help="without it, questions are read from standard input"
     )
-    decompose.add_argument("--input", type=Path, metavar="FILE", help="JSON Lines, CSV, Parquet, or .txt")
+    decompose.add_argument("--input", type=Path, metavar="FILE", help="questions: JSON Lines, CSV, Parquet, or .txt")
     decompose.add_argument("--output", type=Path, metavar="FILE", help="a new file for the answers to --input")
     decompose.add_argument(
         "--format",
         choices=("json", "text", *ANSWER_FORMATS),
-        help="of the answers; text, and json in a file, if not given",
+        help="format of the answers (default: text; json with --input)",
     )
-    decompose.add_argument("--json", action="store_true", help="the same as --format json")
-    decompose.add_argument("--constrained", action="store_true", help="allow the model only valid decompositions")
+    decompose.add_argument("--json", action="store_true", help="same as --format json")
+    decompose.add_argument("--constrained", action="store_true", help="force every answer to be a valid decomposition")
     decompose.add_argument(
         "--adapter",
         action="append",
         default=[],
         type=Path,
         metavar="OTHER_RUN",
-        help="another run on the same base model; a question that begins with @ and its folder's name is asked of it",
+        help="another run on the same base model; a question that begins with @FOLDER_NAME goes to it",
     )
-    decompose.add_argument("--batch-size", type=positive, metavar="N", help="questions of --input decoded together")
+    decompose.add_argument("--batch-size", type=positive, metavar="N", help="questions of --input to decode together")
     decompose.add_argument(
-        "--engine", choices=("transformers", "vllm"), default="transformers", help="what decodes --input"
+        "--engine",
+        choices=("transformers", "vllm"),
+        default="transformers",
+        help="engine that decodes --input (default: transformers)",
     )
-    decompose.add_argument("--no-merge", action="store_true", help="keep an adapter beside its base model")
+    decompose.add_argument("--no-merge", action="store_true", help="do not merge an adapter into its base model")
     decompose.set_defaults(handler=_decompose)
 
 
@@ -66,7 +69,7 @@ def _decompose(options: argparse.Namespace) -> int:
         return _answer_file(options, manifest)
     given = [name for name in FILE_OPTIONS if getattr(options, name)]
     if given or options.engine != "transformers":
-        raise UserError(f"--{(given or ['engine'])[0].replace('_', '-')} is for a file of questions; give --input too")
+        raise UserError(f"--{(given or ['engine'])[0].replace('_', '-')} requires a file of questions; add --input")
     return _answer_questions(options, manifest)
 
 
@@ -76,7 +79,7 @@ def _answer_questions(options: argparse.Namespace, manifest: Manifest) -> int:
     fmt = "json" if options.json else options.format or "text"
     decomposer = Decomposer(options.run_dir, constrained=options.constrained, manifest=manifest)
     for run_dir in options.adapter:
-        decomposer.add_adapter(run_dir.resolve().name.replace(".", "_"), run_dir)  # PEFT takes no dots
+        decomposer.add_adapter(run_dir.resolve().name.replace(".", "_"), run_dir)  # PEFT allows no dots
     questions = [(0, options.question)] if options.question is not None else _typed_questions()
     for number, question in questions:
         try:
@@ -94,13 +97,13 @@ def _answer_questions(options: argparse.Namespace, manifest: Manifest) -> int:
 
 
 def _answer_file(options: argparse.Namespace, manifest: Manifest) -> int:
-    """Status 0 also where rows were left out: they are named, counted, and the others answered."""
+    """Answer a file. Refused rows are named and counted, and do not change the exit status 0."""
     if options.adapter:
-        raise UserError("--adapter is for typed questions; give --input to each run by itself")
+        raise UserError("--adapter works with typed questions only; run --input with each run separately")
     if options.question is not None:
-        raise UserError("a question and --input contradict each other; give one of them")
+        raise UserError("a question and --input exclude each other; give one of them")
     if options.output is None:
-        raise UserError("--input needs --output, the name of a new file for the answers")
+        raise UserError("--input requires --output, the name of a new file for the answers")
     from qdsft.inference.decompose_file import decompose_file
 
     try:
@@ -117,7 +120,7 @@ def _answer_file(options: argparse.Namespace, manifest: Manifest) -> int:
             manifest=manifest,
         )
     except KeyboardInterrupt:
-        say("\ninterrupted; the same command goes on behind the answers that it has")
+        say("\ninterrupted; run the same command again to continue after the answers written so far")
         return 130
     counts = [(len(report.refused), "left out"), (report.invalid, "not valid"), (report.unstopped, "cut off")]
     print(f"{report.written} answers written to {options.output}", *(f"{n} {what}" for n, what in counts), sep=", ")
@@ -125,20 +128,20 @@ def _answer_file(options: argparse.Namespace, manifest: Manifest) -> int:
 
 
 def _addressed(question: str) -> tuple[str | None, str]:
-    """(name, question) of "@name question"; None for a question that is addressed to no adapter."""
+    """Split "@name question" into name and question; the name is None without an @."""
     if not question.startswith("@"):
         return None, question
     name, _, rest = question[1:].partition(" ")
     if not rest.strip():
-        raise UserError(f"{question!r} has no question behind the name; write @{name or 'NAME'} and the question")
+        raise UserError(f"{question!r} has no question after the name; write @{name or 'NAME'} and the question")
     return name, rest.strip()
 
 
 def _typed_questions() -> Iterator[tuple[int, str]]:
-    """(number, text) of the input's lines that are not blank, with a prompt where a person types them."""
+    """Yield number and text of the input's lines that are not blank; a terminal gets a prompt."""
     for number in count(1):
         if sys.stdin.isatty():
-            print("question (Ctrl-D ends): ", end="", file=sys.stderr, flush=True)
+            print("question (Ctrl-D to end): ", end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
             return

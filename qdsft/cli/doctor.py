@@ -1,12 +1,12 @@
-"""`qdsft doctor`: check whether this machine can train, and whether it can train a recipe."""
+"""`qdsft doctor`: check that this machine can train, and train this recipe."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from qdsft.console import print_result, visible
+from qdsft.environment import variable
 from qdsft.errors import UserError
 
 COLOURS = {"ok": "\033[32m", "note": "\033[33m", "failed": "\033[31m"}
@@ -19,19 +19,19 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "doctor",
         help="check driver, GPUs, packages, disk and Hub, and print remedies",
         description="Check driver, GPUs, packages, disk and Hub. Notes do not prevent training: without a GPU "
-        "everything works, but slowly. The exit status is 1 if a check failed. Tokens are never printed.",
+        "everything works, slowly. The exit status is 1 if a check failed. Tokens are never printed.",
     )
-    doctor.add_argument("recipe", nargs="?", metavar="RECIPE", help="also check what this recipe needs")
-    doctor.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that replace the recipe's")
-    doctor.add_argument("--json", action="store_true", help="print JSON, for a bug report")
+    doctor.add_argument("recipe", nargs="?", metavar="RECIPE", help="also check what this recipe requires")
+    doctor.add_argument("overrides", nargs="*", metavar="section.key=value", help="override values of the recipe")
+    doctor.add_argument("--json", action="store_true", help="print everything as JSON, for a bug report")
     doctor.set_defaults(handler=_doctor)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    """Print each finding; raises UserError at the end if a check failed."""
+    """Print the findings one by one. Raises UserError at the end if a check failed."""
     from qdsft.planning.doctor.doctor import examine
 
-    colour = not options.json and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colour = not options.json and sys.stdout.isatty() and not variable("NO_COLOR")
     findings = []
     for finding in examine(options.recipe, options.overrides):
         findings.append(finding)

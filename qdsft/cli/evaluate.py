@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from qdsft.cli.arguments import positive
 from qdsft.console import is_main_process, say
 from qdsft.errors import UserError
+
+if TYPE_CHECKING:
+    from qdsft.runs.results import Results
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -89,13 +92,13 @@ def _score_files(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_table(results: dict[str, dict[str, Any]], names: dict[str, str] | None = None) -> None:
+def _print_table(results: Results, names: dict[str, str] | None = None) -> None:
     """Print a row per metric and a column per model, with the 95 % interval of the first model."""
-    from qdsft.metrics.meanings import MEANINGS
+    from qdsft.metrics.catalog import BY_KEY
     from qdsft.runs.card import metric_table
 
-    intervals = next(iter(results.values()))["intervals"]
-    by_label = {MEANINGS[name].name: f"{low:.3f} to {high:.3f}" for name, (low, high) in intervals.items()}
+    intervals = next(iter(results.values())).intervals
+    by_label = {BY_KEY[name].name: f"{low:.3f} to {high:.3f}" for name, (low, high) in intervals.items()}
     first, *others = ((names or {}).get(name, name) for name in results)
     print(f"{'metric':<24}{first:>12}{'95 % interval':>18}" + "".join(f"{name:>12}" for name in others))
     for label, (value, *rest) in metric_table(results):

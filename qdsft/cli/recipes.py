@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 
 from qdsft.cli.arguments import positive
 from qdsft.console import say
+from qdsft.environment import variable
 from qdsft.errors import Interrupted, UserError
 
 GREEN, RED, RESET = "\033[32m", "\033[31m", "\033[0m"
@@ -124,4 +124,4 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _has_colour() -> bool:
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return sys.stdout.isatty() and not variable("NO_COLOR")

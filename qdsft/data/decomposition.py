@@ -1,7 +1,6 @@
 """A question decomposition: ordered sub-questions, `#n` references and the graph they make.
 
-The only place that renders a decomposition to the text a model is trained on, and the only place
-that parses such text.
+Only this module renders a decomposition to the text that a model is trained on, and parses such text.
 """
 
 from __future__ import annotations
@@ -16,25 +15,25 @@ _NUMBERED = re.compile(r"\s*(\d+)\.(?:\s+(.*))?")
 
 @dataclass(frozen=True)
 class Decomposition:
-    """Sub-questions in the order in which they are to be answered.
+    """Sub-questions in the order in which they are answered.
 
-    Steps are numbered from 1; `#n` inside a step stands for the answer of step n. `format_problems`
-    holds what `parse` could not read as a numbered list; it is empty for steps that came as a list.
+    Steps are numbered from 1; `#n` inside a step is the answer of step n. `format_problems`
+    names the lines that `parse` could not read as a numbered list; it is empty for steps that were given as a list.
     """
 
     steps: tuple[str, ...]
     format_problems: tuple[str, ...] = ()
 
     def render(self) -> str:
-        """The training target, as `numbered` writes it."""
+        """Return the training target: the numbered steps."""
         return numbered(self.steps)
 
     @classmethod
     def parse(cls, text: str) -> Decomposition:
-        """Read what `render` wrote, or what a model made of it.
+        """Read the text of `render` or of a model.
 
         Never raises: lines that are not numbered 1, 2, 3, ... in order are kept as steps, so that
-        nothing is lost, and named in `format_problems`.
+        no text is lost, and named in `format_problems`.
         """
         steps: list[str] = []
         problems: list[str] = []
@@ -59,7 +58,7 @@ class Decomposition:
         return tuple(sorted(found))
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        """(kind, description) of whatever makes this decomposition unusable, seen without a gold answer."""
+        """Yield (kind, description) of every fault that makes this decomposition unusable."""
         yield from (("not a numbered list", problem) for problem in self.format_problems)
         if not self.steps:
             yield "no steps", "there are no steps"
@@ -77,20 +76,20 @@ class Decomposition:
                 yield "forward reference", f"step {target} refers forward to #{source}"
 
     def problems(self) -> tuple[str, ...]:
-        """The descriptions of all `faults`; empty if there are none."""
+        """Return the descriptions of all `faults`; empty if there are none."""
         return tuple(description for _, description in self.faults())
 
     @property
     def is_valid(self) -> bool:
-        """Whether `problems` finds nothing."""
+        """True if there are no `faults`."""
         return not self.problems()
 
 
 def numbered(steps: Iterable[str]) -> str:
-    """One numbered step a line, without a final newline."""
+    """Return one numbered step per line, without a final newline."""
     return "\n".join([f"{number}. {step}" for number, step in enumerate(steps, start=1)])
 
 
 def reference_number(digits: str) -> int:
-    """The number, or 10**9 for a longer one: models write thousands of digits, which `int` refuses."""
+    """Return the number, or 10**9 for a longer one: models write thousands of digits, which `int` refuses."""
     return int(digits) if len(digits) < 10 else 10**9

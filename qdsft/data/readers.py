@@ -195,11 +195,6 @@ def _not_finite(value: Any) -> float | None:
     return next((found for one in inner if (found := _not_finite(one)) is not None), None)
 
 
-def read_records(path: Path) -> list[Record]:
-    """Return all rows of a file. Raises UserError as `stream_records` does."""
-    return list(stream_records(path))
-
-
 def stream_records(path: Path) -> Iterator[Record]:
     """Yield the rows of a file one by one.
 

@@ -1,4 +1,4 @@
-"""One row of a data file, or what is wrong with it, and where it stands."""
+"""One row of a data file, or the error of a row that cannot be read, with its position in the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qdsft.errors import UserError
 
 
 class Record(NamedTuple):
-    """One row and where it stands."""
+    """One row and its position."""
 
     row: dict[str, Any]
     """Column name -> value."""
@@ -19,13 +19,13 @@ class Record(NamedTuple):
 
 
 class RowError(UserError):
-    """A fault of one row, or, where nothing can be read behind it, of the rest of a file."""
+    """An error in one row, or in the rest of a file if nothing after it can be read."""
 
     def __init__(self, source: str, kind: str, message: str) -> None:
         super().__init__(f"{source}: {message}")
         self.source = source
         self.kind = kind
-        """What faults of this sort are counted under, such as `not JSON`."""
+        """The kind under which such errors are counted, such as `not JSON`."""
         self.message = " ".join(message.split())
 
 
@@ -33,9 +33,9 @@ Scanned = Iterator[Record | RowError]
 
 
 def show(value: Any) -> str:
-    """A value as short JSON, for error messages."""
+    """Return a value as short JSON, for error messages."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
-    except RecursionError:  # read further out on the stack, where a little more fits
+    except RecursionError:  # the reader ran with fewer frames on the stack
         return "something nested too deeply"
     return text if len(text) <= 60 else text[:57] + "..."

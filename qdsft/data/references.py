@@ -1,7 +1,6 @@
-"""Steps that can be asked on their own: every `#n` becomes a phrase for the answer of step n.
+"""Make steps self-contained: replace every `#n` by a phrase for the answer of step n.
 
-For tools that do not put answers in the place of references. It cannot be undone: which words were a
-reference is no longer known.
+For tools that do not replace references by answers themselves. It cannot be undone.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from qdsft.data.decomposition import REFERENCE, Decomposition
 from qdsft.errors import UserError
 
 LONGEST_STEP = 10_000
-"""Characters: a step that refers to its predecessor twice doubles its length, which few steps make gigabytes."""
+"""Characters. A step that refers to its predecessor twice doubles its length, so a few steps could make gigabytes."""
 
 _HANGUL = re.compile("[가-힣]")
 _ENGLISH_QUESTION = re.compile(
     r"([Ww](ho|hom|hose|hat|hich|hen|here|hy|as|ere)|[Hh]ow|[Ii]s|[Aa]re|[Dd](o|oes|id)|[Cc](an|ould)"
     r"|will|would|should|may|might|must|has|have|had|if)\b"
 )
-"""Of a question without a question mark; those in lower case alone also begin names (Will, May)."""
+"""The beginning of a question without a question mark. Words only in lower case here also begin names (Will, May)."""
 _KOREAN_QUESTION = re.compile(r"(까|까요|나요|가요|인가|는가|은가|냐)\.?$")
 
 _PARTICLES = (("은", "는"), ("이", "가"), ("을", "를"), ("과", "와"), ("으로", "로"), ("이나", "나"), ("이라", "라"))
-"""(behind a consonant, behind a vowel); `로` also follows ㄹ."""
+"""(after a consonant, after a vowel); `로` also follows ㄹ."""
 _PARTICLE = re.compile(
     "(?:(은|는|이|가|을|를)(?![가-힣])|(과|와|으로|로|이나|나|이라|라)(?=[^가-힣]|$|는|의|도|만|고|부터|써|서))"
 )
@@ -32,11 +31,11 @@ _REFERENCE_AND_PARTICLE = re.compile(f"{REFERENCE.pattern}{_PARTICLE.pattern}?")
 
 
 def without_references(decomposition: Decomposition, answers: Sequence[str | None] = ()) -> tuple[str, ...]:
-    """The steps without references, each replaced recursively.
+    """Return the steps with all references replaced, recursively.
 
-    A step that is a question becomes `the answer to “...”`, in Korean `“...”의 답`; a phrase, as BREAK's
-    steps are, is put in as it is. Where `answers` has the answer of a step, that stands instead. Korean
-    particles behind a reference follow the sound before them.
+    A step that is a question becomes `the answer to “...”`, in Korean `“...”의 답`; a step that is a phrase, as in
+    BREAK, is inserted unchanged. If `answers` has the answer of a step, the answer is inserted instead. Korean
+    particles after a reference are fitted to the sound before them.
 
     Raises UserError for a decomposition that is not valid, and for a step over `LONGEST_STEP` characters.
     """
@@ -60,12 +59,12 @@ def without_references(decomposition: Decomposition, answers: Sequence[str | Non
 
 
 def has_hangul(text: str) -> bool:
-    """Whether a text has Korean letters."""
+    """Return whether a text has Korean letters."""
     return bool(_HANGUL.search(text))
 
 
 def _is_korean(step: str) -> bool | None:
-    """The language of a step's own words; None if it has none, so that the step it refers to decides."""
+    """Return whether a step's own words are Korean; None if it has none, so that the step it refers to decides."""
     own = REFERENCE.sub("", step)
     if has_hangul(own):
         return True
@@ -86,7 +85,7 @@ def _noun_phrase(text: str, korean: bool | None) -> str:
 
 
 def _particle(before: str, particle: str) -> str:
-    """The form of a particle that the last sound of `before` asks for."""
+    """Return the form of a particle that fits the last sound of `before`."""
     if not particle or not _HANGUL.fullmatch(before[-1:]):
         return particle
     final = (ord(before[-1]) - ord("가")) % 28

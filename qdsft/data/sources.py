@@ -1,4 +1,4 @@
-"""The rows of a recipe, from files or from the Hub, and what tells whether they are the same as before."""
+"""Read the rows of a recipe from files or from the Hub, and identify their content."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from qdsft.recipe import Recipe
 
 
 def read_rows(recipe: Recipe, key: str) -> Iterator[Record]:
-    """Rows of data.train or data.eval (`key`), one by one.
+    """Yield the rows of data.train or data.eval (`key`).
 
-    Raises UserError as `examples.file_records` does, and if a Hub dataset cannot be loaded.
+    Raises UserError as `file_records` does, and if a Hub dataset cannot be loaded.
     """
     name: str = getattr(recipe.data, key)
     if not is_hub_id(name):
@@ -30,14 +30,14 @@ def read_rows(recipe: Recipe, key: str) -> Iterator[Record]:
 
 
 def content_id(recipe: Recipe, key: str) -> str | None:
-    """What changes whenever the rows of data.`key` do: SHA-256 of a file, the fingerprint of a Hub dataset."""
+    """Return the SHA-256 of a file or the fingerprint of a Hub dataset, which change with the rows of data.`key`."""
     name: str | None = getattr(recipe.data, key)
     if name is None:
         return None
     if is_hub_id(name):
         return str(_hub_dataset(recipe, key)._fingerprint)
     if not Path(name).is_file():
-        next(file_records(recipe, key))  # says what is wrong
+        next(file_records(recipe, key))  # raises UserError
     with Path(name).open("rb") as file:
         # The name decides how the bytes are read.
         return f"{''.join(Path(name).suffixes)} {hashlib.file_digest(file, 'sha256').hexdigest()}"
@@ -53,18 +53,18 @@ def _hub_dataset(recipe: Recipe, key: str) -> Any:
     except (OSError, ValueError, RuntimeError) as error:  # not found, no connection, no such split
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{recipe.where(f'data.{key}')}: data.{key}: {name} is no file here, and the Hub dataset cannot be "
+            f"{recipe.where(f'data.{key}')}: data.{key}: {name} is not a file, and the Hub dataset cannot be "
             f"loaded: {first[:200]}"
         ) from error
 
 
 def file_records(recipe: Recipe, key: str) -> Iterator[Record]:
-    """Rows of the file in data.`key`; raises UserError naming the recipe's line if it is not there."""
+    """Yield the rows of the file in data.`key`. Raises UserError with the recipe's line if the file does not exist."""
     yield from stream_records(data_file(recipe, key))
 
 
 def data_file(recipe: Recipe, key: str) -> Path:
-    """The file in data.`key`; raises UserError naming the recipe's line if it is not there."""
+    """Return the file in data.`key`. Raises UserError with the recipe's line if the file does not exist."""
     name: str = getattr(recipe.data, key)
     if not os.path.exists(name):
         raise UserError(
@@ -75,17 +75,15 @@ def data_file(recipe: Recipe, key: str) -> Path:
 
 
 def is_on_hub(recipe: Recipe) -> bool:
-    """Whether any of the recipe's data must be downloaded."""
+    """Return whether any of the recipe's data must be downloaded."""
     return any(is_hub_id(name) for name in (recipe.data.train, recipe.data.eval) if name)
 
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-
-
 _FILE_SUFFIXES = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".zip"}
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether `data.train` or `data.eval` names a Hub dataset rather than a file."""
+    """Return whether `data.train` or `data.eval` names a Hub dataset rather than a file."""
     path = Path(name)
     return bool(_HUB_ID.fullmatch(name)) and not os.path.exists(name) and path.suffix.lower() not in _FILE_SUFFIXES

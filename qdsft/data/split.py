@@ -1,4 +1,4 @@
-"""Examples for training and for evaluation: rendered rows, split without leaks."""
+"""Split rendered rows into training and evaluation rows without leaks."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from qdsft.errors import UserError
 from qdsft.recipe import Recipe
 
 Side = Literal["train", "eval", "left_out"]
-"""left_out: a training row whose question stands in data.eval."""
+"""left_out: a training row whose question is also in data.eval."""
 
 
 class Tally:
-    """Counts and fingerprints of a split that streams by, for run.json."""
+    """Count and fingerprint the rows of a split while they are streamed, for run.json."""
 
     def __init__(self) -> None:
         self.rows: Counter[Side] = Counter()
         self._digests = {side: Digest() for side in ("train", "eval")}
 
     def add(self, side: Side, example: Example) -> None:
-        """Count one row on its side."""
+        """Add one row."""
         self.rows[side] += 1
         if side != "left_out":
             self._digests[side].add(example)
 
     def summary(self) -> dict[str, Any]:
-        """Counts and SHA-256 of both sides."""
+        """Return counts and SHA-256 of both sides."""
         return {
             "train_rows": self.rows["train"],
             "eval_rows": self.rows["eval"],
@@ -46,12 +46,11 @@ class Tally:
 def assign_sides(
     train: Iterable[Example], held_out: Iterable[Example] | None, recipe: Recipe
 ) -> Iterator[tuple[Side, Example]]:
-    """Hold out examples by a hash of the question, or use the given ones; a stream of (side, example).
+    """Yield (side, example): hold out examples by a hash of the question, or use the given ones.
 
-    A question's side depends on nothing but the question and eval_fraction: duplicates stay together
-    and rows that are added later move no other row. Rows come in their order, given held-out ones first;
-    of the rows themselves only data.max_samples are held in memory. Raises UserError at the end if nothing
-    is left to train on.
+    The side depends only on the question and eval_fraction, so duplicates stay together and rows added later move no
+    other row. Rows keep their order, after the given held-out rows. At most data.max_samples rows are held in memory.
+    Raises UserError at the end if no row is left to train on.
     """
     known: set[str] | None = None
     if held_out is not None:
@@ -60,7 +59,7 @@ def assign_sides(
             known.add(question_hash(example.question))
             yield "eval", example
     limit, kept = recipe.data.max_samples, 0
-    chosen: list[tuple[int, int, Example]] = []  # a heap whose top is the next to go
+    chosen: list[tuple[int, int, Example]] = []  # a heap: its first entry is dropped next
     for number, example in enumerate(train):
         digest = question_hash(example.question)
         if known is not None and digest in known:
@@ -71,7 +70,7 @@ def assign_sides(
             kept += 1
             yield "train", example
         else:
-            # Other digits than those that decide the side, so that the choice is independent of it.
+            # Not the digits that decide the side, so that the choice does not depend on the side.
             entry = (-int(digest[16:], 16), -number, example)
             if len(chosen) < limit:
                 heapq.heappush(chosen, entry)
@@ -88,7 +87,7 @@ def assign_sides(
 def stream_split(
     recipe: Recipe, read: Callable[[Recipe, str], Iterable[Record]] = file_records
 ) -> Iterator[tuple[Side, Example]]:
-    """Render, validate and split the rows that `read(recipe, "train")` and `read(recipe, "eval")` give."""
+    """Render, validate and split the rows of `read(recipe, "train")` and `read(recipe, "eval")`."""
     task = make_task(recipe)
     held_out = map(task.example, read(recipe, "eval")) if recipe.data.eval else None
     return assign_sides(map(task.example, read(recipe, "train")), held_out, recipe)

@@ -1,4 +1,4 @@
-"""When two questions are the same: without regard to case, width, spacing and Unicode composition."""
+"""Compare texts regardless of case, width, spacing and Unicode composition, and tell their script."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ import unicodedata
 
 
 def normalise(text: str) -> str:
-    """NFKC (so NFC and NFD agree, and full width is half width), case folded, white space as single spaces."""
+    """Return a text in NFKC (NFC and NFD agree, full width is half width), case folded, with single spaces."""
     if text.isascii() and text.isprintable() and "  " not in text:  # most English text; three times as fast
         return text.lower().strip()
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def question_hash(question: str) -> str:
-    """SHA-256 of the normalised question."""
+    """Return the SHA-256 of the normalised question."""
     return hashlib.sha256(normalise(question).encode("utf-8")).hexdigest()
 
 
-_HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]+")
-
-
-_LATIN = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]+")
+HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]+")
+LATIN = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]+")
 
 
 def main_script(text: str) -> str:
-    """`Hangul`, `Latin script` or `other`: whichever has more letters; words with a capital count as names."""
-    hangul = sum(map(len, _HANGUL.findall(text)))
-    latin = sum(len(word) for word in _LATIN.findall(text) if word[0].islower())
+    """Return `Hangul`, `Latin script` or `other`: the script with more letters, without capitalised words (names)."""
+    hangul = sum(map(len, HANGUL.findall(text)))
+    latin = sum(len(word) for word in LATIN.findall(text) if word[0].islower())
     if hangul == latin:
-        return "Latin script" if _LATIN.search(text) and not hangul else "other"
+        return "Latin script" if LATIN.search(text) and not hangul else "other"
     return "Hangul" if hangul > latin else "Latin script"
+
+
+def language(text: str) -> str:
+    """Return en, ko or other, by the script of most of the text."""
+    return {"Latin script": "en", "Hangul": "ko"}.get(main_script(text), "other")

@@ -1,4 +1,4 @@
-"""What a row of the decomposition task must be, and reading files of nothing but such rows."""
+"""Check the rows of the decomposition task."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from qdsft.data.decomposition import REFERENCE, Decomposition, reference_number
+from qdsft.data.decomposition import Decomposition
 from qdsft.data.record import Record, RowError, show
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
-"""Those that stand for no white space: they are what damaged or mistaken text consists of."""
+"""Control characters that are not white space: a sign of damaged text."""
 
 
 def validate(record: Record) -> None:
     """Raise the first of `faults`, if there is one."""
-    if not _is_plain(record.row.get("question"), record.row.get("sub_questions")):
-        for fault in faults(record):
-            raise fault
+    for fault in faults(record):
+        raise fault
 
 
 def faults(record: Record) -> Iterator[RowError]:
-    """Everything that makes a row of the decomposition task unusable.
+    """Yield everything that makes a row of the decomposition task unusable.
 
-    A missing or mistyped field, an empty list or step, a step with a line break, a reference that is
-    dangling, forward or to itself, a control character.
+    A missing field or one of the wrong type, an empty list or step, a line break or control character in a step, a
+    reference that is dangling, forward or to the step itself.
     """
     yield from question_faults(record)
     if fault := _missing(record, "sub_questions"):
@@ -35,7 +34,7 @@ def faults(record: Record) -> Iterator[RowError]:
 
 
 def question_faults(record: Record) -> Iterator[RowError]:
-    """Those of `faults` that concern the question alone, as in a file of questions that wait for an answer."""
+    """Yield the faults of the question alone, as in a file of questions without answers."""
     if fault := _missing(record, "question"):
         yield fault
     else:
@@ -52,15 +51,15 @@ def _step_faults(source: str, steps: Any) -> Iterator[RowError]:
         message = f"sub_questions must be a list of text, not {show(steps)}"
         yield RowError(source, "sub_questions not a list of text", message)
         return
-    strange = [(number, step) for number, step in enumerate(steps, start=1) if not isinstance(step, str)]
-    for number, step in strange:
+    mistyped = [(number, step) for number, step in enumerate(steps, start=1) if not isinstance(step, str)]
+    for number, step in mistyped:
         message = f"sub_questions: step {number} must be text, not {show(step)}"
         yield RowError(source, "sub_questions not a list of text", message)
-    if strange:
+    if mistyped:
         return
     for kind, problem in Decomposition(tuple(steps)).faults():
         yield RowError(source, kind, f"sub_questions: {problem}; correct or remove the row")
-    if not "".join(steps).isprintable():  # control characters are not, and nearly all text is
+    if not "".join(steps).isprintable():  # a quick test: nearly all text is printable, control characters are not
         for number, step in enumerate(steps, start=1):
             yield from _control_characters(source, f"sub_questions: step {number}", step)
 
@@ -69,24 +68,6 @@ def _control_characters(source: str, name: str, text: str) -> Iterator[RowError]
     if found := _CONTROL.search(text):
         message = f"{name} has the control character U+{ord(found[0]):04X} at position {found.start()}; remove it"
         yield RowError(source, "control character", message)
-
-
-def _is_plain(question: Any, steps: Any) -> bool:
-    """Whether a row has no fault, told in a fraction of the time; False says that it is to be looked at closely."""
-    if type(question) is not str or type(steps) is not list or not steps:
-        return False
-    try:
-        text = "".join(steps)
-    except TypeError:
-        return False
-    if not (text.isprintable() and question.isprintable() and question.strip() and all(map(str.strip, steps))):
-        return False
-    if "#" in text:
-        for number, step in enumerate(steps, start=1):
-            for digits in REFERENCE.findall(step) if "#" in step else ():
-                if not 1 <= reference_number(digits) < number:
-                    return False
-    return True
 
 
 def _names(record: Record) -> str:

@@ -33,7 +33,7 @@ from qdsft.runs.layout import CARD, MERGE_FILE
 from qdsft.runs.manifest import Manifest, read_adapter_run, write_manifest
 from qdsft.runs.provenance import versions
 from qdsft.runs.public import public_manifest, refuse_output
-from qdsft.runs.results import brief_metrics, method, read_example
+from qdsft.runs.results import brief_metrics, method, read_example, to_json
 
 Base = Literal["auto", "original", "dequantized"]
 OTHER = "choose another --output"
@@ -239,7 +239,7 @@ def _certificate(
         "base_model": public_manifest(manifest).base_model.model_dump(),
         "thresholds": allowed,
         "candidates": found,
-        "results_of_adapter": brief_metrics(prompts.run_dir),
+        "results_of_adapter": to_json(brief_metrics(prompts.run_dir)),
         "example": read_example(prompts.run_dir),
         "questions": "held-out rows" if manifest.data.eval_rows else "golden prompts",
         "run": manifest.sha256(),

@@ -1,4 +1,4 @@
-"""How far a merged model agrees with the adapter as it was trained: on logits, answers and scores."""
+"""Measure how far a merged model agrees with its adapter: in logits, answers and scores."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from qdsft.data.examples import Example
 from qdsft.data.prompt import Message
 from qdsft.inference.loaded_run import LoadedRun
 from qdsft.inference.merged_adapter import answer_logits, answered
+from qdsft.metrics.catalog import shown_in
 from qdsft.metrics.scores import score
 from qdsft.metrics.summary import means
 
 LOGIT_PROMPTS, LOGIT_TOKENS = 8, 32
 """Prompts, and tokens of each answer, whose logits are compared: all of them are held in memory twice."""
-SCORES = ("exact_match", "sari", "chrf", "valid", "stopped")
 
 MEAN_KL = {torch.float32: 1e-6, torch.float16: 1e-4, torch.bfloat16: 1e-3}
 """Most mean divergence, nats a token, by the coarser number format of the two models. On the trained tiny model of
@@ -60,12 +60,13 @@ class Questions:
             score(run.task.predict(example, answers[i].text, answers[i].stopped))
             for i, example in enumerate(self.examples)
         ]
-        scores = {name: mean for name, mean in means(rows).items() if name in SCORES} if rows else {}
+        known = means(rows) if rows else {}
+        scores = {metric.key: known[metric.key] for metric in shown_in("merge") if metric.key in known}
         return Observed(texts, answer_logits(run.model, sequences), scores)
 
 
 def compare(trained: Observed, merged: Observed) -> dict[str, Any]:
-    """The figures of the certificate: logits, answers, and scores as trained, merged and their difference."""
+    """Return the figures of the certificate: logits, answers, and scores as trained, merged and their difference."""
     divergence, moved, greedy = [], 0.0, []
     for old, new in zip(trained.logits, merged.logits, strict=True):
         logs = torch.log_softmax(old.double(), -1), torch.log_softmax(new.double(), -1)
@@ -93,13 +94,13 @@ def compare(trained: Observed, merged: Observed) -> dict[str, Any]:
 
 
 def limits(formats: Sequence[torch.dtype]) -> dict[str, float]:
-    """The thresholds for models in these number formats."""
+    """Return the thresholds for models in these number formats."""
     coarsest = max(formats, key=lambda dtype: MEAN_KL.get(dtype, 0.0))
     return {"mean_kl": MEAN_KL[coarsest], "identical_answers": IDENTICAL[coarsest], "score_drop": SCORE_DROP}
 
 
 def failures(figures: dict[str, Any], allowed: dict[str, float]) -> list[str]:
-    """What of `compare` is beyond the thresholds, in words."""
+    """Return the figures of `compare` that miss a threshold, in words."""
     found = []
     if not figures["logits"]["mean_kl"] <= allowed["mean_kl"]:
         found.append(f"mean KL {figures['logits']['mean_kl']:.2g} is more than {allowed['mean_kl']:g}")
@@ -107,8 +108,8 @@ def failures(figures: dict[str, Any], allowed: dict[str, float]) -> list[str]:
         found.append(
             f"{figures['answers']['identical']:.0%} equal answers are less than {allowed['identical_answers']:.0%}"
         )
-    for name in ("exact_match", "sari"):
-        score = figures["scores"].get(name)
+    for metric in shown_in("merge limit"):
+        score = figures["scores"].get(metric.key)
         if score and score["difference"] < -allowed["score_drop"]:
-            found.append(f"{name} falls by {-score['difference']:.3f}, more than {allowed['score_drop']:g}")
+            found.append(f"{metric.key} falls by {-score['difference']:.3f}, more than {allowed['score_drop']:g}")
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -15,6 +14,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ge
 from huggingface_hub.utils import logging as hub_logging
 
 from qdsft.console import say
+from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.hashing import file_sha256
 from qdsft.inference.generation_config import generation_config
@@ -136,7 +136,7 @@ def base_licence(manifest: Manifest) -> dict[str, str]:
     card: str | Path = Path(name) / CARD
     try:
         if base_on_hub(manifest):
-            where = {"revision": manifest.base_model.revision, "endpoint": os.environ.get("HF_ENDPOINT")}
+            where = {"revision": manifest.base_model.revision, "endpoint": variable("HF_ENDPOINT") or None}
             card = hf_hub_download(name, CARD, **where)
         found = read_licence(Path(card).read_text(encoding="utf-8", errors="replace"))
     except (OSError, ValueError, httpx2.HTTPError):
@@ -167,7 +167,7 @@ def _beginning(path: Path) -> bytes:
 
 
 def _upload(files: dict[str, Content], repo_id: str, *, public: bool, revision: str | None) -> Pushed:
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    api = HfApi(endpoint=variable("HF_ENDPOINT") or None)
     hub_logging.set_verbosity_error()  # it warns where there is nothing to commit
     patiently("creating the repository", repo_id, lambda: api.create_repo(repo_id, private=not public, exist_ok=True))
     info = patiently("reading the repository", repo_id, lambda: api.repo_info(repo_id))

@@ -1,4 +1,4 @@
-"""Decode the held-out rows of a run: kept as they come, gone on with after an interruption, shared by processes."""
+"""Decode the held-out rows of a run, shared by processes, with every answer saved so that decoding can resume."""
 
 from __future__ import annotations
 
@@ -38,11 +38,10 @@ class Decoded:
 def decode_share(
     loaded: LoadedRun, examples: Sequence[Example], model: str, processes: Processes, batch_size: int
 ) -> dict[int, Decoded]:
-    """Index into `examples` -> answer and loss, for the share of this process.
+    """Return index into `examples` -> answer and loss, for the share of this process.
 
-    `model` is tuned, constrained or baseline. Every answer is appended to a file of the run directory once its batch
-    is done, and rows that are in such a file are not decoded again, whoever decoded them. Raises UserError as
-    `load_run`'s `stream` does.
+    `model` is tuned, constrained or baseline. Every answer is appended to a file of the run directory when its batch
+    ends, and rows in such a file of any process are not decoded again. Raises UserError as `LoadedRun.stream`.
     """
     identity = identify(loaded.run_dir, loaded.manifest, examples, model)
     done: dict[int, Decoded] = {}
@@ -51,7 +50,7 @@ def decode_share(
     own = processes.share(len(examples))
     missing = [index for index in own if index not in done]
     if len(done) and processes.is_main:
-        say(f"{len(done)} of {len(examples)} rows are there from a decoding that was interrupted")
+        say(f"{len(done)} of {len(examples)} rows were decoded before an interruption")
     path = decoded_log_path(loaded.run_dir, model, processes.rank)
     constrained = model == "constrained"
     with open_log(path, identity, Decoded, remedy="evaluate a copy of the run on another disk") as log:
@@ -62,18 +61,18 @@ def decode_share(
 
 
 def forget(run_dir: Path, model: str) -> None:
-    """Remove what `decode_share` kept, once it is all in the final file."""
+    """Remove the files of `decode_share`, after the final file is written."""
     for path in decoded_log_paths(run_dir, model):
         path.unlink(missing_ok=True)
 
 
 def identify(run_dir: Path, manifest: Manifest, examples: Sequence[Example], model: str) -> Identity:
-    """What answers depend on: the run and its weights, the rows, the length limit; not how rows are batched."""
+    """Return what answers depend on: the run, its weights, the rows and the length limit, but not the batch size."""
     folder = manifest.folder(run_dir)
     weights = [
         [path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns]
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != CARD  # the card is written anew with every evaluation
+        if path.is_file() and path.name != CARD  # every evaluation writes the card
     ]
     return {
         "qdsft_partial": 1,
@@ -86,7 +85,7 @@ def identify(run_dir: Path, manifest: Manifest, examples: Sequence[Example], mod
 
 
 def merge(shares: Sequence[dict[int, Decoded]], rows: int) -> list[Decoded]:
-    """The answers of all rows, in order; raises UserError if the processes did not evaluate the same rows."""
+    """Return the answers of all rows, in order; raises UserError if the processes did not evaluate the same rows."""
     found: dict[int, Decoded] = {}
     for share in shares:
         found |= share

@@ -1,4 +1,4 @@
-"""Stage: a file of questions in, a file of their sub-questions out, in the same order."""
+"""Stage: answer a file of questions, in the order of the file."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from qdsft.runs.resume_log import ResumeLog, open_log
 Engine = Literal["transformers", "vllm"]
 OUTPUT_REMEDY = "choose another output"
 MERGE_FROM = 64
-"""Questions from which merging the adapter pays for its check."""
+"""Merging the adapter pays for its check from this many questions."""
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """What became of the questions of a file; each is either written or among `refused`."""
+    """The outcome for the questions of a file; each was either written or refused."""
 
     written: int
     refused: tuple[RowError, ...]
     """In the order of the file."""
     invalid: int
-    """Written answers that are no valid decomposition."""
+    """Written answers that are not a valid decomposition."""
     unstopped: int
-    """Written answers that did not end by themselves within evaluation.max_new_tokens."""
+    """Written answers that were cut off at evaluation.max_new_tokens."""
 
 
 @dataclass
 class _Question:
-    """A row with its prompt, once that is known."""
+    """A row with its prompt."""
 
     record: Record
     prompt: tuple[int, ...]
@@ -64,10 +64,10 @@ def decompose_file(
 ) -> FileReport:
     """Answer every question of `source`; `output` appears once it is complete, in the order of `source`.
 
-    Equal prompts are decoded once. Questions and answers are held in memory, and each answer is kept in a log beside
-    `output` as its batch ends: the same call after a kill goes on from there. A row that cannot be asked or written
-    is left out, reported, and handed to `on_refused` as soon as that is known. Raises UserError for an `output` that
-    exists or cannot be written, a file that cannot be read, a file without one usable row, and as load_run does.
+    Equal prompts are decoded once. Questions and answers are held in memory. Each answer is saved to a log beside
+    `output` when its batch ends, so the same call resumes after a kill. A row that cannot be asked or written is left
+    out, reported, and passed to `on_refused` at once. Raises UserError for an `output` that exists or cannot be
+    written, for a file that cannot be read or has no usable row, and as load_run does.
     """
     refuse_existing(output)
     prompts = load_prompts(run_dir, manifest)
@@ -111,7 +111,7 @@ def decompose_file(
 
 
 def read_prompts(run: RunPrompts, source: Path) -> tuple[dict[int, _Question], dict[int, RowError]]:
-    """({number of the row: question}, {number of the row: why it cannot be asked}); raises UserError for the file."""
+    """Return the questions, and the reasons why other rows cannot be asked, by row number; raises UserError."""
     records: dict[int, Record] = {}
     refused: dict[int, RowError] = {}
     messages = {}
@@ -132,7 +132,7 @@ def read_prompts(run: RunPrompts, source: Path) -> tuple[dict[int, _Question], d
 
 
 def _encode(run: RunPrompts, messages: dict[int, Any]) -> dict[int, list[int] | UserError]:
-    """The prompt's ids, or why there are none, by halves: encoding many together is faster than one by one."""
+    """Return each prompt's ids, or the error. On an error, halve: encoding many prompts together is faster."""
     if not messages:
         return {}
     try:
@@ -153,7 +153,7 @@ def _decode(
     batch_size: int,
     constrained: bool,
 ) -> dict[int, UserError]:
-    """Write the answers into the log; returns the questions that do not fit into memory."""
+    """Write the answers to the log; return the questions that do not fit into memory."""
     too_large: dict[int, UserError] = {}
     while waiting:
         ids = [questions[index].prompt for index in waiting]

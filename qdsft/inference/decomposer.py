@@ -1,4 +1,4 @@
-"""Stage: a question in, its sub-questions out, with the prompt that the run was trained on."""
+"""Stage: answer one question, with the prompt that the run was trained on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qdsft.runs.manifest import Manifest
 
 
 class Decomposer:
-    """A finished run, ready to answer.
+    """Answers questions with a finished run.
 
     >>> decompose = Decomposer("outputs/tiny-full")        # doctest: +SKIP
     >>> decompose("Who is older, A or B?").steps           # doctest: +SKIP
@@ -31,10 +31,10 @@ class Decomposer:
             self.run.grammar  # noqa: B018 - fails now rather than at the first question
 
     def add_adapter(self, name: str, run_dir: str | Path) -> None:
-        """Load another run's adapter onto the same base model, to answer where a call says `adapter=name`.
+        """Load another run's adapter onto the same base model; calls with `adapter=name` use it.
 
-        It keeps its own wording and length limit. Raises UserError as `qdsft.inference.side_by_side.load_beside` and
-        `LoadedRun.grammar` do.
+        The other run keeps its prompt and length limit. Raises UserError as
+        `qdsft.inference.side_by_side.load_beside` and `LoadedRun.grammar` do.
         """
         other = load_beside(self.run, name, Path(run_dir))
         if self._constrained:
@@ -46,12 +46,12 @@ class Decomposer:
         return Decomposition.parse(self.text(question, adapter=adapter))
 
     def text(self, question: str, *, adapter: str | None = None) -> str:
-        """The model's answer as it wrote it; for runs of other tasks too."""
+        """Return the model's answer as it wrote it; also for runs whose answers are free text."""
         run = self.choose(adapter)
         return run.answer([run.task.messages(run.task.typed_record(question))], constrained=self._constrained)[0].text
 
     def choose(self, adapter: str | None) -> LoadedRun:
-        """The run of an adapter, which then computes, and without a name the first; raises UserError for others."""
+        """Activate an adapter and return its run; None is the first run. Raises UserError for an unknown adapter."""
         if adapter is not None and adapter not in self._others:
             known = ", ".join(self._others) or "none was added"
             raise UserError(f"there is no adapter {adapter!r} ({known}); add it with add_adapter")

@@ -1,12 +1,11 @@
-"""Stage: decode the held-out questions of a run, score them, write metrics, predictions and a report."""
+"""Stage: decode the held-out questions of a run, score the answers, and write metrics, predictions and a report."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -21,19 +20,18 @@ from qdsft.inference.decode_rows import Decoded, decode_share, forget, identify,
 from qdsft.inference.loaded_run import load_run
 from qdsft.inference.processes import Processes, launched
 from qdsft.metrics.break_official.official import require_official
-from qdsft.metrics.prediction_rows import prediction_row
-from qdsft.metrics.summary import Row, summarise
+from qdsft.metrics.catalog import METRICS
+from qdsft.metrics.model_metrics import Decoding
+from qdsft.metrics.prediction_rows import PredictionRow, json_lines, prediction_row
+from qdsft.metrics.summary import summarise
 from qdsft.runs.card import write_card
 from qdsft.runs.eval_rows import read_eval_rows
 from qdsft.runs.layout import METRICS_FILE, predictions_file
 from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.runs.provenance import versions
+from qdsft.runs.results import MODELS, Results, read_metrics_file, to_json
 from qdsft.scoring.report import write_report
-from qdsft.scoring.score_files import add_official, json_lines
-
-MODELS = ("tuned", "constrained", "baseline")
-"""What one run is evaluated as: itself, itself held to valid answers, and its base model."""
-BREAK_METRICS = {"ged", "normalized_exact_match"}
+from qdsft.scoring.score_files import add_official
 
 
 def evaluate(
@@ -45,16 +43,13 @@ def evaluate(
     batch_size: int | None = None,
     break_metrics: bool = False,
     manifest: Manifest | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> Results:
     """Score a finished run on the rows that its split held out.
 
-    Returns, and writes to metrics.json, `{"tuned": {...}, "constrained": {...}, "baseline": {...}}`: the second where
-    `constrained` asks for the same model held to the form of a valid answer, the last where `baseline` asks for the
-    base model with the same prompts. Each is what `summarise` gives and `loss` (nats per
-    supervised token over all rows together), `seconds` of decoding (the sum over processes), `new_tokens` and
-    `new_tokens_per_second` (of one process). Answers are kept as they come, and an evaluation that was interrupted
-    goes on where it ended. Processes that were launched together share the rows; the first one writes, and the
-    others return `{}`.
+    Returns the metrics of the trained model under "tuned", with `constrained` also those of the same model held to
+    valid answers, and with `baseline` those of the base model with the same prompts; writes them to metrics.json.
+    Every answer is saved when its batch ends, and an interrupted evaluation resumes there. Processes that were
+    launched together share the rows; the first one writes, and the others return `{}`.
 
     Raises UserError as load_run does, and if the run has no held-out rows.
     """
@@ -83,12 +78,13 @@ def evaluate(
         if not processes.is_main:
             return {}
         device, shares = outcomes[0][0], zip(*(found for _, found in outcomes), strict=True)
-        results, rows = {}, {}
+        results: Results = {}
+        rows: dict[str, list[PredictionRow]] = {}
         for model, parts in zip(models, shares, strict=True):
             answers = merge(parts, len(examples))
             rows[model] = _rows(task, examples, answers)
             add_official(rows[model], lexical=break_metrics)
-            results[model] = {**summarise(rows[model]), **_decoding_metrics(answers)}
+            results[model] = replace(summarise(rows[model]), decoding=_decoding(answers))
         identities = {model: json_sha256(identify(run_dir, manifest, examples, model)) for model in MODELS}
         results |= _earlier(run_dir, identities, results)
         _write(run_dir, manifest, device, identities, results, rows)
@@ -100,37 +96,38 @@ def _write(
     manifest: Manifest,
     device: str,
     identities: dict[str, str],
-    results: dict[str, dict[str, Any]],
-    rows: dict[str, list[Row]],
+    results: Results,
+    rows: dict[str, list[PredictionRow]],
 ) -> None:
     for model, found in rows.items():
         write_text(run_dir / predictions_file(model), json_lines(found))
     own = {model: identities[model] for model in results}
-    write_json(run_dir / METRICS_FILE, {**results, "versions": versions(), "device": device, "identities": own})
+    write_json(
+        run_dir / METRICS_FILE, {**to_json(results), "versions": versions(), "device": device, "identities": own}
+    )
     write_report(run_dir, manifest, results, rows["tuned"])
     write_card(run_dir, manifest)
     for model in rows:
         forget(run_dir, model)
 
 
-def _earlier(
-    run_dir: Path, identities: dict[str, str], results: dict[str, dict[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Results of an earlier evaluation of other models on the same rows and weights; what is lost is said."""
+def _earlier(run_dir: Path, identities: dict[str, str], results: Results) -> Results:
+    """Return the results of an earlier evaluation of other models on the same rows and weights; print what is lost."""
     try:
-        before = json.loads((run_dir / METRICS_FILE).read_text(encoding="utf-8"))
-        earlier = before.get("identities", {})
-        named = [model for model in MODELS if isinstance(before.get(model), dict)]
-    except (OSError, ValueError, AttributeError):
+        before = read_metrics_file(run_dir)
+    except UserError as error:
+        say(f"{error}; it is replaced now")
         return {}
+    optional = {metric.key: metric.option for metric in METRICS if metric.option}
     kept = {}
-    for model in named:
-        if model not in results and earlier.get(model) == identities[model]:
-            kept[model] = before[model]
+    for model, metrics in before.results.items():
+        if model not in results and before.identities.get(model) == identities[model]:
+            kept[model] = metrics
         elif model not in results:
             say(f"the results of {model} are of other rows or weights and are discarded; add --{model} for new ones")
-        elif lost := before[model].keys() & BREAK_METRICS - results[model].keys():
-            say(f"{model}: {', '.join(sorted(lost))} of an earlier evaluation are discarded; add --break-metrics")
+        elif lost := sorted(metrics.means.keys() & optional.keys() - results[model].means.keys()):
+            options = " and ".join(sorted({optional[key] for key in lost}))
+            say(f"{model}: {', '.join(lost)} of an earlier evaluation are discarded; add {options}")
     return kept
 
 
@@ -142,7 +139,7 @@ def _decode(
     processes: Processes,
     batch_size: int,
 ) -> tuple[str, list[dict[int, Decoded]]]:
-    """(name of the device, this process's share of every model)."""
+    """Return the name of the device, and the answers of this process for every model."""
     loaded = load_run(run_dir, manifest)
     machine = loaded.machine
     among = f", shared by {processes.size} processes" if processes.size > 1 else ""
@@ -151,7 +148,7 @@ def _decode(
     try:
         for model in models:
             if model != "tuned":
-                say("the same, held to valid answers" if model == "constrained" else "the same with the base model")
+                say(f"decoding again, {'constrained' if model == 'constrained' else 'with the base model'}")
             with loaded.untrained() if model == "baseline" else nullcontext(loaded) as chosen:
                 shares.append(decode_share(chosen, examples, model, processes, batch_size))
     except torch.OutOfMemoryError as error:
@@ -162,7 +159,7 @@ def _decode(
     return machine.name, shares
 
 
-def _rows(task: Task, examples: Sequence[Example], answers: Sequence[Decoded]) -> list[Row]:
+def _rows(task: Task, examples: Sequence[Example], answers: Sequence[Decoded]) -> list[PredictionRow]:
     pairs = zip(examples, answers, strict=True)
     return [
         prediction_row(task.predict(example, answer.text, answer.stopped))
@@ -170,12 +167,12 @@ def _rows(task: Task, examples: Sequence[Example], answers: Sequence[Decoded]) -
     ]
 
 
-def _decoding_metrics(answers: Sequence[Decoded]) -> dict[str, Any]:
+def _decoding(answers: Sequence[Decoded]) -> Decoding:
     tokens, seconds = sum(answer.tokens for answer in answers), sum(answer.seconds for answer in answers)
     supervised = sum(answer.supervised for answer in answers)
-    return {
-        "loss": sum(answer.loss * answer.supervised for answer in answers) / supervised,
-        "seconds": round(seconds, 2),
-        "new_tokens": tokens,
-        "new_tokens_per_second": round(tokens / seconds, 1) if seconds else None,
-    }
+    return Decoding(
+        loss=sum(answer.loss * answer.supervised for answer in answers) / supervised,
+        seconds=round(seconds, 2),
+        new_tokens=tokens,
+        new_tokens_per_second=round(tokens / seconds, 1) if seconds else None,
+    )

@@ -214,10 +214,9 @@ class Batch:
 
 def _holds_only_keys_and_values(cache: Any) -> bool:
     """Return whether rows of the cache can be selected: no layer has a state of linear attention or convolution."""
-    layers = getattr(cache, "layers", None)
-    return bool(layers) and all(
-        hasattr(layer, "batch_select_indices") and not hasattr(layer, "conv_states") for layer in layers
-    )
+    layers = getattr(cache, "layers", [])
+    selectable = [hasattr(layer, "batch_select_indices") and not hasattr(layer, "conv_states") for layer in layers]
+    return bool(selectable) and all(selectable)
 
 
 class _Ended(StoppingCriteria):

@@ -1,4 +1,4 @@
-"""The regular language of the completions that `Decomposition.parse` reads without a fault."""
+"""The regular language of completions that `Decomposition.parse` reads without a fault."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _NO_DIGIT = r"[^#\p{Nd}\p{Cc}\p{Zl}\p{Zp}]"
 _FIRST = r"[^#\s\p{Cc}\p{Zl}\p{Zp}]"
 
 COMMON_TEXT = f"{_CHARACTER}{{1,30}}"
-"""Text that stands anywhere inside a step; llguidance keeps the mask of such tokens ready."""
+"""Text inside a step; llguidance precomputes the mask of such tokens."""
 
 
 def completion_pattern(lead: str = "", tail: str = "", max_steps: int = MAX_STEPS) -> str:
-    """A pattern, in the syntax of Rust's regex crate, of what `Decomposition.render` writes for 1 to `max_steps` steps.
+    """Return a pattern, in the syntax of Rust's regex crate, for the rendered text of 1 to `max_steps` steps.
 
-    `lead` and `tail` are what a chat template puts around the answer; a model may leave the tail out. Whatever
-    matches has none of the faults of `Decomposition.faults`: it is a list numbered 1, 2, 3, ..., no step is empty,
-    and every `#k` in step n has 1 <= k < n. Steps may still repeat one another or the question.
+    `lead` and `tail` are the text that a chat template writes around the answer; the tail may be missing. A matching
+    text has none of the faults of `Decomposition.faults`: steps are numbered 1, 2, 3, ..., no step is empty, and every
+    `#k` in step n has 1 <= k < n. Steps may still repeat each other or the question.
     """
     pattern = ""
     for number in range(max_steps, 1, -1):
@@ -30,7 +30,7 @@ def completion_pattern(lead: str = "", tail: str = "", max_steps: int = MAX_STEP
 def _step(number: int) -> str:
     earlier = "|".join(str(k) for k in range(1, number))
     reference = f"(?:{earlier})?" if earlier else ""
-    # What follows # or a reference may be no digit: it would make another reference.
+    # No digit may follow # or a reference: it would make another reference.
     hash_sign = f"#{reference}(?:{_NO_DIGIT}{_CHARACTER}*)?"
     return rf"{number}\. (?:{_FIRST}{_CHARACTER}*|{hash_sign})(?:{hash_sign})*"
 

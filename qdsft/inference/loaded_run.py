@@ -1,4 +1,4 @@
-"""A finished run, loaded for answering: the one way back in for evaluation, decomposition and the rest."""
+"""Load a finished run for inference. Evaluation, decomposition, merging and serving all load runs here."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.tokenization.chat_template import encode_prompts
 
 FIRST_ADAPTER = "default"
-"""What the adapter is called that a model is loaded with."""
+"""Name of the adapter that a model is loaded with."""
 
 
 @dataclass(frozen=True)
 class RunPrompts:
-    """What makes a question into the token ids that a run was trained on; needs no weights."""
+    """Turns a question into the token ids that a run was trained on; needs no weights."""
 
     run_dir: Path
     manifest: Manifest
@@ -39,15 +39,15 @@ class RunPrompts:
     task: Task
     tokenizer: PreTrainedTokenizerBase
     positions: int | None
-    """The most tokens that the model has positions for."""
+    """Number of positions of the model, in tokens."""
 
     @property
     def max_new_tokens(self) -> int:
-        """The longest answer, in tokens."""
+        """Return the longest answer in tokens."""
         return self.recipe.evaluation.max_new_tokens
 
     def encode(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-        """Prompt token ids; raises UserError for messages that cannot be encoded or leave no room for an answer."""
+        """Return prompt token ids. Raises UserError if messages cannot be encoded or leave no room for an answer."""
         prompts = encode_prompts(self.tokenizer, conversations)
         longest = max(map(len, prompts), default=0) + self.max_new_tokens
         if self.positions and longest > self.positions:
@@ -60,7 +60,7 @@ class RunPrompts:
 
 @dataclass(frozen=True)
 class LoadedRun(RunPrompts):
-    """The trained model with the tokenizer, template and wording that it was trained with."""
+    """The trained model with the tokenizer, chat template and prompts that it was trained with."""
 
     machine: Machine
     model: Any
@@ -68,16 +68,16 @@ class LoadedRun(RunPrompts):
     def answer(
         self, conversations: Sequence[Sequence[Message]], *, batch_size: int = 1, constrained: bool = False
     ) -> list[Answer]:
-        """Greedy answers to chat messages, in order; raises UserError as `stream` does."""
+        """Return greedy answers to chat messages, in order; raises UserError as `stream` does."""
         answers = dict(self.stream(conversations, batch_size=batch_size, constrained=constrained))
         return [answers[i] for i in range(len(conversations))]
 
     def watch(
         self, messages: Sequence[Message], on_text: Callable[[str], None], *, constrained: bool = False
     ) -> Answer:
-        """The greedy answer to one conversation, while `on_text` is called with what there is of it after each token.
+        """Return the greedy answer to one conversation; `on_text` is called with the text so far after each token.
 
-        What `on_text` raises ends the decoding and is raised; UserError as `stream` does.
+        An exception of `on_text` ends the decoding. Raises UserError as `stream` does.
         """
         ((_, answer),) = self.stream_ids(self.encode([messages]), constrained=constrained, watch=on_text)
         return answer
@@ -90,9 +90,9 @@ class LoadedRun(RunPrompts):
         progress: bool = False,
         constrained: bool = False,
     ) -> Iterator[tuple[int, Answer]]:
-        """(index into `conversations`, greedy answer) as each batch is done.
+        """Yield (index into `conversations`, greedy answer) batch by batch.
 
-        Raises UserError for messages that cannot be encoded, and as `grammar` does if `constrained` asks for it.
+        Raises UserError for messages that cannot be encoded and, if `constrained`, as `grammar` does.
         """
         return self.stream_ids(
             self.encode(conversations), batch_size=batch_size, progress=progress, constrained=constrained
@@ -107,7 +107,7 @@ class LoadedRun(RunPrompts):
         constrained: bool = False,
         watch: Callable[[str], None] | None = None,
     ) -> Iterator[tuple[int, Answer]]:
-        """As `stream`, for token ids that `encode` gave; `watch` as `generate` has it."""
+        """Decode token ids from `encode` as `stream` does; `watch` is that of `generate`."""
         return generate(
             self.model,
             self.tokenizer,
@@ -122,24 +122,24 @@ class LoadedRun(RunPrompts):
 
     @cached_property
     def grammar(self) -> Grammar:
-        """The grammar of this run's answers.
+        """Return the grammar of this run's answers.
 
-        Raises UserError as `Grammar` does, for a run of another task than decomposition, and if max_new_tokens
-        leaves no room for one step.
+        Raises UserError as `Grammar` does, for another task than decomposition, and if max_new_tokens is too small for
+        one step.
         """
         self.task.require_decompositions("--constrained", self.run_dir)
         stop_ids = self.manifest.stop_token_ids
         grammar = Grammar(self.tokenizer, stop_ids, self.manifest.golden_prompts[0].messages)
         if self.max_new_tokens < grammar.shortest:
             raise UserError(
-                f"{self.run_dir}: evaluation.max_new_tokens {self.max_new_tokens} is too little for --constrained, "
-                f"which needs {grammar.shortest}; decode without --constrained"
+                f"{self.run_dir}: evaluation.max_new_tokens {self.max_new_tokens} is too small for --constrained, "
+                f"which requires {grammar.shortest}; decode without --constrained"
             )
         return grammar
 
     @contextmanager
     def untrained(self) -> Iterator[LoadedRun]:
-        """The base model before training, with the same template and prompts."""
+        """Provide the base model before training, with the same chat template and prompts."""
         if isinstance(self.model, PeftModel):
             with self.model.disable_adapter():
                 yield self
@@ -148,10 +148,10 @@ class LoadedRun(RunPrompts):
 
 
 def load_prompts(run_dir: Path, manifest: Manifest | None = None) -> RunPrompts:
-    """The tokenizer, template and wording of a finished run; `manifest` is its run.json, if that was read before.
+    """Load the tokenizer, chat template and prompts of a finished run; `manifest` is its run.json, if already read.
 
-    Raises UserError if the run is unfinished or damaged, if its base model is not the one it was trained
-    on, or if the chat template or tokenizer saved with it no longer yields the token ids it was trained on.
+    Raises UserError if the run is unfinished or damaged, if its base model is not the one it was trained on, or if its
+    chat template or tokenizer no longer yields the token ids it was trained on.
     """
     manifest = manifest or read_finished(run_dir)
     recipe = manifest.load_recipe()
@@ -175,7 +175,7 @@ def load_run(run_dir: Path, manifest: Manifest | None = None) -> LoadedRun:
 
 
 def load_weights(prompts: RunPrompts) -> LoadedRun:
-    """The same run with its model; raises UserError if the weights cannot be loaded."""
+    """Load the model of a run; raises UserError if the weights cannot be loaded."""
     recipe, folder = prompts.recipe, prompts.manifest.folder(prompts.run_dir)
     machine = find_machine()
     own = _with_weights(recipe, prompts.run_dir, prompts.manifest)
@@ -195,13 +195,13 @@ def load_weights(prompts: RunPrompts) -> LoadedRun:
 
 
 def with_model(prompts: RunPrompts, machine: Machine, model: Any) -> LoadedRun:
-    """The run with a model that is loaded already."""
+    """Return the run with a model that is already loaded."""
     shared = {field.name: getattr(prompts, field.name) for field in fields(RunPrompts)}
     return LoadedRun(**shared, machine=machine, model=model.eval())
 
 
 def _with_weights(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:
-    """The recipe with the model to load: the base model of an adapter, else the run's own."""
+    """Return the recipe with the model to load: the base model of an adapter, or the run's own weights."""
     if manifest.artifact == "adapter":
         return recipe
     section = recipe.model.model_copy(update={"name_or_path": str(manifest.folder(run_dir)), "revision": None})
@@ -232,7 +232,7 @@ def _load_tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
 
 
 def attach_adapter(model: Any, folder: Path, name: str) -> Any:
-    """The model with the adapter in `folder`, called `name`, beside those that it has; raises UserError."""
+    """Add the adapter in `folder` under `name` to a model; raises UserError if it cannot be loaded."""
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), adapter_name=name)

@@ -1,4 +1,4 @@
-"""A LoRA adapter merged into its base model in memory, where that changes no answer."""
+"""Merge a LoRA adapter into its base model in memory, if that changes no answer."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from qdsft.inference.generation_config import greedy_config
 from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_weights
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.125}
-"""The most that a logit may move, by the weights' format. The merged weights are rounded to that format; bfloat16
-has 8 bits of mantissa, so that logits of 16 to 32 are multiples of 0.125 themselves."""
+"""Largest allowed change of a logit, by the number format to which the merged weights are rounded. bfloat16 has 8
+bits of mantissa, so logits from 16 to 32 are multiples of 0.125."""
 _ANSWER_TOKENS = 64
-"""So many of each golden answer are compared: the logits of all of them are held in memory."""
+"""Tokens of each golden answer to compare; the logits of all of them are in memory."""
 
 
 def load_merged(prompts: RunPrompts) -> LoadedRun:
-    """As `inference.load_weights`, with the adapter merged into an unquantized base model if that is exact enough.
+    """Load a run as `load_weights` does, with the adapter merged into an unquantized base if that is exact enough.
 
-    Compared are the logits behind the golden prompts and inside the adapter's own greedy answers to them: none may
-    move by more than TOLERANCE, and the greedy token must be the same everywhere. If not, which is said, the run is
-    loaded once more and its adapter stays beside the base. `untrained` of a merged run reads the base model anew.
+    The logits of the adapter's greedy answers to the golden prompts are compared: none may change by more than
+    TOLERANCE, and every greedy token must stay the same. Otherwise a message is printed, and the run is loaded again
+    without merging. `untrained` of a merged run reads the base model again.
     """
     run = load_weights(prompts)
     if not isinstance(run.model, PeftModel) or run.recipe.quantization:
@@ -43,12 +43,12 @@ def load_merged(prompts: RunPrompts) -> LoadedRun:
             return replace(run, model=merged.eval())
         del merged
     say(f"the adapter is not merged: {reason}")
-    del run  # before the weights are read once more, so that memory holds them once
+    del run  # free the weights before they are read again
     return load_weights(prompts)
 
 
 def difference(before: list[torch.Tensor], after: list[torch.Tensor], tolerance: float) -> str:
-    """What tells two lists of logits `[tokens, vocabulary]` apart, or ""."""
+    """Return how two lists of logits `[tokens, vocabulary]` differ in words, or "" within the tolerance."""
     moved = max(float((new - old).abs().max()) for old, new in zip(before, after, strict=True))
     other = sum(int((new.argmax(-1) != old.argmax(-1)).sum()) for old, new in zip(before, after, strict=True))
     if other:
@@ -57,7 +57,7 @@ def difference(before: list[torch.Tensor], after: list[torch.Tensor], tolerance:
 
 
 def answered(run: LoadedRun, prompts: Sequence[list[int]], tokens: int) -> list[tuple[list[int], int]]:
-    """(prompt and the first `tokens` of the run's greedy answer, the prompt's length) of every prompt."""
+    """Return each prompt with the first `tokens` of the run's greedy answer, and the prompt's length."""
     config = greedy_config(run.tokenizer, run.manifest.stop_token_ids, min(tokens, run.max_new_tokens))
     sequences = []
     for ids in prompts:
@@ -67,7 +67,7 @@ def answered(run: LoadedRun, prompts: Sequence[list[int]], tokens: int) -> list[
 
 
 def answer_logits(model: Any, sequences: Sequence[tuple[list[int], int]]) -> list[torch.Tensor]:
-    """`[answer tokens + 1, vocabulary]`, float32, of each sequence."""
+    """Return float32 logits `[answer tokens + 1, vocabulary]` of each sequence."""
     found = []
     model.eval()
     for ids, prompt_length in sequences:

@@ -1,8 +1,11 @@
-"""Several processes, started by accelerate launch or torchrun, that share one piece of work."""
+"""Processes, started by accelerate launch or torchrun, that share the rows of one command.
+
+accelerate's gather_object is not used: it exchanges results only, not errors, and PartialState connects GPUs by NCCL,
+whose waits end after minutes, while one process may decode for hours longer than another.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,14 +14,15 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
+from qdsft.environment import variable
 from qdsft.errors import UserError
 
 Result = TypeVar("Result")
 
 LONGEST_START = timedelta(minutes=30)
-"""Between the first process and the last."""
+"""Time limit from the start of the first process to the start of the last."""
 LONGEST_WAIT = timedelta(days=7)
-"""Of a process for the others' shares; that one has died is noticed at once, by its connection."""
+"""Time limit for the results of the other processes. A process that dies is noticed at once by its connection."""
 
 
 class Processes:
@@ -31,17 +35,17 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that merges and writes."""
+        """Return whether this process merges and writes the results."""
         return self.rank == 0
 
     def share(self, rows: int) -> range:
-        """The indices of the rows that are this process's own."""
+        """Return the indices of the rows that this process works on."""
         return range(self.rank, rows, self.size)
 
     def gather(self, work: Callable[[], Result]) -> list[Result]:
-        """Do `work` in every process; the results of all, by rank, in every process.
+        """Run `work` in every process, and return the results of all, by rank, in every process.
 
-        A UserError of any of them is raised in all. Raises UserError if one ends before it is done.
+        A UserError of any process is raised in all. Raises UserError if a process ends early.
         """
         if self.size == 1:
             return [work()]
@@ -53,9 +57,9 @@ class Processes:
         outcomes: list[tuple[Result, str | None]] = [None] * self.size  # type: ignore[list-item]
         try:
             distributed.all_gather_object(outcomes, outcome, group=self._group)
-        except RuntimeError as error:  # gloo's, when a connection closes
+        except RuntimeError as error:  # from gloo, when a connection closes
             raise UserError(
-                "another process of this launch has ended early, see what it said; start again: decoded rows are kept"
+                "another process of this launch ended early, see its message; start again: decoded rows are kept"
             ) from error
         for rank, (_, message) in enumerate(outcomes):
             if message is not None:
@@ -65,22 +69,22 @@ class Processes:
 
 @contextmanager
 def launched() -> Iterator[Processes]:
-    """The processes of this launch, connected (gloo); each computes on the GPU of its LOCAL_RANK.
+    """Connect the processes of this launch by gloo, and choose the GPU of LOCAL_RANK in each.
 
-    To be entered before a model is loaded: "cuda" means another card in every process from then on.
+    Enter this before a model is loaded: from then on, "cuda" means another GPU in every process.
     """
-    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, size = int(variable("RANK", "0")), int(variable("WORLD_SIZE", "1"))
     if size == 1:
         yield Processes(0, 1)
         return
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(int(variable("LOCAL_RANK", "0")))
     try:
         distributed.init_process_group("gloo", timeout=LONGEST_START)
         group = distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"the {size} processes of WORLD_SIZE do not find one another ({str(error).splitlines()[0][:200]}); start "
+            f"the {size} processes of WORLD_SIZE cannot connect ({str(error).splitlines()[0][:200]}); start "
             "them with accelerate launch -m qdsft ..., or unset WORLD_SIZE"
         ) from error
     try:

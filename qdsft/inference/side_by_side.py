@@ -1,6 +1,6 @@
 """Several models that answer the same question: runs, and the base model before training.
 
-Adapters of the same base model share its weights, so that a card which holds one run holds several.
+Adapters of the same base model share its weights, so a GPU that holds one run can hold several.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from qdsft.inference.loaded_run import (
 
 
 def attach(run: LoadedRun, name: str, prompts: RunPrompts) -> LoadedRun:
-    """Another run's adapter under `name` on the base model of a loaded run, which both then share.
+    """Load another run's adapter under `name` onto the base model of a loaded run, which both then share.
 
-    The model's `set_adapter` says which of them computes. Only for runs between which `base_difference` finds none.
-    Raises UserError if the adapter cannot be loaded.
+    `set_adapter` of the model chooses the adapter. `base_difference` of the two runs must be None. Raises UserError if
+    the adapter cannot be loaded.
     """
     attach_adapter(run.model, prompts.manifest.folder(prompts.run_dir), name)
     return with_model(prompts, run.machine, run.model)
 
 
 def base_difference(one: RunPrompts, other: RunPrompts) -> str | None:
-    """Why the adapters of two runs cannot share a loaded base model: what differs, in words; None if they can."""
+    """Return what differs between the base models of two runs, or None if their adapters can share one."""
 
     def parts(run: RunPrompts) -> dict[str, Any]:
         return {
-            "base model": run.manifest.base_model,  # its name too: fine-tuned models keep their base's config
+            "base model": run.manifest.base_model,  # includes the name: fine-tuned models keep their base's config
             "quantization": run.recipe.quantization,
             "model section": run.recipe.model.model_dump(exclude={"chat_template"}),
         }
@@ -49,21 +49,20 @@ def base_difference(one: RunPrompts, other: RunPrompts) -> str | None:
     mine, others = parts(one), parts(other)
     if different := next((what for what in mine if mine[what] != others[what]), None):
         return different
-    # PEFT keeps trained biases in the base model itself: they are there for one adapter alone.
+    # PEFT writes trained biases into the base model, which then fits one adapter only.
     trains_biases = any((run.recipe.lora or {}).get("bias", "none") != "none" for run in (one, other))
     return "set of biases" if trains_biases else None
 
 
 def load_beside(run: LoadedRun, name: str, run_dir: Path) -> LoadedRun:
-    """As `attach`, for a run directory.
+    """Load the adapter of a run directory as `attach` does.
 
-    Raises UserError as `attach` and `load_prompts` do, for a whole model, for what `base_difference` finds, and for
-    another chat template.
+    Raises UserError as `attach` and `load_prompts` do, for a whole model, and for another base model or chat template.
     """
     if not isinstance(run.model, PeftModel):
         raise UserError(f"{run.run_dir}: is a whole model; only an adapter's base model can take another adapter")
     if not name or "." in name or name in run.model.peft_config:
-        raise UserError(f"{name!r} cannot name another adapter; give a name of its own, without dots")
+        raise UserError(f"{name!r} cannot name another adapter; give a new name without dots")
     prompts = load_prompts(run_dir)
     if prompts.manifest.artifact != "adapter":
         raise UserError(f"{run_dir}: is a whole model, not an adapter; load it by itself")
@@ -77,17 +76,17 @@ def load_beside(run: LoadedRun, name: str, run_dir: Path) -> LoadedRun:
 
 @dataclass(frozen=True)
 class Column:
-    """One of the models, with what it is called."""
+    """One of the models, with its name."""
 
     name: str
     run: LoadedRun
     adapter: str | None = None
-    """Name of its adapter in the model that it shares with others; None where there are no adapters."""
+    """Name of its adapter in the shared model; None for a whole model."""
     is_base: bool = False
 
     @contextmanager
     def ready(self) -> Iterator[LoadedRun]:
-        """The run with its own weights in force, to be used by one thread at a time."""
+        """Activate the run's own weights; only one thread at a time may use it."""
         if self.adapter is not None:
             self.run.model.set_adapter(self.adapter)
         if self.is_base and isinstance(self.run.model, PeftModel):
@@ -98,9 +97,9 @@ class Column:
 
 
 def load_columns(run_dirs: Sequence[Path], *, base: bool = False) -> list[Column]:
-    """The runs in order and, with `base`, the base model of the first.
+    """Load the runs in order and, with `base`, the base model of the first.
 
-    The prompts of all are checked before any weights are read. Raises UserError as `load_prompts` and `load_weights`
+    The prompts of all runs are checked before weights are read. Raises UserError as `load_prompts` and `load_weights`
     do.
     """
     every = [load_prompts(run_dir) for run_dir in run_dirs]
@@ -114,7 +113,7 @@ def load_columns(run_dirs: Sequence[Path], *, base: bool = False) -> list[Column
 
 
 def _names(run_dirs: Sequence[Path]) -> list[str]:
-    """The folders' names, or where two are alike the paths as they were given."""
+    """Return the names of the folders, or the given paths if two names are equal."""
     short = [run_dir.resolve().name for run_dir in run_dirs]
     return short if len(set(short)) == len(short) else [str(run_dir) for run_dir in run_dirs]
 
@@ -125,7 +124,7 @@ def _alone(prompts: RunPrompts, name: str) -> Column:
 
 
 def _beside(columns: Sequence[Column], prompts: RunPrompts, name: str) -> Column | None:
-    """The run as one more adapter of a base model that is loaded; None if there is no such model."""
+    """Return the run as another adapter of a loaded base model, or None if no loaded model fits."""
     if prompts.manifest.artifact != "adapter":
         return None
     adapters = (column.run for column in columns if column.adapter is not None)
@@ -135,7 +134,7 @@ def _beside(columns: Sequence[Column], prompts: RunPrompts, name: str) -> Column
 
 
 def _base(column: Column) -> Column:
-    """The base model of a run; one that was trained as a whole has its base model loaded beside it."""
+    """Return the base model of a run; for a fully trained model, the base model is loaded too."""
     name = f"base: {column.run.recipe.model.name_or_path}"
     say(f"loading {name}" if column.adapter is None else f"{name} is the model below the adapter")
     with column.run.untrained() as untrained:

@@ -1,6 +1,6 @@
-"""The same prompts, decoded by vLLM. Unverified: what is sent is tested, vLLM itself was never run.
+"""Decode the same prompts with vLLM. Experimental: the requests are tested, but vLLM itself was never run.
 
-vLLM pins a torch of its own, so it is not installed beside the tested stack.
+vLLM pins another torch, so it is not part of the tested stack.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from qdsft.inference.generate import Answer, read_answer
 from qdsft.inference.loaded_run import RunPrompts
 
 CHUNK = 2048
-"""Prompts that are handed over together: vLLM returns none of them before all are done."""
+"""Prompts per call: vLLM returns no answer before all are done."""
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""The values that vLLM takes for max_lora_rank."""
+"""Values that vLLM accepts for max_lora_rank."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """All that vLLM is given."""
+    """Everything that is passed to vLLM."""
 
     prompts: list[dict[str, list[int]]]
-    """`{"prompt_token_ids": ids}` each: no text, so that vLLM adds no BOS and applies no template of its own."""
+    """`{"prompt_token_ids": ids}` for each prompt: with token ids vLLM adds no BOS and applies no chat template."""
     sampling: dict[str, Any]
     """Arguments of vllm.SamplingParams."""
     engine: dict[str, Any]
@@ -38,9 +38,9 @@ class Request:
 def make_request(
     run: RunPrompts, prompts: Sequence[Sequence[int]], *, otherwise: str = "use --engine transformers"
 ) -> Request:
-    """What decodes token ids from `RunPrompts.encode` as `generate` does: greedily, to the same stop tokens.
+    """Return a request that decodes token ids from `RunPrompts.encode` as `generate` does.
 
-    Raises UserError, with `otherwise` as the remedy, for an adapter that vLLM cannot serve.
+    Raises UserError, with the remedy `otherwise`, for an adapter that vLLM cannot serve.
     """
     is_adapter = run.manifest.artifact == "adapter"
     folder = run.manifest.folder(run.run_dir)
@@ -67,7 +67,7 @@ def make_request(
 
 
 def stream_ids(run: RunPrompts, prompts: Sequence[Sequence[int]]) -> Iterator[tuple[int, Answer]]:
-    """(index into `prompts`, greedy answer), CHUNK by CHUNK; raises UserError without vLLM, or as `make_request`."""
+    """Yield (index into `prompts`, greedy answer). Raises UserError without vLLM, and as `make_request` does."""
     request = make_request(run, prompts)
     vllm = _import_vllm()
     adapter = None
@@ -84,7 +84,7 @@ def stream_ids(run: RunPrompts, prompts: Sequence[Sequence[int]]) -> Iterator[tu
 
 
 def check_installed() -> None:
-    """Raise UserError, naming the remedy, if vLLM cannot be imported."""
+    """Raise UserError, with the remedy, if vLLM cannot be imported."""
     _import_vllm()
 
 
@@ -93,23 +93,23 @@ def _import_vllm() -> Any:
         import vllm
     except ImportError as error:
         raise UserError(
-            "--engine vllm needs vLLM; install it in an environment of its own with: pip install 'vllm>=0.30', or "
+            "--engine vllm requires vLLM; install it in a separate environment with: pip install 'vllm>=0.30', or "
             "use --engine transformers"
         ) from error
     return vllm
 
 
 def _max_rank(folder: Path, otherwise: str) -> int:
-    """The least max_lora_rank that holds the adapter in `folder`."""
+    """Return the smallest max_lora_rank for the adapter in `folder`."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / 'adapter_config.json'}: cannot be read; train again") from error
     for key in ("use_dora", "modules_to_save"):
         if config.get(key):
-            raise UserError(f"{folder}: vLLM serves no adapter with {key}; {otherwise}")
+            raise UserError(f"{folder}: vLLM does not support adapters with {key}; {otherwise}")
     rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
     fitting = [allowed for allowed in _RANKS if allowed >= rank]
     if not fitting:
-        raise UserError(f"{folder}: vLLM serves adapters up to r {_RANKS[-1]}, this has {rank}; {otherwise}")
+        raise UserError(f"{folder}: vLLM supports adapters up to r {_RANKS[-1]}, not {rank}; {otherwise}")
     return fitting[0]

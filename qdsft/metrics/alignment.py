@@ -1,7 +1,7 @@
-"""Predicted and gold steps paired one to one, and two scores of the pairing: what the steps say, how they refer.
+"""Pair predicted with gold steps one to one, and score the pairs by their text and by their references.
 
-Neither order nor numbering nor language matters: steps are compared by their characters, and a reference
-by the step that it means.
+Order, numbering and language do not matter: steps are compared by their characters, and a reference by the step that
+it refers to.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from qdsft.data.decomposition import REFERENCE, Decomposition
+from qdsft.data.prediction import Steps
 
 LONGEST_NGRAM = 4
 CONTEXT_WEIGHT, POSITION_WEIGHT = 1e-4, 1e-7
-"""They only decide between pairings whose steps agree equally well."""
+"""They only break ties between pairings of equal similarity."""
 
-_PRIVATE_USE = 0xE000  # no text has characters from here on, so that each can stand for one reference
+_PRIVATE_USE = 0xE000  # texts have no such characters, so each can represent one reference
 _ANY, _UNKNOWN = chr(_PRIVATE_USE), chr(0xF8FF)
 
 Pairs = dict[int, int]
@@ -25,7 +26,7 @@ Pairs = dict[int, int]
 
 
 def similarity(one: str, other: str) -> float:
-    """Agreement of two texts in their character n-grams, 0..1 and symmetric.
+    """Return the similarity of two texts by their character n-grams, 0..1 and symmetric.
 
     Texts are put into NFC and lower case, and white space into single spaces, outer white space removed. For
     n = 1..4 let A and B be the multisets of n-grams; F_n = 2 |A & B| / (|A| + |B|), the F1 of either against
@@ -36,11 +37,11 @@ def similarity(one: str, other: str) -> float:
 
 
 def align(predicted: Sequence[str], gold: Sequence[str]) -> Pairs:
-    """The pairing with the highest total similarity, by the Hungarian algorithm; references all count as equal here.
+    """Return the pairing with the highest total similarity (Hungarian algorithm); all references count as equal.
 
-    Pairs without similarity are none. Where several pairings are equally good, as with "the age of #1" and "the
-    age of #2", those steps are paired that refer, and are referred to, alike (all steps that they depend on,
-    and all that depend on them); then those with the same number.
+    Steps without any similarity are not paired. Where several pairings are equally good, as with "the age of #1" and
+    "the age of #2", steps are paired whose dependencies agree best (all steps that they depend on, and all that depend
+    on them), then those with the same number.
     """
     if not predicted or not gold:
         return {}
@@ -61,8 +62,18 @@ def align(predicted: Sequence[str], gold: Sequence[str]) -> Pairs:
     return {int(p) + 1: int(g) + 1 for p, g in zip(rows, columns, strict=True) if alike[p, g] > 0}
 
 
+def paired(prediction: Steps) -> Pairs:
+    """Return the pairing of a prediction; the metrics that need it share one computation."""
+    return _aligned(prediction.answer.steps, prediction.gold)
+
+
+@lru_cache(maxsize=1)
+def _aligned(steps: tuple[str, ...], gold: tuple[str, ...]) -> Pairs:
+    return align(steps, gold)
+
+
 def step_f1(predicted: Sequence[str], gold: Sequence[str], pairs: Pairs) -> float:
-    """F1 of the steps: 2 S / (predicted steps + gold steps), S the sum of the similarities of the pairs.
+    """Return the F1 of the steps: 2 S / (predicted steps + gold steps), S the sum of the similarities of the pairs.
 
     A reference is one character here: of a predicted step, that of the gold step which is paired with the step
     it means, and one that occurs nowhere else if there is none. 0.0 if there are no predicted steps.
@@ -81,7 +92,7 @@ def step_f1(predicted: Sequence[str], gold: Sequence[str], pairs: Pairs) -> floa
 
 
 def edge_f1(predicted: Sequence[str], gold: Sequence[str], pairs: Pairs) -> float:
-    """F1 of the reference edges: 2 right / (predicted edges + gold edges), each edge counted once.
+    """Return the F1 of the reference edges: 2 right / (predicted edges + gold edges), each edge counted once.
 
     A predicted edge, from a step to one that refers to it, is right if the steps paired with its ends have that
     edge in gold. 1.0 if there are no edges on either side.
@@ -119,7 +130,7 @@ def _similarity(one: str, other: str) -> float:
 
 @lru_cache(maxsize=4096)
 def _profile(text: str) -> list[Counter[str]]:
-    """The multisets of n-grams for n = 1, 2, ..."""
+    """Return the multisets of n-grams for n = 1, 2, ..."""
     return [
         Counter(text[start : start + size] for start in range(len(text) - size + 1))
         for size in range(1, LONGEST_NGRAM + 1)
@@ -127,7 +138,7 @@ def _profile(text: str) -> list[Counter[str]]:
 
 
 def _dice(one: Counter[str], other: Counter[str]) -> float:
-    """2 |A & B| / (|A| + |B|) of two multisets; 1.0 if both are empty."""
+    """Return 2 |A & B| / (|A| + |B|) of two multisets; 1.0 if both are empty."""
     if len(other) < len(one):
         one, other = other, one
     both = sum(min(count, other[key]) for key, count in one.items() if key in other)
@@ -136,7 +147,7 @@ def _dice(one: Counter[str], other: Counter[str]) -> float:
 
 
 def _contexts(steps: Sequence[str], texts: Sequence[str]) -> tuple[list[Counter[str]], list[Counter[str]]]:
-    """For each step the texts of all steps that it depends on, and of all that depend on it."""
+    """Return for each step the texts of all steps that it depends on, and of all that depend on it."""
     edges = Decomposition(tuple(steps)).edges
     numbers = range(1, len(steps) + 1)
     forth: dict[int, list[int]] = {number: [] for number in numbers}

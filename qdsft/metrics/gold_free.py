@@ -1,29 +1,27 @@
-"""Faults of a decomposition that are seen without a gold answer, each as a score of its own: 1.0 if it is there."""
+"""Faults of a decomposition that can be told without a gold answer: 1.0 if the fault is there, else 0.0."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from qdsft.data.decomposition import Decomposition
 from qdsft.data.text import normalise
 
-FAULTS = {
-    "dangling_reference": "dangling reference",
-    "forward_reference": "forward reference",
-    "self_reference": "self reference",
-    "empty_step": "empty step",
-}
-"""Metric -> kind of `Decomposition.faults`."""
+
+def has_fault(decomposition: Decomposition, kind: str) -> float:
+    """Return 1.0 if `Decomposition.faults` reports this kind."""
+    return float(any(found == kind for found, _ in decomposition.faults()))
 
 
-def gold_free(question: str, decomposition: Decomposition) -> dict[str, float]:
-    """Six faults, 1.0 where there is one and 0.0 where not; the mean is the share of rows that have it.
+def repeated_step(steps: Sequence[str]) -> float:
+    """Return 1.0 if two steps are the same but for case, width, spacing and Unicode composition.
 
-    `repeated_step`: two steps, and `copied_question`: a step and the question, are the same but for case, width,
-    spacing and Unicode composition. Steps that are empty do not repeat one another.
+    Empty steps do not count as repeated.
     """
-    kinds = {kind for kind, _ in decomposition.faults()}
-    steps = [step for step in map(normalise, decomposition.steps) if step]
-    return {
-        **{name: float(kind in kinds) for name, kind in FAULTS.items()},
-        "repeated_step": float(len(set(steps)) < len(steps)),
-        "copied_question": float(normalise(question) in steps),
-    }
+    texts = [step for step in map(normalise, steps) if step]
+    return float(len(set(texts)) < len(texts))
+
+
+def copied_question(question: str, steps: Sequence[str]) -> float:
+    """Return 1.0 if a step is the question but for case, width, spacing and Unicode composition."""
+    return float(normalise(question) in [text for text in map(normalise, steps) if text])

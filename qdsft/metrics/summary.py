@@ -1,60 +1,53 @@
-"""From scores of rows to scores of a model: means, intervals, and the same for groups of rows."""
+"""From scores of rows to the metrics of a model: means, intervals, and the same means for groups of rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
-from typing import Any
 
 from qdsft.errors import UserError
 from qdsft.metrics.intervals import bootstrap
+from qdsft.metrics.model_metrics import GroupMetrics, ModelMetrics
+from qdsft.metrics.prediction_rows import PredictionRow
 from qdsft.metrics.scores import Scores
 
-Row = dict[str, Any]
-"""One row of predictions.jsonl."""
 
+def summarise(rows: Sequence[PredictionRow]) -> ModelMetrics:
+    """Return the metrics of a model without those of decoding.
 
-def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """What metrics.json says about one model.
-
-    `{metric: mean, ..., "samples": rows, "intervals": {metric: [low, high]}, "groups": {"language": {"en":
-    {"samples": n, metric: mean, ...}, ...}, "steps": {"2": ...}, "source": {...}}}`. Every mean and interval is
-    over the rows that have the metric (not None); a metric that no row has is left out. Rows without a source, and
-    rows of free text in `steps`, are in no group.
+    Every mean and interval is over the rows that have the metric; a metric that no row has is left out. Rows without
+    a source are in no group of sources, and rows of free text in no group of steps.
 
     Raises UserError if there are no rows: a mean of nothing would look like a result.
     """
     if not rows:
         raise UserError("there are no predictions to score; give evaluation data with at least one row")
-    columns = {name: [row["scores"][name] for row in rows] for name in rows[0]["scores"]}
-    intervals = {name: list(interval) for name, interval in bootstrap(columns).items()}
-    groups = {name: _groups(rows, key) for name, key in _KEYS.items()}
-    return {**_means(rows), "intervals": intervals, "groups": groups}
-
-
-def _steps(row: Row) -> int | None:
-    return len(row["gold"]) if isinstance(row["gold"], list) else None
-
-
-_KEYS: dict[str, Callable[[Row], Any]] = {
-    "language": lambda row: row["language"],
-    "steps": _steps,
-    "source": lambda row: row["source"],
-}
-
-
-def _groups(rows: Sequence[Row], key: Callable[[Row], Any]) -> dict[str, dict[str, Any]]:
-    members: dict[Any, list[Row]] = {}
-    for row in rows:
-        members.setdefault(key(row), []).append(row)
-    return {str(name): _means(members[name]) for name in sorted(members.keys() - {None})}
-
-
-def _means(rows: Sequence[Row]) -> dict[str, Any]:
-    return {**means([row["scores"] for row in rows]), "samples": len(rows)}
+    intervals = bootstrap({name: [row.scores[name] for row in rows] for name in rows[0].scores})
+    groups = {kind: _groups(rows, key) for kind, key in _KEYS.items()}
+    return ModelMetrics(len(rows), means([row.scores for row in rows]), intervals, groups)
 
 
 def means(scores: Sequence[Scores]) -> dict[str, float]:
     """Return the mean of each metric over the rows that have it; a metric that no row has is left out."""
     columns = {name: [value for row in scores if (value := row[name]) is not None] for name in scores[0]}
     return {name: fmean(values) for name, values in columns.items() if values}
+
+
+_KEYS: dict[str, Callable[[PredictionRow], str | int | None]] = {
+    "language": lambda row: row.language,
+    "steps": lambda row: len(row.gold) if isinstance(row.gold, list) else None,
+    "source": lambda row: row.source,
+}
+
+
+def _groups(rows: Sequence[PredictionRow], key: Callable[[PredictionRow], str | int | None]) -> dict[str, GroupMetrics]:
+    members: dict[str | int, list[PredictionRow]] = {}
+    for row in rows:
+        if (name := key(row)) is not None:
+            members.setdefault(name, []).append(row)
+    # One kind of group has either text or numbers as names.
+    return {str(name): _group(members[name]) for name in sorted(members, key=lambda name: (str(type(name)), name))}
+
+
+def _group(rows: Sequence[PredictionRow]) -> GroupMetrics:
+    return GroupMetrics(len(rows), means([row.scores for row in rows]))

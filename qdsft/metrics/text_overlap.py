@@ -1,8 +1,8 @@
-"""Exact match, SARI and chrF.
+"""Exact match, SARI, chrF and the count of steps.
 
 Exact match and SARI follow the official evaluator of the BREAK data set
-(https://github.com/allenai/break-evaluator), so that scores can be compared with published ones. The parser of BREAK's
-decomposition strings is `data.formats.read.break_steps`. All scores lie in 0..1.
+(https://github.com/allenai/break-evaluator), so that scores can be compared with published ones. All scores lie in
+0..1.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ from typing import Any
 from qdsft.data.decomposition import REFERENCE
 
 SEPARATOR = " @@SEP@@ "
-
-
+LONGEST_NGRAM = 4
 MARKED_REFERENCE = re.compile(r"@@(\d+)@@")
 """A reference as BREAK's evaluator writes it; see `mark_references`."""
-
-
-LONGEST_NGRAM = 4
-
 
 Ngram = tuple[str, ...]
 
 
 def mark_references(step: str) -> str:
-    """A step whose `#n` are written `@@n@@`."""
+    """Return a step with its `#n` written as `@@n@@`."""
     return REFERENCE.sub(r"@@\1@@", step)
 
 
 def string_form(steps: Sequence[str]) -> str:
-    """BREAK's string form, the text that exact match and SARI compare.
+    """Return BREAK's string form, the text that exact match and SARI compare.
 
     In each step `#n` becomes `@@n@@`, every double space one space (in one pass: three spaces leave
-    two), and outer white space goes; the steps are then joined by ` @@SEP@@ `.
+    two), and outer white space is removed; the steps are then joined by ` @@SEP@@ `.
     """
     return SEPARATOR.join(mark_references(step).replace("  ", " ").strip() for step in steps)
 
 
 def exact_match(predicted: Sequence[str], gold: Sequence[str]) -> float:
-    """1.0 if the string forms are equal, upper and lower case taken as equal; else 0.0.
+    """Return 1.0 if the string forms are equal apart from upper and lower case, else 0.0.
 
-    Nothing else is evened out: articles, punctuation and the order of the steps count.
+    Articles, punctuation and the order of the steps count.
     """
     return float(string_form(predicted).lower() == string_form(gold).lower())
 
 
+def same_words(predicted: str, gold: str) -> float:
+    """Return 1.0 if two texts are equal apart from white space; upper and lower case differ."""
+    return float(predicted.split() == gold.split())
+
+
 def sari(question: str, predicted: Sequence[str], gold: Sequence[str]) -> float:
-    """SARI: does the prediction keep, add and delete the n-grams of the question that gold does?
+    """Return SARI: how well the prediction keeps, adds and deletes the n-grams of the question that gold does.
 
     Source: Xu et al. 2016, "Optimizing Statistical Machine Translation for Text Simplification", in
     the variant of tensor2tensor that BREAK's official evaluator uses, with one target. For n = 1..4
@@ -65,7 +65,7 @@ def sari(question: str, predicted: Sequence[str], gold: Sequence[str]) -> float:
     A precision or recall whose denominator is 0 counts as 1; F1 is 0 if either part is 0. Unlike in
     exact match upper and lower case differ, and `@@SEP@@` and `@@n@@` are tokens like any other.
     """
-    # split(" "), not split(): the empty tokens that double spaces leave are counted by the evaluator.
+    # split(" "), not split(): the evaluator counts the empty tokens that double spaces leave.
     tokens = [text.split(" ") for text in (question, string_form(predicted), string_form(gold))]
     total = 0.0
     for size in range(1, LONGEST_NGRAM + 1):
@@ -77,12 +77,12 @@ def sari(question: str, predicted: Sequence[str], gold: Sequence[str]) -> float:
 
 
 def step_count_accuracy(predicted: Sequence[str], gold: Sequence[str]) -> float:
-    """1.0 if there are as many predicted steps as gold ones, else 0.0."""
+    """Return 1.0 if there are as many predicted steps as gold ones, else 0.0."""
     return float(len(predicted) == len(gold))
 
 
 def chrf(predicted: str, gold: str) -> float:
-    """Sentence-level chrF2 of sacreBLEU (Popovic 2015) with its defaults, as a share instead of per cent.
+    """Return the sentence-level chrF2 of sacreBLEU (Popovic 2015) with its defaults, in 0..1 instead of per cent.
 
     Character 1- to 6-grams without white space, recall weighed twice as much as precision, case kept.
     """

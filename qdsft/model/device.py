@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 
 import torch
 
+from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.launch import uses_cpu
 
@@ -36,12 +36,12 @@ def find_machine() -> Machine:
     if uses_cpu():
         return _cpu()
     if torch.cuda.is_available():
-        if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
+        if torch.cuda.device_count() > 1 and not variable("LOCAL_RANK"):
             raise UserError(
                 f"{torch.cuda.device_count()} GPUs are visible to one process; start with accelerate launch "
                 "--config_file accelerate_configs/ddp.yaml, or set CUDA_VISIBLE_DEVICES=0"
             )
-        index = int(os.environ.get("LOCAL_RANK", "0"))
+        index = int(variable("LOCAL_RANK", "0"))
         if index >= torch.cuda.device_count():
             raise UserError(
                 f"process {index} has no GPU: this machine has {torch.cuda.device_count()}; lower --num_processes"

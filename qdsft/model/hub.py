@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
 from qdsft.console import say
+from qdsft.environment import variable
 from qdsft.errors import UserError
 
 WRITING = ("repo.write", "repo.content.write")
@@ -39,7 +39,7 @@ def check_write(repo_id: str) -> str:
     if get_token() is None:
         raise UserError(f"no token for {repo_id}; set HF_TOKEN to one that may write")
     try:
-        account = HfApi(endpoint=os.environ.get("HF_ENDPOINT")).whoami()
+        account = HfApi(endpoint=variable("HF_ENDPOINT") or None).whoami()
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         if isinstance(status, int) and status >= 500:

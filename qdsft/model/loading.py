@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import typing
 from typing import Any
 
@@ -23,6 +22,7 @@ from transformers import (
 )
 
 from qdsft.console import say
+from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.launch import uses_deepspeed
 from qdsft.model.attention import choose_attention, decoding_attention
@@ -96,7 +96,7 @@ def load_model(
         kernel = attention.name
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": kernel}
     if recipe.quantization:
-        index = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if machine.device == "cuda" else machine.device
+        index = f"cuda:{variable('LOCAL_RANK', '0')}" if machine.device == "cuda" else machine.device
         options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": index}}
     model: PreTrainedModel = _from_pretrained(AutoModelForCausalLM, recipe, what="weights", **options)
     _fix_generation_config(model)

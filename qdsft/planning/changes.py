@@ -1,4 +1,4 @@
-"""What to change in a recipe that does not fit: overrides in the order of what they cost."""
+"""Changes for a recipe that does not fit: overrides, ordered by what they cost."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Change:
 
     overrides: tuple[str, ...]
     why: str
-    """What they cost or do."""
+    """Effect and cost of the overrides."""
     total: int
-    """Bytes needed with them and with all changes before them."""
+    """Bytes needed with these overrides and all changes before them."""
     fits: bool
 
 
 def find_changes(fitting: Fitting, recipe: Recipe, path: str, overrides: Sequence[str]) -> Iterator[Change]:
-    """Changes, each on top of those before it, until training and evaluation fit or no more are known."""
+    """Yield changes, each on top of those before it, until training and evaluation fit or no more are known."""
     done = list(overrides)
     for propose in _PROPOSALS:
         total = fitting.largest_total(recipe)
@@ -47,7 +47,7 @@ def _fewer_rows(fitting: Fitting, recipe: Recipe) -> Proposal:
     most = fitting.largest_micro_batch(setup) or 1
     rows = next(n for n in range(min(most, setup.micro_batch - 1), 0, -1) if total % (n * fitting.target.count) == 0)
     extra = [] if recipe.training.get("global_batch_size") else [f"training.global_batch_size={total}"]
-    yield [f"training.per_device_train_batch_size={rows}", *extra], "the result stays the same: more are accumulated"
+    yield [f"training.per_device_train_batch_size={rows}", *extra], "same result, with more gradient accumulation"
 
 
 def _fewer_decoded(fitting: Fitting, recipe: Recipe) -> Proposal:
@@ -65,14 +65,17 @@ def _fewer_decoded(fitting: Fitting, recipe: Recipe) -> Proposal:
 
 def _attention(fitting: Fitting, recipe: Recipe) -> Proposal:
     if recipe.model.attn_implementation == "eager":
-        yield ["model.attn_implementation=sdpa"], "attention scores are not kept"
+        yield ["model.attn_implementation=sdpa"], "attention scores are not stored"
 
 
 def _checkpointing(fitting: Fitting, recipe: Recipe) -> Proposal:
     if not recipe.training_value("activation_checkpointing"):
-        yield ["training.activation_checkpointing=true"], "a third more time: layers are computed twice"
+        yield (
+            ["training.activation_checkpointing=true"],
+            "about a third slower: layers are recomputed in the backward pass",
+        )
     elif fitting.setup(recipe).every_n_layers > 1:
-        yield ["training.activation_checkpointing_kwargs=null"], "every layer is computed twice"
+        yield ["training.activation_checkpointing_kwargs=null"], "recomputes every layer"
 
 
 def _formats(fitting: Fitting, recipe: Recipe) -> Proposal:
@@ -84,7 +87,7 @@ def _quantization(fitting: Fitting, recipe: Recipe) -> Proposal:
     values = recipe.quantization or {}
     if values.get("load_in_4bit"):
         if not values.get("bnb_4bit_use_double_quant"):
-            yield ["quantization.bnb_4bit_use_double_quant=true"], "scales are quantized, too"
+            yield ["quantization.bnb_4bit_use_double_quant=true"], "also quantizes the scales"
     elif recipe.lora is not None and fitting.target.zero < 3:
         extra = [
             "quantization.load_in_8bit=false",
@@ -103,7 +106,7 @@ def _optimizer(fitting: Fitting, recipe: Recipe) -> Proposal:
 
 def _dropout(fitting: Fitting, recipe: Recipe) -> Proposal:
     if (recipe.lora or {}).get("lora_dropout"):
-        yield ["lora.lora_dropout=0.0"], "dropout keeps a copy of every adapter's input"
+        yield ["lora.lora_dropout=0.0"], "dropout stores a copy of every adapter's input"
 
 
 def _shorter(fitting: Fitting, recipe: Recipe) -> Proposal:
@@ -111,14 +114,14 @@ def _shorter(fitting: Fitting, recipe: Recipe) -> Proposal:
     setup = fitting.setup(recipe)
     most = fitting.largest_length(setup)
     if most and longest <= most < setup.length:
-        yield [f"training.max_length={most}"], "rows of the data are still shorter, as far as they were estimated"
+        yield [f"training.max_length={most}"], "all rows are estimated to be shorter"
     elif setup.length // 2 >= LENGTH_STEP:
-        yield [f"training.max_length={setup.length // 2}"], "data.overlength decides on rows that are longer"
+        yield [f"training.max_length={setup.length // 2}"], "longer rows are handled by data.overlength"
 
 
 def _rank(fitting: Fitting, recipe: Recipe) -> Proposal:
     if recipe.lora and recipe.lora.get("r", 8) > 8:
-        yield ["lora.r=8"], "half of the adapter, or less"
+        yield ["lora.r=8"], "a smaller adapter"
 
 
 def _adapters(fitting: Fitting, recipe: Recipe) -> Proposal:

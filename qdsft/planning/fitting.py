@@ -1,4 +1,4 @@
-"""Peaks of a model on given cards for a recipe and its variants, and the most that fits."""
+"""Peak memory of a recipe and its variants on given GPUs, and the largest variant that fits."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ MOST_ROWS = 4096
 
 
 class Fitting:
-    """What fits of one model on the cards of a target."""
+    """Compute what fits, for one model on the GPUs of a target."""
 
     def __init__(self, shapes: Shapes, target: Target, workload: Workload | None) -> None:
         self.shapes, self.target, self.workload = shapes, target, workload
 
     def setup(self, recipe: Recipe) -> Setup:
-        """The set-up of a recipe there; raises UserError as read_setup does, and if no length is known."""
+        """Return the set-up of a recipe. Raises UserError as read_setup does, and if no length is known."""
         length = recipe.max_length or (self.workload.longest if self.workload else self.shapes.positions)
         if not length:
             where = recipe.where("training.max_length")
-            raise UserError(f"{where}: the longest row is not known; set training.max_length")
+            raise UserError(f"{where}: the length of the longest row is unknown; set training.max_length")
         setup = read_setup(
             recipe,
             length=length,
@@ -44,28 +44,28 @@ class Fitting:
         return setup
 
     def training(self, recipe: Recipe) -> Peak:
-        """The peak of training."""
+        """Return the peak of training."""
         return training_peak(self.shapes, self.setup(recipe))
 
     def evaluation(self, recipe: Recipe) -> Peak:
-        """The peak of `qdsft evaluate`, on one card; its longest prompt is estimated, else taken to be max_length."""
+        """Return the peak of `qdsft evaluate` on one GPU; without data, a prompt of max_length is assumed."""
         setup = self.setup(recipe)
         prompt = min(self.workload.longest_prompt, setup.length) if self.workload else setup.length
         rows, new_tokens = recipe.evaluation.batch_size, recipe.evaluation.max_new_tokens
         return decoding_peak(self.shapes, setup, rows=rows, prompt=prompt, new_tokens=new_tokens)
 
     def largest_total(self, recipe: Recipe) -> int:
-        """Bytes of the larger of both peaks."""
+        """Return the larger of both peaks in bytes."""
         return max(self.training(recipe).total, self.evaluation(recipe).total)
 
     def largest_length(self, setup: Setup) -> int | None:
-        """The most tokens a row may have for training to fit, in steps of 64; None if 64 are too many."""
+        """Return the longest row with which training fits, in steps of 64 tokens; None if 64 tokens do not fit."""
         limit = min(self.shapes.positions or LONGEST, LONGEST)
         steps = largest(limit // LENGTH_STEP, lambda n: self._fits(replace(setup, length=n * LENGTH_STEP)))
         return steps * LENGTH_STEP if steps else None
 
     def largest_micro_batch(self, setup: Setup) -> int | None:
-        """The most rows of a micro-batch for training to fit; None if one is too many."""
+        """Return the largest micro-batch with which training fits; None if one row does not fit."""
         return largest(MOST_ROWS, lambda n: self._fits(replace(setup, micro_batch=n))) or None
 
     def _fits(self, setup: Setup) -> bool:
@@ -74,7 +74,7 @@ class Fitting:
 
 
 def largest(limit: int, fits: Callable[[int], bool]) -> int:
-    """The largest whole number up to `limit` that fits, 0 if none does; what fits must fit with less, too."""
+    """Return the largest number up to `limit` that fits, or 0. If a number fits, all smaller ones must fit."""
     low, high = 0, limit
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,4 +1,4 @@
-"""What a recipe needs on a card, whether it fits, how much more would, and what to change first if it does not."""
+"""Plan a recipe: the GPU memory it needs, whether it fits, the largest batch that does, and changes if it does not."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ NOT_COUNTED = {
     "training": ("activation_offloading", "torch_compile", "use_liger_kernel", "pad_to_multiple_of"),
     "lora": ("layers_to_transform", "layer_replication", "target_parameters", "trainable_token_indices"),
 }
-"""Keys that change memory in ways that are not modelled."""
+"""Keys whose effect on memory is not modelled."""
 TIGHT = 0.1
-"""Share of the card below which what is left over is called tight: a display or fragmentation may take it."""
+"""With less than this share of the GPU to spare, a plan is tight: a display or fragmentation may take it."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer of `qdsft plan`; all figures are modelled."""
+    """The result of `qdsft plan`; all figures are estimates."""
 
     recipe: Recipe
     shapes: Shapes
@@ -45,30 +45,30 @@ class Plan:
     hours: float | None
     usd: float | None
     largest_length: int | None
-    """The most tokens a row may have at the recipe's micro-batch; None if not even the least fits."""
+    """Most tokens of a row at the recipe's micro-batch; None if no length fits."""
     largest_micro_batch: int | None
     changes: tuple[Change, ...]
-    """What to change, in this order, until it fits; empty where it does."""
+    """Changes to apply, in this order, until the recipe fits; empty if it does."""
     config: str
 
     @property
     def fits(self) -> bool:
-        """Whether training and evaluation fit."""
+        """Return whether training and evaluation fit."""
         return max(self.training.total, self.evaluation.total) <= self.target.memory
 
     @property
     def tight(self) -> bool:
-        """Whether it fits with less to spare than TIGHT."""
+        """Return whether the recipe fits with less than TIGHT to spare."""
         return self.fits and max(self.training.total, self.evaluation.total) > (1 - TIGHT) * self.target.memory
 
     @property
     def not_counted(self) -> list[str]:
-        """Keys that the recipe sets and the model of memory leaves out."""
+        """Return the keys that the recipe sets and the memory model ignores."""
         sections = {"training": self.recipe.training, "lora": self.recipe.lora or {}}
         return [f"{name}.{key}" for name, keys in NOT_COUNTED.items() for key in keys if sections[name].get(key)]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain values, in bytes."""
+        """Return the plan as plain values, in bytes."""
         return {
             "modelled": True,
             "recipe": str(self.recipe.path),
@@ -105,13 +105,13 @@ class Plan:
 
 
 def make_plan(path: str, overrides: Sequence[str], target: Target) -> Plan:
-    """Plan a recipe on the cards of `target`.
+    """Plan a recipe on the GPUs of `target`.
 
     Raises UserError as load_recipe, read_config, read_shapes and read_setup do.
     """
     recipe = load_recipe(path, overrides)
     if target.zero and target.count == 1:
-        raise UserError("--zero shards over several cards; add --gpus 2 or more")
+        raise UserError("--zero shards over several GPUs; add --gpus 2 or more")
     config, found = read_config(recipe)
     shapes = read_shapes(config, found)
     workload, note = estimate_workload(recipe)

@@ -1,4 +1,4 @@
-"""A plan as text."""
+"""Print a plan as text."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from qdsft.planning.plan import Plan
 
 
 def report(plan: Plan) -> Iterator[str]:
-    """Lines for a terminal, figures in GiB."""
+    """Yield lines for a terminal, with memory in GiB."""
     target, setup = plan.target, plan.setup
     what = f"{target.count} x " if target.count > 1 else ""
-    where = f"{what}{target.name or 'a card'} of {_gib(target.memory)} GiB"
+    where = f"{what}{target.name or 'a GPU'} of {_gib(target.memory)} GiB"
     sharding = f", ZeRO-{target.zero}" if target.zero else ", DDP" if target.count > 1 else ""
     yield f"{plan.recipe.path}: {plan.recipe.model.name_or_path}, {plan.shapes.parameters / 1e9:.2f} B weights"
-    yield f"on {where}{sharding}; all figures are modelled, in GiB on each card"
+    yield f"on {where}{sharding}; all figures are estimates, in GiB on each GPU"
     yield ""
     rows = "packed row" if setup.packed else "row"
     yield f"training, {setup.micro_batch} {rows}{'s' * (setup.micro_batch > 1)} of {setup.length} tokens at a time"
@@ -32,7 +32,7 @@ def report(plan: Plan) -> Iterator[str]:
     yield from _saving(plan)
     yield from _work(plan)
     if plan.not_counted:
-        yield f"not counted, though it changes memory: {', '.join(plan.not_counted)}"
+        yield f"not counted, although they change memory: {', '.join(plan.not_counted)}"
     yield ""
     yield from _verdict(plan)
 
@@ -44,7 +44,7 @@ def _peak(peak: Peak, memory: int) -> Iterator[str]:
     others = [f"{name} {_gib(size)}" for name, size in peak.phases.items() if name != peak.phase]
     yield f"  at other moments: {', '.join(others)}"
     if peak.paged:
-        yield f"  and {_gib(peak.paged)} of optimizer states that go to host memory when the card is full"
+        yield f"  and {_gib(peak.paged)} of optimizer states that move to host memory when the GPU is full"
 
 
 def _margin(total: int, memory: int) -> str:
@@ -69,29 +69,29 @@ def _work(plan: Plan) -> Iterator[str]:
     name = plan.target.name
     if plan.hours is not None:
         cost = f", about {plan.usd:.2f} USD" if plan.usd is not None else ""
-        yield f"time: about {plan.hours:.1f} hours{cost}, from a run that was measured on {name}"
+        yield f"time: about {plan.hours:.1f} hours{cost}, from a measured run on {name}"
     elif name:
-        yield f"time: this recipe is not yet measured on {name}"
+        yield f"time: no measured run of this recipe on {name} yet"
 
 
 def _verdict(plan: Plan) -> Iterator[str]:
     if plan.fits:
         needed = max(plan.training.total, plan.evaluation.total)
         yield f"fits, with {_gib(plan.target.memory - needed)} GiB to spare" + (
-            ": tight, since a display or fragmentation may take that" if plan.tight else ""
+            ", which is tight: a display or fragmentation may take it" if plan.tight else ""
         )
     else:
         if plan.target.count > 1 and not plan.target.zero and plan.recipe.lora is None:
-            yield f"does not fit: each card holds the whole model; try --gpus {plan.target.count} --zero 3 first"
-        yield "does not fit; change in this order until it does:"
+            yield f"does not fit: each GPU holds the whole model; try --gpus {plan.target.count} --zero 3 first"
+        yield "does not fit; apply these changes in order until it does:"
         for change in plan.changes:
-            after = "fits" if change.fits else "too much still"
+            after = "fits" if change.fits else "still too much"
             yield f"  {shlex.join(change.overrides)}   ({change.why}; then {_gib(change.total)}: {after})"
         if not plan.changes or not plan.changes[-1].fits:
             yield f"  {_last_resort(plan)}"
     if plan.largest_length and plan.largest_micro_batch:
         yield (
-            f"most that trains: {plan.setup.micro_batch} x {plan.largest_length} tokens, "
+            f"largest that trains: {plan.setup.micro_batch} x {plan.largest_length} tokens, "
             f"or {plan.largest_micro_batch} x {plan.setup.length}"
         )
 
@@ -99,8 +99,8 @@ def _verdict(plan: Plan) -> Iterator[str]:
 def _last_resort(plan: Plan) -> str:
     target = plan.target
     if plan.recipe.lora is None and target.count > 1 and target.zero < 3:
-        return "--zero 3 shards the weights as well; else a larger card, or a smaller model"
-    return "nothing more to change here: a larger card, more cards (--gpus N --zero 3), or a smaller model"
+        return "--zero 3 shards the weights as well; otherwise use a larger GPU, or a smaller model"
+    return "no more changes are known: use a larger GPU, more GPUs (--gpus N --zero 3), or a smaller model"
 
 
 def _gib(size: float) -> str:

@@ -1,4 +1,4 @@
-"""How much there is to train on: rows, tokens and steps, estimated from the data file without the model's tokenizer."""
+"""Estimate rows, tokens and steps from the data file, without the model's tokenizer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from qdsft.errors import UserError
 from qdsft.recipe import Recipe
 
 READ_AT_MOST = 2_000
-"""Rows that are looked at; what they show stands for the rest of the file."""
+"""Rows that are read; the rest of the file is assumed to be like them."""
 BYTES_PER_TOKEN = 3.5
-"""UTF-8 bytes of a token, as an estimate: English takes some 4, Korean 2 to 4, by tokenizer."""
+"""Estimated UTF-8 bytes per token: about 4 for English, 2 to 4 for Korean, depending on the tokenizer."""
 FULL = 0.97
 """Share of a packed row that holds tokens: 0.97 to 0.99 was measured for rows of 256 to 2048 tokens."""
 TEMPLATE_TOKENS = 20
-"""Tokens that a chat template adds to a row, as an estimate."""
+"""Estimated tokens that a chat template adds to a row."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class Workload:
 
     rows: int
     tokens: int
-    """Of all training rows, once."""
+    """Tokens of all training rows, counted once."""
     longest: int
     """Tokens of the longest row that was read."""
     longest_prompt: int
     read: int
-    """Rows that the estimate rests on."""
+    """Rows that were read for the estimate."""
 
     def steps(self, recipe: Recipe, gpus: int) -> int:
-        """Optimizer steps of the whole run, as the trainer counts them."""
+        """Return the optimizer steps of the whole run, as the trainer counts them."""
         limit: int = recipe.training_value("max_steps")
         if limit > 0:
             return limit
@@ -46,7 +46,7 @@ class Workload:
         return math.ceil(an_epoch * float(recipe.training_value("num_train_epochs")))
 
     def tokens_seen(self, recipe: Recipe, gpus: int) -> int:
-        """Tokens of all epochs together, padding left out."""
+        """Return the tokens of all epochs together, without padding."""
         limit: int = recipe.training_value("max_steps")
         if limit <= 0:
             return math.ceil(self.tokens * float(recipe.training_value("num_train_epochs")))
@@ -60,7 +60,7 @@ class Workload:
 
 
 def estimate_workload(recipe: Recipe) -> tuple[Workload | None, str]:
-    """(the workload, a note on it), or (None, why there is none); what is wrong with the data is left to `check`."""
+    """Return the workload and a note on it, or None and the reason. Faults of the data are left to `check`."""
     if is_on_hub(recipe):
         return None, "the data are on the Hub and were not read"
     try:
@@ -78,12 +78,12 @@ def estimate_workload(recipe: Recipe) -> tuple[Workload | None, str]:
         longest_prompt=max(_tokens(_prompt(example)) for example in examples),
         read=len(examples),
     )
-    others = "" if rows == len(examples) else ", the others taken to be like them"
+    others = "" if rows == len(examples) else ", assuming the others are like them"
     return workload, f"estimated from {len(examples)} rows at {BYTES_PER_TOKEN} bytes a token{others}"
 
 
 def _rows(path: Path, read: int, recipe: Recipe) -> int:
-    """Training rows of the whole file: counted where all were read, else from its lines."""
+    """Return the training rows of the whole file: counted if all were read, otherwise estimated from its lines."""
     if read < READ_AT_MOST:
         return read
     rows = read

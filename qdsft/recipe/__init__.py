@@ -1,4 +1,4 @@
-"""A recipe: the YAML file of a run, read strictly, validated, with the origin of every value."""
+"""Recipes: the YAML file of a run, read strictly and validated, with the origin of every value."""
 
 from qdsft.recipe.load import load_recipe
 from qdsft.recipe.recipe import Recipe

@@ -17,9 +17,9 @@ from qdsft.recipe.schema import find_problem, recipe_schema, section_schema, shi
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `section.key=value` overrides.
 
-    `path` is a file or the name of a shipped recipe, as `find_recipe` has it. Raises UserError, naming file and line
-    (or the command line), for a missing file, broken YAML, an unknown, duplicate, renamed or mistyped key, and for
-    values that contradict each other.
+    `path` is a file or the name of a shipped recipe, see `find_recipe`. Raises UserError, with file and line or
+    "command line", for a missing file, broken YAML, an unknown, duplicate, renamed or mistyped key, and for values that
+    contradict each other.
     """
     path = find_recipe(path)
     data, lines = strict_yaml.load(read_text(path), str(path))
@@ -32,9 +32,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def find_recipe(name: str | Path) -> Path:
-    """The file of that name, else the shipped recipe `<folder>/<method>`, with or without recipes/ and .yaml.
+    """Return the file of that name, else the shipped recipe `<folder>/<method>`, with or without recipes/ and .yaml.
 
-    Where there is neither, `name` as it is.
+    Returns `name` if neither exists.
     """
     shipped = re.fullmatch(r"(?:recipes[/\\])?(\w+)[/\\](\w+)(?:\.yaml)?", str(name))
     if shipped and not os.path.isfile(name):
@@ -45,7 +45,7 @@ def find_recipe(name: str | Path) -> Path:
 
 
 def build_recipe(path: Path, data: Mapping[str, Any], origins: dict[str, str]) -> Recipe:
-    """Validate parsed values and make them a Recipe; raises UserError as load_recipe does."""
+    """Make a Recipe of parsed values. Raises UserError as load_recipe does."""
     if problem := find_problem(data):
         key, message = problem
         raise UserError(f"{origins.get('.'.join(key), path)}: {message}")
@@ -57,7 +57,7 @@ def build_recipe(path: Path, data: Mapping[str, Any], origins: dict[str, str]) -
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file; raises UserError where it cannot be read."""
+    """Return the text of a UTF-8 file. Raises UserError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -72,7 +72,7 @@ def _override(data: dict[str, Any], origins: dict[str, str], override: str) -> N
     name, equals, text = override.partition("=")
     keys = name.split(".")
     if not equals or not all(keys):
-        raise UserError(f"{COMMAND_LINE}: {override!r} is no override; write section.key=value")
+        raise UserError(f"{COMMAND_LINE}: {override!r} is not an override; write section.key=value")
     if re.search("[\0\ud800-\udfff]", override):
         raise UserError(f"{COMMAND_LINE}: {override!r} is not UTF-8 text; check the terminal's encoding")
     value, lines = _override_value(name, text)
@@ -95,7 +95,7 @@ def _override(data: dict[str, Any], origins: dict[str, str], override: str) -> N
 
 
 def _override_value(name: str, text: str) -> tuple[Any, dict[strict_yaml.Path, int]]:
-    """Text where the key takes text alone, so that `prompt.user=Sum up: {{ text }}` needs no quotes; else YAML."""
+    """Parse a value as YAML, but keep it as text if the key takes only text: `prompt.user=Sum up: {{ text }}`."""
     section, _, key = name.partition(".")
     schema = section_schema(section).get(key, {}) if section in recipe_schema()["properties"] else {}
     kinds = {part.get("type") for part in schema.get("anyOf", [schema])} - {"null"}
@@ -128,7 +128,7 @@ def _check_combinations(recipe: Recipe) -> None:
 
 
 def _targets_lm_head(recipe: Recipe) -> bool:
-    """Whether an adapter would sit on lm_head, by PEFT's rule: a list of names, or one pattern for all of a name."""
+    """Return whether an adapter would be on lm_head by PEFT's rule: a list of names or a pattern for full names."""
     targets = (recipe.lora or {}).get("target_modules") or []
     if isinstance(targets, list):
         return "lm_head" in targets
@@ -136,4 +136,4 @@ def _targets_lm_head(recipe: Recipe) -> bool:
         return re.fullmatch(targets, "lm_head") is not None
     except re.error as error:
         where = recipe.where("lora.target_modules")
-        raise UserError(f"{where}: lora.target_modules is no regular expression: {error}; correct it") from error
+        raise UserError(f"{where}: lora.target_modules is not a regular expression: {error}; correct it") from error

@@ -1,4 +1,4 @@
-"""A recipe: one YAML file that describes one training run, with the origin of every value."""
+"""The values of a recipe, each with its origin, and what follows from them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Recipe(Section):
 
     path: Path
     origins: dict[str, str]
-    """`section.key` -> `file:line` or `command line`; a key that is not listed has its default."""
+    """`section.key` -> `file:line` or `command line`. A key that is not listed has its default."""
     model: Model
     quantization: dict[str, Any] | None = None
     lora: dict[str, Any] | None = None
@@ -34,14 +34,14 @@ class Recipe(Section):
     publish: Publish = Publish()
     seed: int = 42
     preflight: bool = True
-    """Whether training begins with a memory probe; the contracts are checked in any case."""
+    """Whether training begins with a memory probe. The contracts are checked in any case."""
 
     def origin(self, key: str) -> str:
-        """Where `section.key` was set."""
+        """Return where `section.key` was set."""
         return self.origins.get(key, DEFAULT)
 
     def training_value(self, key: str) -> Any:
-        """A key of the training section, or the documented default."""
+        """Return a value of the training section, or the documented default."""
         return self.training.get(key, upstream_default("training", key))
 
     @property
@@ -51,19 +51,19 @@ class Recipe(Section):
 
     @property
     def method(self) -> Literal["full", "lora", "qlora"]:
-        """What is trained: all weights, adapters, or adapters on quantized weights."""
+        """The trained parameters: all weights, adapters, or adapters on quantized weights."""
         if self.lora is None:
             return "full"
         return "qlora" if self.quantization else "lora"
 
     @property
     def run_dir(self) -> Path:
-        """Where the run is written: training.output_dir, else outputs/<name>."""
+        """The run directory: training.output_dir, else outputs/<name>."""
         return Path(self.training.get("output_dir") or Path("outputs") / self.name)
 
     @property
     def max_length(self) -> int | None:
-        """Longest row in tokens; None for no limit."""
+        """The maximum length of a row in tokens; None for no limit."""
         length: int | None = self.training_value("max_length")
         return length
 
@@ -73,7 +73,7 @@ class Recipe(Section):
         return bool(self.training_value("packing"))
 
     def chat_template_path(self) -> Path | None:
-        """The Jinja file of model.chat_template, looked for beside the recipe, then from here."""
+        """Return the Jinja file of model.chat_template: beside the recipe, else relative to the working directory."""
         if self.model.chat_template is None:
             return None
         places = [self.path.parent / self.model.chat_template, Path(self.model.chat_template)]
@@ -86,34 +86,34 @@ class Recipe(Section):
         )
 
     def check_local_model(self) -> None:
-        """Raise UserError if model.name_or_path is written as a local folder and there is none."""
+        """Raise UserError if model.name_or_path looks like a local folder that does not exist."""
         name = self.model.name_or_path
         local = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
         if local and not (Path(name) / "config.json").is_file():
             raise UserError(
-                f"{self.where('model.name_or_path')}: model.name_or_path: {name} is no folder with a model "
+                f"{self.where('model.name_or_path')}: model.name_or_path: {name} is not a folder with a model "
                 "(config.json is missing); correct the path"
             )
 
     def accumulation_steps(self, world_size: int) -> int:
-        """Micro-batches per optimizer step, so that global_batch_size holds on `world_size` devices.
+        """Return the micro-batches per optimizer step that make up global_batch_size on `world_size` devices.
 
-        Raises UserError where the division leaves a remainder.
+        Raises UserError if the division leaves a remainder.
         """
         micro = self.training_value("per_device_train_batch_size") * world_size
         total = self.training.get("global_batch_size") or micro
         if total % micro:
             raise UserError(
-                f"{self.where('training.global_batch_size')}: training.global_batch_size {total} is no multiple of "
+                f"{self.where('training.global_batch_size')}: training.global_batch_size {total} is not a multiple of "
                 f"per_device_train_batch_size x devices = {micro // world_size} x {world_size}; "
-                f"{max(round(total / micro), 1) * micro} is the nearest that is"
+                f"{max(round(total / micro), 1) * micro} is the nearest multiple"
             )
         return int(total // micro)
 
     def resume_command(self) -> str:
-        """What goes on with a run of this recipe, its overrides included; `...` stands for what chose the processes."""
+        """Return the command that resumes a run, with its overrides; `...` stands for launcher options."""
         overrides = [
-            f"{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+            f"{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)}"
             for key, value, origin in self.rows()
             if origin == COMMAND_LINE
         ]
@@ -121,15 +121,15 @@ class Recipe(Section):
         return shlex.join([*words, str(self.path), *overrides, "--resume"])
 
     def where(self, key: str) -> str:
-        """`file:line` of a key, for error messages; the file alone where the key is not in it."""
+        """Return `file:line` of a key for error messages, or the file if the key is not in it."""
         return self.origins.get(key, str(self.path))
 
     def resolved(self) -> dict[str, Any]:
-        """Everything but the path and the origins, as JSON can hold it."""
+        """Return all values, without path and origins, for JSON."""
         return self.model_dump(mode="json", exclude={"path", "origins"})
 
     def rows(self) -> list[tuple[str, Any, str]]:
-        """(key, value, origin) of every own key and of every upstream key that is set here."""
+        """Return (key, value, origin) of every key of qdsft and of every upstream key that is set."""
         result = []
         for section, content in self.resolved().items():
             for key, value in content.items() if isinstance(content, dict) else [("", content)]:

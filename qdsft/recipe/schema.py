@@ -1,7 +1,7 @@
-"""Validation of a recipe's keys and values against the committed JSON Schema.
+"""Validate a recipe's keys and values against the committed JSON Schema.
 
-`recipes/recipe.schema.json` is generated from the pinned releases (`scripts/make_schema.py`), so that
-checking a recipe needs none of them installed, let alone imported.
+`scripts/make_schema.py` generates `recipes/recipe.schema.json` from the pinned releases, so checking a recipe does not
+import them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SCHEMA = "recipe.schema.json"
 
 @cache
 def shipped_recipes() -> Path:
-    """The folder of the recipes that come with qdsft: in the installed package, else in the checkout."""
+    """Return the folder of the recipes that come with qdsft: in the installed package, else in the checkout."""
     package = Path(__file__).parents[1]
     for folder in (package / "recipes", package.parent / "recipes"):
         if (folder / SCHEMA).is_file():
@@ -32,24 +32,24 @@ def shipped_recipes() -> Path:
 
 @cache
 def recipe_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe."""
+    """Return the JSON Schema of a recipe."""
     schema: dict[str, Any] = json.loads((shipped_recipes() / SCHEMA).read_text(encoding="utf-8"))
     return schema
 
 
 def section_schema(section: str) -> dict[str, Any]:
-    """Key -> JSON Schema of its value, for one section."""
+    """Return key -> JSON Schema of its value, for one section."""
     properties: dict[str, Any] = recipe_schema()["properties"][section].get("properties", {})
     return properties
 
 
 def upstream_default(section: str, key: str) -> Any:
-    """The default of an upstream key in the pinned release."""
+    """Return the default of an upstream key in the pinned release."""
     return section_schema(section)[key].get("default")
 
 
 def find_problem(data: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
-    """The first problem of a parsed recipe as (key path, message), or None."""
+    """Return the first problem of a parsed recipe as (key path, message), or None."""
     sections = recipe_schema()["properties"]
     for section, content in data.items():
         if section not in sections:
@@ -73,8 +73,8 @@ def find_problem(data: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
 def _unknown_section(name: str) -> str:
     homes = [section for section in recipe_schema()["properties"] if name in section_schema(section)]
     if homes:
-        return f"{name} stands at the top level; it belongs under {homes[0]}:"
-    return f"{name} is no section of a recipe{_suggest(name, recipe_schema()['properties'])}"
+        return f"{name} is at the top level; it belongs under {homes[0]}:"
+    return f"{name} is not a section of a recipe{_suggest(name, recipe_schema()['properties'])}"
 
 
 def _key_problem(section: str, key: str) -> str:
@@ -90,7 +90,7 @@ def _key_problem(section: str, key: str) -> str:
             other for other in UPSTREAM | {"model": "", "data": "", "evaluation": ""} if key in section_schema(other)
         ]
         suggestion = f"; it belongs under {homes[0]}:" if homes else "; recipes/recipe.schema.json lists them"
-    return f"{section}.{key} is no {owner}{suggestion}"
+    return f"{section}.{key} is not a {owner}{suggestion}"
 
 
 def _suggest(name: str, known: Mapping[str, Any]) -> str:
@@ -100,7 +100,7 @@ def _suggest(name: str, known: Mapping[str, Any]) -> str:
 
 @cache
 def _validator() -> Any:
-    """JSON Schema's validator, but 8.0 is no whole number: neither pydantic nor a trainer takes it for one."""
+    """Return a validator that does not accept 8.0 as an integer: neither pydantic nor a trainer does."""
     from jsonschema import Draft202012Validator, validators
 
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
@@ -115,17 +115,17 @@ def _value_problem(value: Any, schema: dict[str, Any], name: str) -> str | None:
         return f"{name}: {error.message}"
     options = [option for option in schema.get("enum", ()) if isinstance(option, str)]
     if len(options) > 8:
-        return f"{name} has no value {_show(value)}{_suggest(str(value), dict.fromkeys(options))}"
+        return f"{name} cannot be {_show(value)}{_suggest(str(value), dict.fromkeys(options))}"
     return f"{name} must be {describe(schema)}, not {_show(value)}{_hint(value, schema)}"
 
 
 def schema_of_value(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a section without its keys: those are checked one by one, for better messages."""
+    """Return the schema of a section without its keys, which are checked one by one for better messages."""
     return {key: part for key, part in schema.items() if key not in {"properties", "additionalProperties", "required"}}
 
 
 def describe(schema: dict[str, Any]) -> str:
-    """What a value may be, in words: `a number or null`, `one of linear, cosine`."""
+    """Return in words what a value may be: `a number or null`, `one of linear, cosine`."""
     words = {
         "integer": "a whole number",
         "number": "a number",
@@ -133,7 +133,7 @@ def describe(schema: dict[str, Any]) -> str:
         "boolean": "true or false",
         "null": "null",
         "array": "a list",
-        "object": "a section with keys of its own",
+        "object": "a mapping",
     }
     if "enum" in schema:
         shown = [json.dumps(option) if not isinstance(option, str) else option for option in schema["enum"]]
@@ -154,18 +154,18 @@ def _show(value: Any) -> str:
         int: "the number ",
         float: "the number ",
         list: "the list ",
-        dict: "the section ",
+        dict: "the mapping ",
     }
     text = json.dumps(value, ensure_ascii=False)
     return kinds.get(type(value), "") + (text if len(text) <= 60 else text[:57] + "...")
 
 
 def _hint(value: Any, schema: dict[str, Any]) -> str:
-    wanted = {part.get("type") for part in (schema, *schema.get("anyOf", ()))}
-    truth = "boolean" in wanted or any(option is True for option in schema.get("enum", ()))
+    types = {part.get("type") for part in (schema, *schema.get("anyOf", ()))}
+    truth = "boolean" in types or any(option is True for option in schema.get("enum", ()))
     if isinstance(value, str) and truth and value.lower() in {"yes", "no", "on", "off", "true", "false"}:
         return f"; write {'true' if value.lower() in {'yes', 'on', 'true'} else 'false'}"
-    if isinstance(value, str) and wanted & {"number", "integer"}:
+    if isinstance(value, str) and types & {"number", "integer"}:
         try:
             return "; remove the quotes" if math.isfinite(float(value)) else ""
         except ValueError:

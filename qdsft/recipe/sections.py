@@ -1,4 +1,4 @@
-"""The sections of a recipe that are qdsft's own; those of TRL, PEFT and transformers keep their keys."""
+"""The sections of a recipe that qdsft defines. The others have the keys of TRL, PEFT and transformers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """Frozen and strict: a key that is not listed is an error, and so is a value of another type."""
+    """A frozen and strict section: an unknown key is an error, and so is a value of another type."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, protected_namespaces=()

@@ -1,8 +1,7 @@
-"""YAML as a recipe needs it: every value with its line, nothing guessed, nothing dropped.
+"""Read YAML strictly, with the line of every key.
 
-PyYAML follows YAML 1.1, where `2e-4` is text, `yes` is true, `010` is eight and the last of two
-equal keys wins. Here numbers are numbers, only `true` and `false` are truth values, dates stay text,
-and a duplicate key is an error.
+PyYAML follows YAML 1.1, where `2e-4` is text, `yes` is true, `010` is eight and the last of two equal keys wins. Here
+`2e-4` is a number, only `true` and `false` are truth values, dates stay text, and a duplicate key is an error.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ _INT = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
 _WORDS |= {word.capitalize(): value for word, value in _WORDS.items() if word.isalpha()}
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # only escapes such as "\\ud800" give these
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # can only come from escapes such as "\\ud800"
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes, whose text `_scalar` alone makes values of, and refuses what a recipe has no use for."""
+    """Compose nodes without converting values, which `_scalar` does, and refuse aliases, tags and bad characters."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         problem = None
         if isinstance(event, yaml.AliasEvent):
-            problem = "aliases (*name) are not read here; write it out"
+            problem = "aliases (*name) are not supported; write the value out"
         elif tag := getattr(event, "tag", None):
             written = tag.replace("tag:yaml.org,2002:", "!!")
             problem = f"the tag {written} has no meaning in a recipe; remove it"
         elif isinstance(event, yaml.ScalarEvent) and (found := _NO_TEXT.search(event.value)):
-            problem = f"the character U+{ord(found[0]):04X} cannot stand in a text; remove it"
+            problem = f"the character U+{ord(found[0]):04X} is not allowed in text; remove it"
         if problem:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
         return super().compose_node(parent, index)
@@ -72,11 +71,6 @@ def load(text: str, name: str) -> tuple[Any, dict[Path, int]]:
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML converts numbers in escapes unchecked
         where = f"{name}:{loader.line + 1}" if loader else name
         raise UserError(f"{where}: not valid YAML: {error}") from error
-
-
-def load_value(text: str, name: str) -> Any:
-    """Parse the value of a command-line override such as `2e-4`, `[q_proj, v_proj]` or `true`."""
-    return load(text, name)[0]
 
 
 def _value(node: yaml.Node, name: str, path: Path, lines: dict[Path, int]) -> Any:

@@ -1,4 +1,4 @@
-"""Which keys of a recipe belong to which upstream class, and which of them qdsft renames or reserves."""
+"""The upstream class of each section, and the keys that qdsft renames or reserves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ UPSTREAM = {
     "lora": "peft.LoraConfig",
     "quantization": "transformers.BitsAndBytesConfig",
 }
-
 
 RENAMED = {
     "training": {
@@ -31,8 +30,7 @@ RENAMED = {
     "model": {"model_name_or_path": "name_or_path", "torch_dtype": "dtype", "name": "name_or_path"},
     "data": {"dataset": "train", "validation": "eval", "test": "eval"},
 }
-"""Keys of older releases and of other tools, and what they are called now."""
-
+"""Keys of older releases and of other tools -> the current name."""
 
 RESERVED = {
     "training": {
@@ -56,14 +54,14 @@ RESERVED = {
         "truncation_mode": "set data.overlength",
         "eos_token": "the chat template decides how a row ends",
         "pad_token": "padding is masked by position, so any token serves",
-        "auto_find_batch_size": "it would change training.global_batch_size unseen",
-        "push_to_hub": "publishing is a step of its own, after the run",
+        "auto_find_batch_size": "it would change training.global_batch_size silently",
+        "push_to_hub": "use the command qdsft push after the run",
         "hub_token": "it would be written into files that are uploaded; set the environment variable HF_TOKEN",
         "hub_model_id": "set publish.hub_model_id",
         "hub_private_repo": "set publish.private",
-        "hub_strategy": "publishing is a step of its own, after the run",
-        "hub_always_push": "publishing is a step of its own, after the run",
-        "hub_revision": "publishing is a step of its own, after the run",
+        "hub_strategy": "use the command qdsft push after the run",
+        "hub_always_push": "use the command qdsft push after the run",
+        "hub_revision": "use the command qdsft push after the run",
         "resume_from_checkpoint": "use the option --resume",
         "deepspeed": "choose it with accelerate launch --config_file accelerate_configs/zero2.yaml",
         "fsdp": "choose it with accelerate launch --config_file",
@@ -84,4 +82,4 @@ RESERVED = {
         "peft_version": "peft writes it",
     },
 }
-"""Upstream keys that a recipe must not set, because something here decides them; with the remedy."""
+"""Upstream keys that a recipe must not set -> the reason or the remedy."""

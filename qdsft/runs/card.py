@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.files import write_text
-from qdsft.metrics.meanings import MEANINGS
+from qdsft.metrics.catalog import METRICS
 from qdsft.runs.card_header import card_header
 from qdsft.runs.facts import ResultFacts
 from qdsft.runs.layout import CARD
 from qdsft.runs.manifest import Manifest
 from qdsft.runs.public import base_on_hub, public_base
-from qdsft.runs.results import method, read_example, read_metrics
+from qdsft.runs.results import Results, method, parse_results, read_example, read_metrics
 
 EXAMPLE = "Who is older, Ada Lovelace or Charles Babbage?"
 
@@ -37,7 +37,7 @@ def render_card(
 
     `merge` is the certificate of a merged model. `name` is what others load: `user/name` on the Hub, or a folder.
     """
-    results = merge["results_of_adapter"] if merge else read_metrics(run_dir)
+    results = parse_results(merge["results_of_adapter"], str(run_dir)) if merge else read_metrics(run_dir)
     name = name or Path(run_dir).resolve().name
     title = name.rpartition("/")[2]
     facts = {
@@ -63,17 +63,17 @@ def render_card(
     return "\n".join(lines) + "\n"
 
 
-def metric_table(results: dict[str, dict[str, Any]]) -> list[tuple[str, list[str]]]:
+def metric_table(results: Results) -> list[tuple[str, list[str]]]:
     """Return (metric, one text per model) in reading order; `-` where a model lacks the metric."""
     table = []
-    for key, meaning in MEANINGS.items():
-        values = [result.get(key) for result in results.values()]
+    for metric in METRICS:
+        values = [result.get(metric.key) for result in results.values()]
         if any(value is not None for value in values):
-            table.append((meaning.name, [_shown(value) for value in values]))
+            table.append((metric.name, [_shown(value) for value in values]))
     return table
 
 
-def _shown(value: Any) -> str:
+def _shown(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
@@ -96,7 +96,7 @@ def _example_lines(example: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _metric_lines(results: dict[str, dict[str, Any]], heading: str) -> list[str]:
+def _metric_lines(results: Results, heading: str) -> list[str]:
     if not results:
         return []
     head = [f"## {heading}", "", f"| metric | {' | '.join(results)} |", "|---|" + "---|" * len(results)]

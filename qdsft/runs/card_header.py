@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
-from qdsft.metrics.meanings import METRICS, number_in
+from qdsft.metrics.catalog import BY_KEY, of_kind
 from qdsft.runs.manifest import Manifest
 from qdsft.runs.public import base_on_hub, on_hub, public_name
+from qdsft.runs.results import Results
 
 LICENCE_KEYS = ("license", "license_name", "license_link")
 LANGUAGES = ("en", "ko")
@@ -19,7 +20,7 @@ _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTA
 def card_header(
     manifest: Manifest,
     title: str,
-    results: dict[str, dict[str, Any]],
+    results: Results,
     *,
     merged: bool = False,
     licence: dict[str, str] | None = None,
@@ -32,20 +33,22 @@ def card_header(
     from huggingface_hub import EvalResult, ModelCardData
 
     is_adapter = manifest.artifact == "adapter" and not merged
-    tuned = results.get("tuned", {})
+    tuned = results.get("tuned")
     base: dict[str, Any] = {}
     if base_on_hub(manifest):
         relation = "adapter" if is_adapter else "merge" if merged else "finetune"
         base = {"base_model": manifest.base_model.name_or_path, "base_model_relation": relation}
     data = manifest.recipe.get("data", {}).get("train", "")
     is_decomposition = manifest.recipe["prompt"].get("completion") is None
-    scores = {name: value for name in METRICS if (value := number_in(tuned, name)) is not None}
-    scores = {} if merged else scores
+    scores: dict[str, float] = {}
+    if tuned and not merged:
+        values = {metric.key: tuned.get(metric.key) for metric in of_kind("score", "loss")}
+        scores = {name: value for name, value in values.items() if value is not None}
     header = ModelCardData(
         **base,
         **(licence or {}),
         datasets=[data] if on_hub(data) else None,
-        language=[name for name in LANGUAGES if name in (tuned.get("groups") or {}).get("language", {})] or None,
+        language=[name for name in LANGUAGES if tuned and name in tuned.group("language")] or None,
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag="text-generation",
         tags=["question-decomposition", "qdsft"] if is_decomposition else ["qdsft"],
@@ -58,7 +61,7 @@ def card_header(
                 dataset_type=public_name(data),
                 dataset_name=f"held-out rows of {public_name(data)}",
                 metric_type=name,
-                metric_name=METRICS[name].name,
+                metric_name=BY_KEY[name].name,
                 metric_value=round(value, 6),
             )
             for name, value in scores.items()

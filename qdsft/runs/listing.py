@@ -1,4 +1,4 @@
-"""List the runs in a folder with their model, data, metrics and state."""
+"""List the runs in a folder: model, method, data, state and scores."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from typing import Any
 from qdsft.data.task import task_type
 from qdsft.errors import UserError
 from qdsft.files import is_locked
+from qdsft.metrics.catalog import shown_in
 from qdsft.runs.checkpoints import complete_checkpoints
 from qdsft.runs.layout import LOG, MANIFEST, MERGE_FILE
 from qdsft.runs.manifest import Manifest, read_manifest
 from qdsft.runs.public import public_name
 from qdsft.runs.results import method, tuned_numbers
-
-SHOWN = ("exact_match", "sari", "chrf", "valid")
-"""The metrics of the list, those that a run has."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class ListedRun:
     bytes: int
     """Size of all its files."""
     task: str | None = None
-    """decomposition, or free text; None where run.json cannot be read, as for the following."""
+    """decomposition or free text. None if run.json cannot be read, like the fields below."""
     model: str | None = None
     method: str | None = None
     data: str | None = None
@@ -42,7 +40,7 @@ class ListedRun:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
+        """Return everything under the names of the fields."""
         return asdict(self)
 
 
@@ -76,7 +74,7 @@ def _describe(path: Path) -> ListedRun:
         method=_merged_method(path) or method(manifest),
         data=public_name(manifest.load_recipe().data.train),
         steps=saved if manifest.results.steps is None else manifest.results.steps,
-        metrics={name: found[name] for name in SHOWN if name in found},
+        metrics={metric.key: found[metric.key] for metric in shown_in("runs") if metric.key in found},
     )
 
 

@@ -1,4 +1,4 @@
-"""Predictions of any system and the gold answers that they belong to, read from files and matched."""
+"""Read the predictions of any system and match them with gold answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qdsft.data.validation import validate
 from qdsft.errors import UserError
 
 NAMED = 3
-"""How many of the questions that do not match are named."""
+"""Messages name at most this many questions that do not match."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class _Answer:
 
 
 def read_matched(predictions: Path, gold: Path) -> tuple[list[Steps], str]:
-    """(gold rows with their predictions, in gold's order; how they were matched).
+    """Return the predictions of all gold rows, in gold's order, and how they were matched.
 
     Gold rows have `question` and `sub_questions`, or are BREAK's `question_text` and `decomposition`. Predictions
     have `sub_questions`, or `text` that holds numbered steps, and may have `question` and `stopped`; against BREAK's
@@ -59,7 +59,7 @@ def read_matched(predictions: Path, gold: Path) -> tuple[list[Steps], str]:
 def _match(
     predicted: Sequence[Record], golden: Sequence[Record], predictions: Path, gold: Path
 ) -> tuple[list[int], str]:
-    """(for each gold row the place of its prediction, how they were matched)."""
+    """Return for each gold row the index of its prediction, and how they were matched."""
     asked = [_question(record) for record in predicted]
     wanted = [normalise(record.row["question"]) for record in golden]
     if len(asked) == len(wanted) and all(given in (None, own) for given, own in zip(asked, wanted, strict=True)):
@@ -100,14 +100,14 @@ def _question(record: Record) -> str | None:
 def _answer(record: Record) -> _Answer:
     steps, text = record.row.get("sub_questions"), record.row.get("text")
     if isinstance(steps, list) and all(isinstance(step, str) for step in steps):
-        # The text that the steps were read from says more: whether it was a numbered list.
+        # The text also shows whether the answer was a numbered list.
         if isinstance(text, str) and list(Decomposition.parse(text).steps) == [step.strip() for step in steps]:
             return _Answer(text, Decomposition.parse(text))
         return _Answer(None, Decomposition(tuple(steps)))
     if steps is None and isinstance(text, str):
         return _Answer(text, Decomposition.parse(text))
     if "decomposition" in record.row:
-        wanted = "a prediction with the column decomposition wants BREAK's labels, with the same column, as --gold"
+        wanted = "a prediction with the column decomposition requires BREAK's labels, with the same column, as --gold"
         raise RowError(record.source, "not a prediction", wanted)
     given = f"sub_questions is {show(steps)}" if steps is not None else f"text is {show(text)}"
     message = f"a prediction must have sub_questions, a list of text, or text; {given}"

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, new_directory, write_json, write_text
 from qdsft.metrics.break_official.official import official_scores, require_official
-from qdsft.metrics.prediction_rows import prediction_row
-from qdsft.metrics.summary import Row, summarise
+from qdsft.metrics.prediction_rows import PredictionRow, json_lines, prediction_row
+from qdsft.metrics.summary import summarise
 from qdsft.runs.layout import METRICS_FILE, PREDICTIONS_FILE, REPORT
 from qdsft.runs.provenance import versions
+from qdsft.runs.results import Results, to_json
 from qdsft.scoring.read_predictions import read_matched
 from qdsft.scoring.report import render_report
 
 _OTHER = "choose another --output"
 
 
-def score_files(
-    predictions: Path, gold: Path, *, output: Path | None = None, break_metrics: bool = False
-) -> dict[str, dict[str, Any]]:
-    """Score a file of predictions against one of gold answers; returns `{"tuned": metrics}` as metrics.json has it.
+def score_files(predictions: Path, gold: Path, *, output: Path | None = None, break_metrics: bool = False) -> Results:
+    """Score a file of predictions against one of gold answers; returns the metrics under "tuned".
 
-    With `output`, a folder that does not exist yet or is empty, metrics.json, predictions.jsonl and report.html are
-    written there. Raises UserError as `read_predictions.read_matched` does, and if `output` holds anything.
+    Writes metrics.json, predictions.jsonl and report.html to `output`, a folder that is missing or empty. Raises
+    UserError as `read_predictions.read_matched` does, and if `output` is not empty.
     """
     if break_metrics:
         require_official()
@@ -40,13 +37,13 @@ def score_files(
         results, rows = _score(predictions, gold, break_metrics)
         files = {"predictions": str(predictions), "gold": str(gold)}
         write_text(folder / PREDICTIONS_FILE, json_lines(rows))
-        content = {**results, "versions": versions(), "device": "not decoded here", "files": files}
+        content = {**to_json(results), "versions": versions(), "device": "not decoded here", "files": files}
         write_json(folder / METRICS_FILE, content)
         write_text(folder / REPORT, render_report(output, None, results, rows))  # which bears the final name
     return results
 
 
-def _score(predictions: Path, gold: Path, break_metrics: bool) -> tuple[dict[str, dict[str, Any]], list[Row]]:
+def _score(predictions: Path, gold: Path, break_metrics: bool) -> tuple[Results, list[PredictionRow]]:
     from tqdm import tqdm
 
     matched, how = read_matched(predictions, gold)
@@ -56,13 +53,8 @@ def _score(predictions: Path, gold: Path, break_metrics: bool) -> tuple[dict[str
     return {"tuned": summarise(rows)}, rows
 
 
-def add_official(rows: Sequence[Row], *, lexical: bool) -> None:
+def add_official(rows: Sequence[PredictionRow], *, lexical: bool) -> None:
     """Add BREAK's graph metrics to the scores of every decomposition; with `lexical` also those that need spaCy."""
-    decompositions = [row for row in rows if "sub_questions" in row]
+    decompositions = [row for row in rows if row.sub_questions is not None]
     for row, scores in zip(decompositions, official_scores(decompositions, lexical=lexical), strict=True):
-        row["scores"] |= scores
-
-
-def json_lines(rows: Sequence[Row]) -> str:
-    """Rows as the text of a JSON Lines file."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        row.scores.update(scores)

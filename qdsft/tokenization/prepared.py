@@ -34,6 +34,7 @@ from qdsft.console import is_main_process
 from qdsft.data import sources
 from qdsft.data.examples import Example
 from qdsft.data.split import Tally, stream_split
+from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, write_json
 from qdsft.recipe import Recipe
@@ -135,7 +136,7 @@ def describe(prepared: Prepared, recipe: Recipe) -> Iterator[str]:
 
 def cache_folder() -> Path:
     """`$QDSFT_CACHE`, else `qdsft` in the folder where the Hub's libraries keep theirs (`$HF_HOME`)."""
-    return Path(os.environ.get("QDSFT_CACHE") or Path(constants.HF_HOME) / "qdsft")
+    return Path(variable("QDSFT_CACHE") or Path(constants.HF_HOME) / "qdsft")
 
 
 def of_rows(rows: Sequence[Row]) -> Dataset:

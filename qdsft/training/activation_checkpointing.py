@@ -73,7 +73,7 @@ def free_memory(machine: Machine) -> int | None:
 
 
 def _every_layer(why: str) -> Checkpointing:
-    return Checkpointing(True, 1, f"activation checkpointing: every layer is computed twice ({why})")
+    return Checkpointing(True, 1, f"activation checkpointing: every layer is recomputed ({why})")
 
 
 def _setup(recipe: Recipe, machine: Machine, longest: int) -> Setup:

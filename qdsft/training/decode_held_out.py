@@ -1,4 +1,4 @@
-"""Decode and score held-out rows while training goes on, so that one sees whether the answers get better."""
+"""Decode and score held-out rows during training, to show whether the answers improve."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from qdsft.training.trainer import RecipeTrainer
 
 PREFIX = "eval_"
-"""As the trainer's own metrics begin, so that metric_for_best_model can name them: sari or eval_sari."""
+"""The prefix of the trainer's own metrics, so that metric_for_best_model accepts sari and eval_sari."""
 
 
 class TrainingEvaluation:
-    """Greedy decoding of the same held-out rows, each time that the trainer evaluates.
+    """Decode the same held-out rows greedily at every evaluation of the trainer.
 
-    Every process decodes its share. Nothing random is drawn, so the weights are those of a run without it.
+    Every process decodes its share. No random number is drawn, so the weights do not change.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class TrainingEvaluation:
         self._prompts = encode_prompts(tokenizer, [example.messages for example in self.examples])
 
     def decode_longest(self, trainer: RecipeTrainer) -> None:
-        """Decode one batch of the longest prompts, for what memory that takes; raises as the device does."""
+        """Decode one batch of the longest prompts, to measure its memory; raises as the device does."""
         longest = sorted(self._prompts, key=len, reverse=True)[: self.settings.batch_size]
         list(self._generate(trainer, longest))
 
     def __call__(self, trainer: RecipeTrainer) -> dict[str, float]:
-        """Mean of each metric, named eval_*; empty, with a line that says so, where decoding failed.
+        """Return the mean of each metric, named eval_*; if decoding fails, print why and return none.
 
-        With weights that are sharded over processes a failure is not caught: the others would wait for ever.
+        A failure with weights that are sharded over processes is raised, because the other processes would wait.
         """
         try:
             answers = self._decode(trainer)
@@ -66,7 +66,7 @@ class TrainingEvaluation:
                 raise
             answers = None
             first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-            say(f"decoding held-out rows failed, and training goes on without these metrics: {first[0][:200]}")
+            say(f"decoding held-out rows failed, and training continues without these metrics: {first[0][:200]}")
         shares = gather_object([answers])
         if any(share is None for share in shares):
             return {}
@@ -78,9 +78,9 @@ class TrainingEvaluation:
         return {f"{PREFIX}{name}": mean for name, mean in means(rows).items()}
 
     def _decode(self, trainer: RecipeTrainer) -> dict[int, Answer]:
-        """Answers to this process's share, by the number of the row."""
+        """Return the answers to this process's share by row number."""
         world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
-        # Sharded weights are gathered by all processes together, so all take the same number of batches.
+        # All processes gather sharded weights together, so all need the same number of batches.
         share = [i % len(self.examples) for i in range(rank, math.ceil(len(self.examples) / world) * world, world)]
         found = self._generate(trainer, [self._prompts[i] for i in share])
         return {share[i]: answer for i, answer in found}
@@ -106,7 +106,7 @@ def _is_sharded(trainer: RecipeTrainer) -> bool:
 def training_evaluation(
     recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]
 ) -> TrainingEvaluation | None:
-    """What evaluation.every_steps asks for, with the held-out rows of a folder of prepared data; None without it."""
+    """Return the decoding that evaluation.every_steps requests, of the rows kept in `folder`; None if it is unset."""
     if recipe.evaluation.every_steps is None:
         return None
     examples = read_eval_rows(folder, recipe.evaluation.samples)

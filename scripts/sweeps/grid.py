@@ -1,4 +1,4 @@
-"""The runs of a sweep: every combination of the values that overrides list."""
+"""Expand a sweep into its runs: every combination of the listed values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OPENING, _CLOSING = "[{(", "]})"
 
 @dataclass(frozen=True)
 class Grid:
-    """What all runs share, and what they differ in."""
+    """Overrides that all runs share, and those in which they differ."""
 
     fixed: tuple[str, ...]
     """Overrides with one value, as they were written."""
@@ -40,9 +40,9 @@ def parse_grid(overrides: Sequence[str]) -> Grid:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise UserError(f"{override!r} is no override; write section.key=value,value")
+            raise UserError(f"{override!r} is not an override; write section.key=value,value")
         if key in seen:
-            raise UserError(f"{key} is given twice; list its values behind one =, separated by commas")
+            raise UserError(f"{key} is given twice; list its values after one =, separated by commas")
         if key == "training.output_dir":
             raise UserError("training.output_dir: the sweep chooses a folder for each run; name the sweep with --name")
         seen.add(key)
@@ -52,18 +52,18 @@ def parse_grid(overrides: Sequence[str]) -> Grid:
         else:
             axes[key] = values
     if not axes:
-        raise UserError("nothing varies; give a key two values or more, such as training.learning_rate=1e-4,2e-4")
+        raise UserError("nothing varies; give a key at least two values, such as training.learning_rate=1e-4,2e-4")
     return Grid(tuple(fixed), axes)
 
 
 def split_values(key: str, text: str) -> tuple[str, ...]:
-    """The values of `key`: those commas separate them that stand in no brackets and no quoted text."""
+    """Return the values of `key`, separated by commas outside of brackets and quotes."""
     values, depth, quote = [""], 0, ""
     for character in text:
         if quote:
             quote = "" if character == quote else quote
         elif character in "\"'" and (not values[-1].strip() or values[-1].rstrip()[-1] in "[{,:"):
-            quote = character  # an apostrophe inside of a word opens nothing
+            quote = character  # an apostrophe inside a word is not a quote
         elif character in _OPENING:
             depth += 1
         elif character in _CLOSING:
@@ -86,7 +86,7 @@ def split_values(key: str, text: str) -> tuple[str, ...]:
 
 
 def run_name(point: dict[str, str]) -> str:
-    """The folder of a run, which depends on nothing but its values, so that a grid can grow."""
+    """Return the folder name of a run. It depends only on the values, so that a grid can grow."""
     text = "_".join(f"{key}={value}" for key, value in point.items())
     name = re.sub(r"[^\w.,=+\[\]-]+", "-", text)[:LONGEST_NAME]
     if name == text:

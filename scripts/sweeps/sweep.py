@@ -18,7 +18,7 @@ from qdsft.data.sources import is_on_hub
 from qdsft.data.split import Tally, stream_split
 from qdsft.errors import Interrupted, UserError
 from qdsft.files import exclusive, write_json, write_text
-from qdsft.metrics.meanings import MEANINGS
+from qdsft.metrics.catalog import BY_KEY
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.runs.directory import run_state
 from qdsft.runs.facts import DataFacts
@@ -33,7 +33,7 @@ TABLE, PICTURE, RESULTS = "sweep.md", "sweep.png", "sweep.json"
 AGAIN = "the same command goes on where this one ended"
 
 Execute = Callable[[Sequence[str]], int]
-"""Runs `qdsft` with these words and returns its exit status."""
+"""Runs `qdsft` with these arguments and returns its exit status."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Run:
 
 
 def run_command(words: Sequence[str]) -> int:
-    """Run `qdsft WORDS` in a process of its own; whoever stops this one stops that, which saves first.
+    """Run `qdsft WORDS` in a subprocess; a signal that stops this process is passed on, and the run saves first.
 
     Raises KeyboardInterrupt, once it has ended, for Ctrl-C, SIGTERM and SIGHUP.
     """
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    # A session of its own, so that Ctrl-C reaches it once, from here, and not a second time from the terminal.
-    # Its results go to standard error: those of the sweep are the table alone.
+    # A new session, so that Ctrl-C reaches the run once, from here, and not also from the terminal.
+    # Its results go to standard error: standard output is for the table.
     command = [sys.executable, "-m", "qdsft", *words]
     process = subprocess.Popen(command, env=environment, stdout=2, start_new_session=True)
 
@@ -99,7 +99,7 @@ def sweep(
     grid = parse_grid(overrides)
     folder = SWEEPS / (name or load_recipe(path, grid.fixed).name)
     if folder.parent != SWEEPS or folder.name in {"", ".", ".."}:
-        raise UserError(f"--name {name}: give the name of a folder, which is made in {SWEEPS}")
+        raise UserError(f"--name {name}: give a folder name without slashes; the folder is created in {SWEEPS}")
     runs = plan_runs(path, grid, folder)
     check_metric(metric, runs[0].recipe, evaluate=evaluate)
     rows = []
@@ -118,7 +118,7 @@ def sweep(
 
 
 def plan_runs(path: str, grid: Grid, folder: Path) -> list[Run]:
-    """Every run with its resolved recipe; raises UserError as load_recipe does, and for two that are the same run."""
+    """Return every run with its resolved recipe. Raises UserError as load_recipe does, and for two equal runs."""
     runs: list[Run] = []
     seen: dict[str, dict[str, str]] = {}
     for point in grid.points():
@@ -137,22 +137,22 @@ def plan_runs(path: str, grid: Grid, folder: Path) -> list[Run]:
 
 
 def say_values(point: dict[str, str]) -> str:
-    """A point of the grid in words."""
+    """Return a point of the grid in words."""
     return ", ".join(f"{key}={value}" for key, value in point.items())
 
 
 def _held_out_loss(recipe: Recipe) -> list[str]:
-    """Overrides with which a run logs the loss of its held-out rows."""
+    """Return overrides with which a run logs the loss of its held-out rows."""
     data = recipe.data
     if data.eval is None and data.eval_fraction == 0:
         raise UserError(
-            f"{recipe.where('data.eval_fraction')}: a sweep compares runs on held-out rows and there are none; raise "
+            f"{recipe.where('data.eval_fraction')}: a sweep compares runs on held-out rows, and there are none; raise "
             "data.eval_fraction or give data.eval"
         )
     values = []
     if recipe.training_value("eval_strategy") == "no" and recipe.evaluation.every_steps is None:
         values.append("training.eval_strategy=epoch")
-    if "per_device_eval_batch_size" not in recipe.training:  # TRL's own is 8, whatever fits into training
+    if "per_device_eval_batch_size" not in recipe.training:  # TRL's default is 8, whether it fits or not
         values.append(f"training.per_device_eval_batch_size={recipe.training_value('per_device_train_batch_size')}")
     return values
 
@@ -182,7 +182,7 @@ def _train(path: str, run: Run, execute: Execute) -> str:
     run_dir = run.recipe.run_dir
     before = run_state(run_dir)
     if before == "finished":
-        say(f"{run_dir}: has finished; not trained again")
+        say(f"{run_dir}: already finished; not trained again")
         return "finished"
     status = execute(["train", path, *run.overrides, *(["--resume"] if before == "begun" else [])])
     _check_stopped(status)
@@ -221,8 +221,6 @@ def _write(folder: Path, results: Results) -> None:
     metric = results["metric"]
     points = [(row["values"], row["metrics"][metric]) for row in results["runs"] if metric in row["metrics"]]
     if points:
-        plot_sweep(
-            results["axes"], points, f"{MEANINGS[metric].name} ({results['better']} is better)", folder / PICTURE
-        )
+        plot_sweep(results["axes"], points, f"{BY_KEY[metric].name} ({results['better']} is better)", folder / PICTURE)
     else:
         (folder / PICTURE).unlink(missing_ok=True)

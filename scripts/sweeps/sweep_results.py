@@ -1,4 +1,4 @@
-"""What a sweep's runs score, ranked, and as a table."""
+"""Read the results of a sweep's runs, rank them, and print a table."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from qdsft.data.examples import Example
-from qdsft.data.record import Record
-from qdsft.data.task import make_task
+from qdsft.data.task import task_type
 from qdsft.errors import UserError
-from qdsft.metrics.meanings import MEANINGS
-from qdsft.metrics.scores import score
+from qdsft.metrics.catalog import BY_KEY, METRICS
 from qdsft.recipe import Recipe
 from qdsft.runs.layout import LOG
 from sweeps.grid import Grid
@@ -23,17 +20,16 @@ Results = dict[str, Any]
 
 def check_metric(metric: str, recipe: Recipe, *, evaluate: bool) -> None:
     """Raise UserError for a metric that the runs will not have."""
-    row = Record({"question": "q", "sub_questions": ["a"]}, "")
-    names = set(score(make_task(recipe).predict(Example(row, ({"role": "user", "content": "q"},), "a"), "a", True)))
-    known = [name for name in MEANINGS if name in names | {"loss"}]
+    task = task_type(recipe.prompt).name
+    known = [metric.key for metric in METRICS if metric.kind == "loss" or task in metric.tasks]
     if metric not in known:
-        raise UserError(f"--metric {metric}: no metric of these runs; choose one of {', '.join(known)}")
+        raise UserError(f"--metric {metric}: not a metric of these runs; choose one of {', '.join(known)}")
     if metric != "loss" and not evaluate:
-        raise UserError(f"--metric {metric} needs answers; add --evaluate, which decodes the held-out rows of each run")
+        raise UserError(f"--metric {metric} requires answers; add --evaluate, which decodes each run's held-out rows")
 
 
 def logged(run_dir: Path) -> dict[str, float]:
-    """The last loss on held-out rows that the trainer wrote down; a line that was cut short is not one."""
+    """Return the last loss on held-out rows in the trainer's log; incomplete lines are ignored."""
     found = {}
     for line in (run_dir / LOG).read_text(encoding="utf-8").split("\n"):
         try:
@@ -46,8 +42,8 @@ def logged(run_dir: Path) -> dict[str, float]:
 
 
 def rank(path: str, grid: Grid, metric: str, rows: list[dict[str, Any]]) -> Results:
-    """The rows of all runs, best first; those that lack the metric come last."""
-    better = MEANINGS[metric].better
+    """Return the rows of all runs, best first; runs without the metric come last."""
+    better = BY_KEY[metric].better
     sign = -1 if better == "higher" else 1
     scored = [row for row in rows if metric in row["metrics"]]
     ranked = sorted(scored, key=lambda row: sign * row["metrics"][metric])
@@ -64,9 +60,9 @@ def rank(path: str, grid: Grid, metric: str, rows: list[dict[str, Any]]) -> Resu
 
 
 def table(results: Results) -> str:
-    """The runs as a Markdown table, best first."""
+    """Return the runs as a Markdown table, best first."""
     metric, axes = results["metric"], list(results["axes"])
-    lines = [["run", *axes, MEANINGS[metric].name, "seconds", "state"]]
+    lines = [["run", *axes, BY_KEY[metric].name, "seconds", "state"]]
     lines.append(["---"] * len(lines[0]))
     for number, row in enumerate(results["runs"], start=1):
         value, seconds = row["metrics"].get(metric), row["seconds_training"]

@@ -143,7 +143,7 @@ def test_a_broken_run_is_resumed(pod: Pod) -> None:
 
 def test_an_installation_that_failed_is_repeated(pod: Pod) -> None:
     status, out = pod.run(QLORA, FAKE_FAIL="install")
-    assert status == 1 and "error: the installation was not completed" in out
+    assert status == 1 and "error: the installation failed" in out
     pod.forget()
     assert pod.run(QLORA)[0] == 0
     assert pod.words()[:3] == ["pip", "pip", "qdsft check"]  # the environment was made already
@@ -159,7 +159,7 @@ def test_nothing_is_trained_behind_a_failed_check(pod: Pod, stage: str) -> None:
 
 
 def test_no_card(pod: Pod) -> None:
-    assert refused(pod, FAKE_CARDS="0").startswith("error: nvidia-smi finds no card; choose a pod with one")
+    assert refused(pod, FAKE_CARDS="0").startswith("error: nvidia-smi finds no GPU; choose a pod with a GPU")
     assert pod.calls() == []
     assert pod.run(QLORA, FAKE_CARDS="0", ALLOW_CPU="1")[0] == 0
     assert accelerate(pod)[3] == "accelerate_configs/cpu.yaml"
@@ -168,15 +168,18 @@ def test_no_card(pod: Pod) -> None:
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"FAKE_DRIVER": "550.127.05"}, "the driver is 550.127.05 and torch needs 580 or newer; filter pods by CUDA"),
-        ({"FAKE_FREE_KB": "2000000"}, "has 2 GB free and 30 are asked for; delete old checkpoints there, enlarge it"),
-        ({"VOLUME": "/nowhere"}, "there is no volume at /nowhere; attach one to the pod, or name its folder with VOL"),
-        ({"FAKE_MOUNT": "/", **STOPPING}, "lies on the container's own disk, which is lost when the pod stops; attach"),
+        (
+            {"FAKE_DRIVER": "550.127.05"},
+            "the driver is 550.127.05 and torch requires 580 or newer; filter pods by CUDA",
+        ),
+        ({"FAKE_FREE_KB": "2000000"}, "has 2 GB free and 30 are required; delete old checkpoints, enlarge it"),
+        ({"VOLUME": "/nowhere"}, "there is no volume at /nowhere; attach one to the pod, or set VOLUME"),
+        ({"FAKE_MOUNT": "/", **STOPPING}, "is on the container's own disk, which is lost when the pod stops; attach"),
         ({"STOP_POD": "1"}, "STOP_POD=1 needs RUNPOD_POD_ID, which a pod sets; in a shell over SSH: source /etc/rp_"),
         ({"MAX_COST": "5"}, "MAX_COST needs PRICE_PER_HOUR, what the pod costs an hour"),
-        ({"MAX_HOURS": "two"}, "MAX_HOURS=two is no number above 0; correct it or leave it out"),
-        ({"MAX_HOURS": "0"}, "MAX_HOURS=0 is no number above 0"),
-        ({"PUSH_TO": "name"}, "PUSH_TO=name is no repository; write user/name"),
+        ({"MAX_HOURS": "two"}, "MAX_HOURS=two is not a number above 0; correct or remove it"),
+        ({"MAX_HOURS": "0"}, "MAX_HOURS=0 is not a number above 0"),
+        ({"PUSH_TO": "name"}, "PUSH_TO=name is not a repository; write user/name"),
         ({"MERGE": "yes"}, "MERGE=yes is neither 0 nor 1; correct it"),
     ],
 )

@@ -33,7 +33,7 @@ def run(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.name_or_path=./nope", "./nope is no folder with a model"),
+        ("model.name_or_path=./nope", "./nope is not a folder with a model"),
         ("model.name_or_path=models/nope", "the config.json of models/nope cannot be loaded"),
         ("model.chat_template=nope.jinja", "no template nope.jinja beside the recipe"),
         ("model.chat_template=null", "has no chat template"),
@@ -41,7 +41,7 @@ def run(
         ("training.max_length=8192", "more than the 4096 positions"),
         ("training.max_length=20", "tokens, more than training.max_length 20"),
         ("training.output_dir=/proc/nope", "/proc/nope: cannot be written"),
-        ("training.global_batch_size=7", "is no multiple of"),
+        ("training.global_batch_size=7", "is not a multiple of"),
         ("lora.target_modules=[nope]", "nope"),
         ("lora.use_dora=3", "lora.use_dora must be true or false"),
         ("data.train=nope/nope", "the Hub dataset cannot be loaded"),

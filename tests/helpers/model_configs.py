@@ -74,3 +74,15 @@ def make_setup(mode: str, **changes: Any) -> Setup:
 
 
 CONFIG = read(CONFIG_FOLDER / "llama-2-7b.json")
+
+RECIPE_CONFIGS = {
+    "gemma3_270m": "gemma-3-270m",
+    "koalpaca": "polyglot-ko-5.8b",
+    "llama2": "llama-2-7b",
+    "llama3_korean": "llama-3-8b",
+    "mistral": "mistral-7b-v0.3",
+    "qwen3_4b": "qwen3-4b",
+    "tasks": "qwen3-4b",
+    "tiny": "qwen2.5-0.5b",
+}
+"""Folder of recipes -> the config in tests/configs of its model. The tiny model has none, so any serves."""

@@ -6,83 +6,56 @@ import json
 import math
 import random
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 from qdsft.data.decomposition import Decomposition
 from qdsft.data.prediction import Steps
 from qdsft.data.synth import generate_mixed
-from qdsft.metrics.scores import score
+from qdsft.metrics.model_metrics import Decoding, GroupMetrics, ModelMetrics
+from qdsft.metrics.prediction_rows import PredictionRow, prediction_row
+from qdsft.metrics.summary import summarise
 from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, Fingerprint, ResultFacts, TokenFacts
 from qdsft.runs.layout import LOG
 from qdsft.runs.manifest import Manifest
 
-FAULTS = ("dangling_reference", "forward_reference", "self_reference", "empty_step", "repeated_step")
 
-
-def predictions(count: int, *, spoilt: float = 0.5, seed: int = 0) -> list[dict[str, Any]]:
+def predictions(count: int, *, spoilt: float = 0.5, seed: int = 0) -> list[PredictionRow]:
     """Rows as in predictions.jsonl, of which about the share `spoilt` has something wrong."""
     chance = random.Random(seed)
     rows = []
     for place, row in enumerate(generate_mixed(["en", "ko"], count, seed)):
         steps = _spoil(list(row["sub_questions"]), chance) if chance.random() < spoilt else row["sub_questions"]
-        rows.append(prediction(row["question"], row["sub_questions"], steps, row["language"], chance.random() > 0.02))
-        rows[-1]["source"] = ("films", "cities", None)[place % 3]
+        made = prediction(row["question"], row["sub_questions"], steps, row["language"], chance.random() > 0.02)
+        rows.append(made.model_copy(update={"source": ("films", "cities", None)[place % 3]}))
     return rows
 
 
 def prediction(
     question: str, gold: list[str], steps: list[str], language: str = "en", stopped: bool = True
-) -> dict[str, Any]:
+) -> PredictionRow:
     """One row of predictions.jsonl."""
-    text = Decomposition(tuple(steps)).render()
-    decomposition = Decomposition.parse(text)
-    scores = dict(score(Steps(question, tuple(gold), decomposition, stopped)))
-    faults = {kind.replace(" ", "_") for kind, _ in decomposition.faults()}
+    row = prediction_row(Steps.parse(question, gold, Decomposition(tuple(steps)).render(), stopped))
     common = len(set(gold) & set(steps))
-    scores |= {"step_f1": 2 * common / (len(set(gold)) + len(set(steps)) or 1)}
-    scores |= {fault: float(fault in faults) for fault in FAULTS}
-    return {
-        "question": question,
-        "gold": gold,
-        "sub_questions": list(decomposition.steps),
-        "problems": list(decomposition.problems()),
-        "text": text,
-        "stopped": stopped,
-        "language": language,
-        "source": None,
-        "scores": scores,
-    }
+    row.scores["step_f1"] = 2 * common / (len(set(gold)) + len(set(steps)) or 1)
+    return row.model_copy(update={"language": language})
 
 
-def metrics(rows: list[dict[str, Any]], *, worse: float = 0.0) -> dict[str, Any]:
-    """One model's part of metrics.json."""
-    means = _means(rows, worse)
-    samples = len(rows)
-    errors = {name: 1.96 * math.sqrt(max(0.0, value * (1 - value)) / samples) for name, value in means.items()}
-    groups: dict[str, dict[str, Any]] = {"language": {}, "steps": {}, "source": {}}
-    for row in rows:
-        for kind, name in (("language", row["language"]), ("steps", str(len(row["gold"]))), ("source", row["source"])):
-            groups[kind].setdefault(str(name), []).append(row)
-    return {
-        **means,
-        "samples": samples,
-        "loss": 0.41 + worse,
-        "seconds": 35.2,
-        "new_tokens": 52310,
-        "new_tokens_per_second": 1486.1,
-        "intervals": {
-            name: [max(0.0, means[name] - error), min(1.0, means[name] + error)] for name, error in errors.items()
+def metrics(rows: list[PredictionRow], *, worse: float = 0.0) -> ModelMetrics:
+    """One model's part of metrics.json, with every mean lower by `worse`."""
+    found = summarise(rows)
+    return ModelMetrics(
+        samples=found.samples,
+        means=_lower(found.means, worse),
+        intervals={name: (max(0.0, low - worse), high - worse) for name, (low, high) in found.intervals.items()},
+        groups={
+            kind: {name: GroupMetrics(group.samples, _lower(group.means, worse)) for name, group in groups.items()}
+            for kind, groups in found.groups.items()
         },
-        "groups": {
-            kind: {name: {"samples": len(own), **_means(own, worse)} for name, own in sorted(by_name.items())}
-            for kind, by_name in groups.items()
-        },
-    }
+        decoding=Decoding(loss=0.41 + worse, seconds=35.2, new_tokens=52310, new_tokens_per_second=1486.1),
+    )
 
 
-def _means(rows: list[dict[str, Any]], worse: float) -> dict[str, float]:
-    return {name: max(0.0, fmean(row["scores"][name] for row in rows) - worse) for name in rows[0]["scores"]}
+def _lower(means: dict[str, float], worse: float) -> dict[str, float]:
+    return {name: max(0.0, mean - worse) for name, mean in means.items()}
 
 
 def write_log(run_dir: Path, steps: int = 2400, every: int = 25) -> None:
@@ -121,7 +94,7 @@ def manifest() -> Manifest:
     )
 
 
-def odd_rows() -> list[dict[str, Any]]:
+def odd_rows() -> list[PredictionRow]:
     """Rows that are hard to draw or to escape."""
     many = [f"Which is number {number}?" for number in range(1, 15)] + [
         "Sum of " + ", ".join(f"#{n}" for n in range(1, 15))

@@ -1,7 +1,8 @@
-"""Reading SVG and HTML back, for the tests that draw them."""
+"""Parse the SVG and HTML that tests draw."""
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -9,7 +10,7 @@ VOID = {"meta", "br"}
 
 
 def parse(svg: str) -> ElementTree.Element:
-    """The root of a drawing; raises ParseError if it is not well-formed XML."""
+    """Return the root of a drawing. Raise ParseError if the drawing is not well-formed XML."""
     root = ElementTree.fromstring(svg)
     for element in root.iter():
         element.tag = element.tag.removeprefix("{http://www.w3.org/2000/svg}")
@@ -19,17 +20,28 @@ def parse(svg: str) -> ElementTree.Element:
 
 
 def texts(root: ElementTree.Element) -> list[str]:
-    """What every `<text>` says, in order."""
+    """Return the text of every `<text>`, in order."""
     return ["".join(element.itertext()) for element in root.iter("text")]
 
 
 def of_class(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
-    """All elements of a class, in order."""
+    """Return all elements of a class, in order."""
     return [element for element in root.iter() if name in (element.get("class") or "").split()]
 
 
+def drawings(html: str) -> list[str]:
+    """Return every `<svg>` of a page."""
+    return re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+
+
+def cells(html: str) -> list[list[str]]:
+    """Return the text of every table row, cell by cell."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
+    return [[Page(cell).text for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)] for row in rows]
+
+
 class Page(HTMLParser):
-    """A page as its tags and its text; raises AssertionError where tags are not closed in order."""
+    """The tags and the text of a page. Raises AssertionError if tags are not closed in order."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ from helpers.ports import free_port
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from qdsft.inference import generate
 from qdsft.recipe import load_recipe
 from qdsft.runs.checkpoints import complete_checkpoints
 from qdsft.runs.manifest import read_manifest
@@ -150,7 +151,7 @@ def end_rows_apart() -> None:
     Rows of the first process then end at different steps, and those of the second at max_new_tokens.
     """
     shard_as_on_cards()
-    real = decode_held_out.generate
+    real = generate.generate
 
     def ending(model: Any, tokenizer: Any, prompts: Any, _: Any, **options: Any) -> Iterator[Any]:
         is_first = PartialState().process_index == 0
@@ -159,7 +160,7 @@ def end_rows_apart() -> None:
         assert (len({answer.tokens for _, answer in found}) > 1) == is_first
         yield from found
 
-    decode_held_out.generate = ending
+    decode_held_out.generate = ending  # type: ignore[assignment, attr-defined]
 
 
 @pytest.mark.parametrize("config", ["zero3", "fsdp2"])

@@ -25,6 +25,7 @@ from qdsft.inference.evaluate import evaluate
 from qdsft.recipe import load_recipe
 from qdsft.runs.layout import decoded_log_path
 from qdsft.runs.manifest import read_manifest
+from qdsft.runs.results import MODELS, to_json
 from qdsft.training.train import train
 
 pytestmark = pytest.mark.slow
@@ -88,8 +89,8 @@ def test_what_an_evaluation_leaves(run_dir: Path) -> None:
     results = evaluate(run_dir, baseline=True)
     content = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
     assert content.keys() == {"tuned", "baseline", "versions", "device", "identities"}
-    assert content["tuned"] == results["tuned"] and content["baseline"] == results["baseline"]
-    tuned = results["tuned"]
+    assert {name: content[name] for name in MODELS if name in content} == to_json(results)
+    tuned = content["tuned"]
     assert (tuned["samples"], tuned["stopped"], tuned["new_tokens"]) == (HELD_OUT, 0.0, HELD_OUT * 96)
     assert tuned["seconds"] > 0 and tuned["loss"] > 1 and tuned["intervals"]["stopped"] == [0.0, 0.0]
     assert {name: group["samples"] for name, group in tuned["groups"]["language"].items()} == {"en": 7, "ko": 6}
@@ -106,7 +107,7 @@ def test_evaluating_again_keeps_what_still_holds_and_says_what_goes(
     first = evaluate(run_dir, baseline=True, samples=3)
     again = evaluate(run_dir, samples=3)
     assert again["baseline"] == first["baseline"]
-    assert json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))["baseline"] == first["baseline"]
+    assert json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))["baseline"] == first["baseline"].to_json()
     capsys.readouterr()
     assert "baseline" not in evaluate(run_dir, samples=2)
     assert "the results of baseline are of other rows or weights and are discarded" in capsys.readouterr().err
@@ -116,7 +117,12 @@ def test_the_generation_config_beside_the_weights_changes_no_answer(run_dir: Pat
     evaluate(run_dir, samples=4)
     clean = predictions(run_dir)
     path = run_dir / "model" / "generation_config.json"
-    settings = {"no_repeat_ngram_size": 2, "repetition_penalty": 1.8, "min_new_tokens": 90, "num_beams": 2}
+    settings: dict[str, Any] = {
+        "no_repeat_ngram_size": 2,
+        "repetition_penalty": 1.8,
+        "min_new_tokens": 90,
+        "num_beams": 2,
+    }
     settings |= {"suppress_tokens": list(range(300, 1500)), "guidance_scale": 3.0, "cache_implementation": "static"}
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **settings}), encoding="utf-8")
     evaluate(run_dir, samples=4)
@@ -139,7 +145,7 @@ def test_free_text(tmp_path: Path, trained: Path) -> None:
     overrides = [f"{key}={value}" for key, value, origin in recipe.rows() if origin == "command line"]
     overrides += ["prompt.user={{ question }}", "prompt.completion={{ operations[0] }}", "evaluation.max_new_tokens=4"]
     run_dir = train(load_recipe(recipe.path, [*overrides, f"training.output_dir={tmp_path / 'text'}"]))
-    found = evaluate(run_dir, samples=5)["tuned"]
+    found = evaluate(run_dir, samples=5)["tuned"].to_json()
     assert found.keys() >= {"exact_match", "chrf", "stopped", "loss"} and found["samples"] == 5
     assert found["groups"]["steps"] == {} and "step_f1" not in found
     row = predictions(run_dir)[0]
@@ -195,7 +201,7 @@ def test_rows_that_were_decoded_before_a_kill_are_not_decoded_again(
     path.write_text("\n".join(marked), encoding="utf-8")
     capsys.readouterr()
     evaluate(run_dir, batch_size=4)
-    assert f"{len(done)} of {HELD_OUT} rows are there from a decoding that was interrupted" in capsys.readouterr().err
+    assert f"{len(done)} of {HELD_OUT} rows were decoded before an interruption" in capsys.readouterr().err
     for index, (ours, theirs) in enumerate(zip(predictions(run_dir), predictions(whole), strict=True)):
         assert ours["text"] == ("kept" if index in done else theirs["text"])
     assert kept(run_dir) == []
@@ -239,7 +245,7 @@ def test_a_process_that_dies_is_noticed(run_dir: Path, quick_python: str) -> Non
     output, error = first.communicate(timeout=240)
     assert (first.returncode, output) == (1, "")
     assert error.splitlines()[-1] == (
-        "error: another process of this launch has ended early, see what it said; start again: decoded rows are kept"
+        "error: another process of this launch ended early, see its message; start again: decoded rows are kept"
     )
     assert "Traceback" not in error and not (run_dir / "predictions.jsonl").exists()
     assert len(kept(run_dir)) == 2

@@ -58,8 +58,9 @@ def made(tiny_model: TINY, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (run_dir / "metrics.json").write_text(json.dumps(METRICS), encoding="utf-8")
     (run_dir / "eval.jsonl").write_text('{"secret rows": 1}\n', encoding="utf-8")
-    wrong = {"question": "Wrong?", "sub_questions": ["?"], "scores": {"exact_match": 0.0}}
-    right = {"question": "누가 더?", "sub_questions": ["A?", "B of #1?"], "scores": {"exact_match": 1.0}}
+    wrong = {"question": "Wrong?", "gold": ["a"], "sub_questions": ["?"], "scores": {"exact_match": 0.0}}
+    steps = ["A?", "B of #1?"]
+    right = {"question": "누가 더?", "gold": steps, "sub_questions": steps, "scores": {"exact_match": 1.0}}
     lines = [json.dumps(row, ensure_ascii=False) for row in (wrong, right)]
     (run_dir / "predictions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for folder in (run_dir, run_dir / "adapter"):

@@ -28,7 +28,7 @@ def test_the_tiny_recipe_learns_to_decompose(
     build("llama", model, hidden_size=128, layers=3, tie_embeddings=True, corpus=synthetic_corpus)
     overrides = [f"model.name_or_path={model}", f"training.output_dir={tmp_path / 'run'}", "training.report_to=none"]
     run_dir = train(load_recipe("recipes/tiny/full.yaml", overrides))
-    tuned = evaluate(run_dir)["tuned"]
+    tuned = evaluate(run_dir)["tuned"].means
     assert tuned["exact_match"] >= 0.8
     assert tuned["stopped"] == 1.0 and tuned["valid"] >= 0.98
     rows = [json.loads(line) for line in (run_dir / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -79,7 +79,7 @@ def test_a_model_learns_its_rows_stops_by_itself_and_answers_through_every_door(
     manifest.data.eval_rows = len(ROWS)
     write_manifest(run_dir, manifest)
     results = evaluate(run_dir, baseline=True)
-    tuned, base = results["tuned"], results["baseline"]
+    tuned, base = results["tuned"].to_json(), results["baseline"].to_json()
     assert (tuned["exact_match"], tuned["valid"], tuned["stopped"], tuned["samples"]) == (1.0, 1.0, 1.0, 4)
     assert base["exact_match"] == 0.0 and tuned["loss"] < 0.1 < base["loss"]
     assert json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))["tuned"] == tuned

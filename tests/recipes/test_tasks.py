@@ -103,7 +103,7 @@ def test_such_a_run_is_scored_and_asked_and_refuses_what_is_for_decompositions(
     for command, said in [
         (["decompose", str(run), "주차할 수 있나요?"], "the question: prompt.user: 'str object' has no attribute"),
         (["decompose", str(run), json.dumps(ROW), "--format", "dag"], "--format dag writes decompositions"),
-        (["decompose", str(run), json.dumps(ROW), "--constrained"], "--constrained knows the form of decompositions"),
+        (["decompose", str(run), json.dumps(ROW), "--constrained"], "--constrained is for decompositions"),
         (["evaluate", str(run), "--constrained"], "--constrained is for decompositions; leave it out"),
         (["evaluate", str(run), "--break-metrics"], "--break-metrics is for decompositions; leave it out"),
     ]:

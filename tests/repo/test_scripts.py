@@ -152,8 +152,17 @@ def test_what_does_not_fit_is_not_trained(machine: Pod, model: str) -> None:
     recipe = "recipes/llama2/lora.yaml"
     status, out = machine.run(recipe, model, script="train_low_memory.sh")
     assert status == 1 and machine.calls() == []
-    assert f"error: {recipe} does not fit 8 GiB; add the overrides that the plan names, or FORCE=1" in out
+    assert f"error: {recipe} does not fit 8 GiB; add the overrides that the plan lists, or set FORCE=1" in out
     assert machine.run(recipe, model, script="train_low_memory.sh", FORCE="1", EVALUATE="0")[0] == 0
+    assert machine.words() == ["qdsft check", "accelerate"]
+
+
+def test_force_trains_a_model_that_the_plan_does_not_know(machine: Pod, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "unknown"}', encoding="utf-8")
+    arguments = ("recipes/llama2/lora.yaml", f"model.name_or_path={tmp_path}")
+    status, out = machine.run(*arguments, script="train_low_memory.sh")
+    assert status == 1 and machine.calls() == [] and "model_type 'unknown' has no entry" in out
+    assert machine.run(*arguments, script="train_low_memory.sh", FORCE="1", EVALUATE="0")[0] == 0
     assert machine.words() == ["qdsft check", "accelerate"]
 
 
@@ -176,7 +185,7 @@ def test_the_image_is_built_once_and_run_as_the_caller(machine: Pod, tmp_path: P
 
 def test_no_engine_is_one_line(machine: Pod) -> None:
     status, out = machine.run("qdsft", script="docker_run.sh", FAKE_ENGINE="1")
-    assert (status, out) == (1, "error: no Docker engine answers; start it, or add yourself to the group docker\n")
+    assert (status, out) == (1, "error: Docker does not answer; start it, or add yourself to the group docker\n")
 
 
 @pytest.mark.parametrize("script", ["train_local.sh", "train_low_memory.sh", "docker_run.sh"])
@@ -224,10 +233,10 @@ def test_only_the_requirements(machine: Pod, tmp_path: Path) -> None:
         (
             ["venv"],
             "exit 1",
-            "error: Python 3.11 or newer is needed, python3 is older; name one with PYTHON=python3.12",
+            "error: Python 3.11 or newer is required, and python3 is older; set PYTHON=python3.12",
         ),
-        (["full"], None, "full holds files that are no virtual environment; name another folder"),
-        (["/proc/venv"], None, "error: /proc/venv cannot be written; name another folder for the virtual environment"),
+        (["full"], None, "full holds files that are not a virtual environment; give another folder"),
+        (["/proc/venv"], None, "error: /proc/venv cannot be written; give another folder for the virtual environment"),
         ([], None, "usage: scripts/install.sh [--requirements-only] VENV [EXTRAS]"),
     ],
 )

@@ -46,6 +46,8 @@ def check_installed(package: Path, site: Path, empty: Path) -> None:
     packaged = {path.relative_to(site / "qdsft").as_posix() for path in (site / "qdsft" / "recipes").rglob("*.*")}
     assert packaged == {path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.*")}
     assert {"recipes/recipe.schema.json", "recipes/mistral/chat_template.jinja"} <= packaged
+    templates = Path("qdsft/scoring/report/templates")
+    assert {path.name for path in (site / templates).iterdir()} == {path.name for path in (ROOT / templates).iterdir()}
     command = str(site / "bin" / "qdsft")
     assert "COMMAND" in run(command, "--help", folder=empty, PYTHONPATH=str(site))
     shown = run(command, "recipe", "mistral/qlora_8gb", folder=empty, PYTHONPATH=str(site))

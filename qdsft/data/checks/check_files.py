@@ -1,7 +1,7 @@
-"""All problems of data files in one pass: what training would refuse, and what is odd.
+"""Find all problems of data files in one pass: what training would refuse, and what is odd.
 
-The errors are those of training itself: `readers.scan`, `data.faults` and `task.Task` find them.
-Rows stream by; what is kept of each is a hash of its question and of its answer.
+The code that training uses finds the errors: `readers.scan`, `validation.faults` and `task.Task`. Rows are streamed;
+only hashes of their questions and answers are kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from qdsft.console import say
 from qdsft.data.checks import lint
 from qdsft.data.checks.near_duplicates import THRESHOLD, HeldOut
 from qdsft.data.checks.problems import Problem, Row, Tally
-from qdsft.data.checks.token_count import token_counter
 from qdsft.data.readers import scan
 from qdsft.data.record import Record, RowError, Scanned
 from qdsft.data.sources import data_file, is_hub_id
@@ -31,37 +30,37 @@ REPORT_EVERY = 1000
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is checked."""
+    """The files to check and how to read them."""
 
     train: tuple[Path, ...]
     eval: Path | None = None
-    """Held-out rows: checked like the others, and the others are compared with them."""
+    """Held-out rows: checked like the others, and compared with them."""
     recipe: Recipe | None = None
-    """Gives the prompt section and training.max_length; without one rows are decompositions of any length."""
+    """Gives the prompt section and training.max_length. Without it, rows are decompositions of any length."""
     read: Callable[[Path], Scanned] = scan
-    """Gives the rows of a file; one of `formats.READERS` for another project's format."""
+    """Yields the rows of a file; the `read` of one of `formats.READERS`."""
 
 
 def recipe_inputs(recipe: Recipe, held_out: Path | None, read: Callable[[Path], Scanned], tally: Tally) -> Inputs:
-    """The files in data.train and data.eval of a recipe; `held_out` goes before data.eval.
+    """Return the files in data.train and data.eval of a recipe; `held_out` replaces data.eval.
 
-    Raises UserError if data.train is no file, or data.eval names a file that is not there.
+    Raises UserError if data.train is not a file, or data.eval is a file that does not exist.
     """
     if is_hub_id(recipe.data.train):
         where = recipe.where("data.train")
-        raise UserError(f"{where}: data.train: {recipe.data.train} lies on the Hub; name a FILE to check instead")
+        raise UserError(f"{where}: data.train: {recipe.data.train} is on the Hub; name a FILE to check instead")
     if held_out is None and recipe.data.eval:
         if is_hub_id(recipe.data.eval):
-            tally.notes.append(f"data.eval was not checked: {recipe.data.eval} lies on the Hub")
+            tally.notes.append(f"data.eval was not checked: {recipe.data.eval} is on the Hub")
         else:
             held_out = data_file(recipe, "eval")
     return Inputs((data_file(recipe, "train"),), held_out, recipe, read)
 
 
-def check_files(inputs: Inputs, tally: Tally, see: Callable[[Row], None] | None = None) -> Iterator[Problem]:
-    """Every problem of every file, held-out rows first; counts into `tally`.
+def check_files(inputs: Inputs, tally: Tally, on_row: Callable[[Row], None] = lambda row: None) -> Iterator[Problem]:
+    """Yield every problem of every file, held-out rows first, and count into `tally`.
 
-    `see` is called with each row of `inputs.train`, usable or not. A file that cannot be read is one more problem.
+    `on_row` is called with each row of `inputs.train`, usable or not. A file that cannot be read is a problem, too.
     Raises UserError only for a prompt section that cannot be compiled.
     """
     inspect = _inspector(inputs.recipe, tally)
@@ -70,7 +69,7 @@ def check_files(inputs: Inputs, tally: Tally, see: Callable[[Row], None] | None 
         held_out = HeldOut()
         tally.notes.append(
             f"near-duplicates of {inputs.eval}: Jaccard similarity of at least {THRESHOLD} between the character "
-            "trigrams of the questions, without regard to case, width and spaces"
+            "trigrams of the questions, regardless of case, width and spaces"
         )
         for row in _with_repeats(_rows(inputs.eval, inputs.read, inspect, tally)):
             if row.usable:
@@ -78,14 +77,13 @@ def check_files(inputs: Inputs, tally: Tally, see: Callable[[Row], None] | None 
             yield from tally.add(row)
     stream = _with_repeats(row for path in inputs.train for row in _rows(path, inputs.read, inspect, tally))
     for row in _with_leaks(stream, held_out) if held_out else stream:
-        if see is not None:
-            see(row)
+        on_row(row)
         yield from tally.add(row)
 
 
 def _rows(path: Path, read: Callable[[Path], Scanned], inspect: Callable[[Record], Row], tally: Tally) -> Iterator[Row]:
-    """The rows of one file, each inspected by itself; says now and then how far it is."""
-    found, said, pause = 0, time.monotonic(), 5.0
+    """Yield the rows of one file, each inspected by itself. Print the progress now and then."""
+    found, printed, pause = 0, time.monotonic(), 5.0
     try:
         for found, item in enumerate(read(path), start=1):
             if isinstance(item, RowError):
@@ -94,8 +92,8 @@ def _rows(path: Path, read: Callable[[Path], Scanned], inspect: Callable[[Record
             else:
                 row = inspect(item)
             yield row
-            if not found % REPORT_EVERY and time.monotonic() - said > pause:
-                said, pause = time.monotonic(), 2 * pause
+            if not found % REPORT_EVERY and time.monotonic() - printed > pause:
+                printed, pause = time.monotonic(), 2 * pause
                 say(f"{path}: {found} rows read")
         if not found:
             yield _of_file(path, "no rows", "there are no rows; give a file with at least one")
@@ -109,25 +107,24 @@ def _of_file(path: Path, kind: str, message: str) -> Row:
 
 
 def _inspector(recipe: Recipe | None, tally: Tally) -> Callable[[Record], Row]:
-    """What looks at one row alone, as the recipe's task and tokenizer need it."""
+    """Return a function that checks one row by itself, for the recipe's task and tokenizer."""
     if recipe is None:
         return _inspect_decomposition
     task = make_task(recipe)
-    has_steps = isinstance(task, DecompositionTask)
-    count, note = token_counter(recipe)
-    tally.notes.append(note)
+    is_decomposition = isinstance(task, DecompositionTask)
+    count = _token_counter(recipe, tally)
 
     def inspect(record: Record) -> Row:
-        row = _inspect_decomposition(record) if has_steps else Row(record.source, record)
+        row = _inspect_decomposition(record) if is_decomposition else Row(record.source, record)
         try:
             texts = [message["content"] for message in task.messages(record)]
             answer = task.completion(record) if row.usable else ""
         except RowError as error:
-            if row.usable:  # else it is what `faults` has named already
+            if row.usable:  # else `faults` has reported it
                 row.refuse(error)
             return row
         row.question = normalise(texts[-1])
-        if not has_steps:
+        if not is_decomposition:
             row.answer = normalise(answer)
             row.warn("lost character", lint.lost_character(lint.Texts.of(texts[-1], [answer])))
         if count is not None and row.usable:
@@ -176,3 +173,32 @@ def _too_long(tokens: int, recipe: Recipe) -> str | None:
     effect = {"error": "training stops here", "drop": "training drops it", "truncate": "training shortens it"}
     message = f"{tokens} tokens, more than training.max_length {recipe.max_length}: {effect[recipe.data.overlength]} "
     return f"{message}(data.overlength); shorten the row or raise training.max_length"
+
+
+def _token_counter(recipe: Recipe, tally: Tally) -> Callable[[Iterable[str]], int] | None:
+    """Return a function that counts the tokens of texts, or None if there is no limit or no local tokenizer.
+
+    Only the tokenizer file of a local model folder is read. A note in `tally` says what is counted.
+    """
+    limit, path = recipe.max_length, Path(recipe.model.name_or_path) / "tokenizer.json"
+    if limit is None:
+        tally.notes.append("lengths were not checked: training.max_length is null")
+        return None
+    if not path.is_file():
+        tally.notes.append(f"lengths were not checked: there is no {path} on this machine")
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        tally.notes.append(f"lengths were not checked: {path} cannot be read: {error}")
+        return None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tally.notes.append(f"lengths are without the chat template, which adds some tokens; the limit is {limit}")
+
+    def count(texts: Iterable[str]) -> int:
+        return sum(len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts)
+
+    return count

@@ -1,4 +1,4 @@
-"""`qdsft check`: everything that can be checked of a recipe and its data before anything heavy is loaded."""
+"""`qdsft check`: check a recipe and its data without loading a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qdsft.recipe.custom_loss import find_custom_loss
 
 
 def check_recipe(recipe: Recipe) -> Iterator[str]:
-    """Yield one line per thing that was checked. Raises UserError for the first thing that is wrong."""
+    """Yield one line for each check that passed. Raises UserError for the first that failed."""
     recipe.check_local_model()
     template = recipe.chat_template_path()
     recipe.accumulation_steps(1)
@@ -22,11 +22,11 @@ def check_recipe(recipe: Recipe) -> Iterator[str]:
         yield f"loss: {loss.function} in {loss.path}"
     if is_on_hub(recipe):
         make_task(recipe)
-        yield "data: on the Hub, not checked here"
+        yield "data: on the Hub, not checked"
         return
     tally = Tally()
     for side, example in stream_split(recipe):
         tally.add(side, example)
     yield f"data: {tally.rows['train']} rows to train on, {tally.rows['eval']} held out, all valid"
     if tally.rows["left_out"]:
-        yield f"data: {tally.rows['left_out']} training rows are left out because their question stands in data.eval"
+        yield f"data: {tally.rows['left_out']} training rows are left out because their question is in data.eval"

@@ -1,4 +1,4 @@
-"""The usable rows of checked files, as JSON Lines."""
+"""Write the usable rows of checked files as JSON Lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qdsft.errors import UserError
 
 
 class CleanRows:
-    """Writes each usable row that it is called with, all columns, and counts why the others were dropped."""
+    """Write each usable row with all columns, and count the others by their first error."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
@@ -22,7 +22,7 @@ class CleanRows:
         """Kind of a row's first error -> rows."""
 
     def __call__(self, row: Row) -> None:
-        """Raises UserError for a value that JSON has no form for, such as bytes, and if the disk is full."""
+        """Write or count one row. Raises UserError for a value that JSON cannot hold, and for a full disk."""
         if not row.usable:
             self.dropped[next(problem.kind for problem in row.problems if problem.level == "error")] += 1
             return
@@ -35,20 +35,20 @@ class CleanRows:
         self.written += 1
 
     def summary(self) -> str:
-        """One line of counts."""
+        """Return one line of counts."""
         reasons = ", ".join(f"{count} {kind}" for kind, count in self.dropped.most_common())
         return f"{self.written} rows written, {self.dropped.total()} dropped" + (f": {reasons}" if reasons else "")
 
 
 def check_target(target: Path, inputs: list[Path]) -> None:
-    """Raise UserError unless `target` is a new file that is read back as JSON Lines."""
+    """Raise UserError if `target` is one of the inputs or is not named as JSON Lines."""
     if any(target.resolve() == path.resolve() for path in inputs):
-        raise UserError(f"{target} is one of the files that are read; choose another name")
+        raise UserError(f"{target} is one of the files to check; choose another name")
     if target.suffix.lower() not in {".jsonl", ".ndjson", ".json"}:
-        raise UserError(f"{target}: JSON Lines are written; choose a name that ends in .jsonl")
+        raise UserError(f"{target}: the output is JSON Lines; choose a name that ends in .jsonl")
 
 
 def _as_text(value: Any) -> str:
-    if hasattr(value, "isoformat"):  # dates and times, which Parquet has
+    if hasattr(value, "isoformat"):  # dates and times of Parquet files
         return str(value.isoformat())
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

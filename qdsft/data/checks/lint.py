@@ -1,7 +1,7 @@
-"""What is odd about a row but does not make it unusable: each check is one function.
+"""Find what is odd about a row without making it unusable: one function for each check.
 
-A check returns what it found with the remedy, or None. The checks are made to be quiet on good data: they
-would rather miss a case than name a good row.
+A check returns a message with the remedy, or None. The checks are quiet on good data: they rather miss a case than
+report a good row.
 """
 
 from __future__ import annotations
@@ -11,47 +11,46 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qdsft.data.decomposition import REFERENCE
-from qdsft.data.text import _HANGUL, _LATIN, main_script, normalise
+from qdsft.data.text import HANGUL, LATIN, main_script, normalise
 
 _QUOTED = re.compile(
-    # Bounded, so that a step of nothing but opening brackets takes no time squared.
+    # Bounded, so that a step of many opening brackets does not take quadratic time.
     r"\"[^\"]{,200}\"|“[^”]{,200}”|‘[^’]{,200}’|「[^」]{,200}」|『[^』]{,200}』|《[^》]{,200}》|〈[^〉]{,200}〉"
     r"|«[^»]{,200}»|\([^)]{,200}\)|(?<!\w)'[^']{,200}'(?!\w)"
 )
 _NUMBER = re.compile(r"\s*\(?([0-9]{1,3})[.):]\s")
 _NEXT_QUESTION = re.compile(
-    # A capital or a word for asking, so that a name that ends in "?" does not count where the sentence goes on.
+    # A capital or a question word must follow: a name that ends in "?" in mid-sentence does not count.
     r"[?？]+(?:\s+(?=[A-Z#]|(?:who|whose|whom|what|which|when|where|why|how)\b|[\u1100-\u11ff\uac00-\ud7a3])|(?<=？)(?=\w))"
 )
-_64_BITS = (1 << 64) - 1
 
 
 @dataclass(slots=True)
 class Texts:
-    """The question and the steps of a row, with what several checks need of them worked out once."""
+    """The question and the steps of a row, with the forms that several checks need."""
 
     question: str
     steps: Sequence[str]
     normal_question: str
     normal_steps: list[str]
-    """Without regard to case, width, spacing and composition."""
+    """See `text.normalise`."""
     whole: str
     """All of the row's text."""
 
     @classmethod
     def of(cls, question: str, steps: Sequence[str]) -> Texts:
-        """Work it out."""
+        """Compute the other fields."""
         normal_steps = [normalise(step) for step in steps]
         return cls(question, steps, normalise(question), normal_steps, "\n".join((question, *steps)))
 
 
 def one_step(row: Texts) -> str | None:
-    """A decomposition that does not decompose."""
+    """Find a decomposition of one step."""
     return "there is one step only; split the question, or remove the row" if len(row.steps) == 1 else None
 
 
 def step_repeats_question(row: Texts) -> str | None:
-    """A step that asks what the question asks, but for case, spacing, width and composition."""
+    """Find a step that equals the question, regardless of case, spacing, width and composition."""
     if row.normal_question not in row.normal_steps:
         return None
     same = [number for number, step in enumerate(row.normal_steps, start=1) if step == row.normal_question]
@@ -59,7 +58,7 @@ def step_repeats_question(row: Texts) -> str | None:
 
 
 def repeated_step(row: Texts) -> str | None:
-    """A step that asks what an earlier one asks."""
+    """Find a step that equals an earlier one."""
     if len(set(row.normal_steps)) == len(row.normal_steps):
         return None
     first: dict[str, int] = {}
@@ -69,7 +68,7 @@ def repeated_step(row: Texts) -> str | None:
 
 
 def unused_step(row: Texts) -> str | None:
-    """A step whose answer no step uses, in a row that does use `#n`; the last step is the answer itself."""
+    """Find a step, other than the last, whose answer no step uses, in a row that uses `#n`."""
     if "#" not in row.whole:
         return None
     used = {digits.lstrip("0") for digits in REFERENCE.findall("\n".join(row.steps))}
@@ -78,7 +77,7 @@ def unused_step(row: Texts) -> str | None:
 
 
 def two_questions(row: Texts) -> str | None:
-    """A step with another question behind its first; names in quotes or brackets that end in `?` do not count."""
+    """Find a step with two questions. Names in quotes or brackets that end in `?` do not count."""
     if row.whole.isascii():
         found = [number for number, step in enumerate(row.steps, start=1) if step.count("?") > 1 and _asks_twice(step)]
     else:
@@ -87,21 +86,21 @@ def two_questions(row: Texts) -> str | None:
 
 
 def other_language(row: Texts) -> str | None:
-    """A step in Hangul under a question in Latin script, or the other way round.
+    """Find a step in Hangul under a question in Latin script, or the reverse.
 
-    A name in the other script is no reason, and neither is a step that has nearly no words.
+    Names in the other script do not count, and neither do steps of one or two words.
     """
-    if row.whole.isascii() or not _HANGUL.search(row.whole):
+    if row.whole.isascii() or not HANGUL.search(row.whole):
         return None
     script = main_script(row.question)
-    known = {word.lower() for word in (*_HANGUL.findall(row.question), *_LATIN.findall(row.question))}
+    known = {word.lower() for word in (*HANGUL.findall(row.question), *LATIN.findall(row.question))}
     found = [number for number, step in enumerate(row.steps, start=1) if _is_other(script, known, step)]
     other = "Latin script" if script == "Hangul" else "Hangul"
     return f"step {_listed(found)} is in {other}, the question in {script}; translate one of them" if found else None
 
 
 def numbered_steps(row: Texts) -> str | None:
-    """Steps that carry their own numbers: they are numbered in training, and would be so twice."""
+    """Find steps that begin with their own numbers: training adds numbers, so they would be numbered twice."""
     numbers = [_NUMBER.match(step) for step in row.steps]
     if not all(found and int(found[1]) == number for number, found in enumerate(numbers, start=1)):
         return None
@@ -109,7 +108,7 @@ def numbered_steps(row: Texts) -> str | None:
 
 
 def lost_character(row: Texts) -> str | None:
-    """U+FFFD, which stands where a program could not read a character."""
+    """Find U+FFFD, which replaces a character that a program could not read."""
     if "\ufffd" not in row.whole:
         return None
     names = [f"step {number}" for number, step in enumerate(row.steps, start=1) if "\ufffd" in step]
@@ -127,41 +126,35 @@ CHECKS: dict[str, Callable[[Texts], str | None]] = {
     "numbered steps": numbered_steps,
     "lost character": lost_character,
 }
-"""Kind -> its check, in the order in which they are reported."""
+"""Kind -> check, in the order of the report."""
 
 
 class Repeats:
-    """Finds questions that were there before, in about 150 bytes a question.
-
-    It goes by 64 bits of hash: that two of a million questions agree by chance happens once in 37 million times.
-    """
+    """Find questions that occurred before. Only hashes are kept: about 300 bytes a question."""
 
     def __init__(self) -> None:
-        self._first: dict[int, int] = {}  # question -> place and answer of its first row, in one number to save memory
-        self._files: dict[str, int] = {}
+        self._first: dict[int, tuple[int, str]] = {}
+        """Hash of a question -> hash of the answer and place of its first row."""
 
     def add(self, question: str, answer: str, source: str) -> tuple[str, str] | None:
-        """(kind, message) if the question was added before; both texts are normalised, `source` is `file:line`."""
-        file, _, line = source.rpartition(":")
-        place = self._files.setdefault(file, len(self._files)) << 40 | int(line)
-        entry = place << 64 | hash(answer) & _64_BITS
+        """Return (kind, message) if the question occurred before. Both texts are normalised."""
+        entry = (hash(answer), source)
         first = self._first.setdefault(hash(question), entry)
-        if first == entry:
+        if first is entry:
             return None
-        where = f"{list(self._files)[first >> 104]}:{(first >> 64) & (1 << 40) - 1}"
-        if not (first ^ entry) & _64_BITS:
-            return "question repeated", f"{where} has the same question and answer; remove one of them"
-        return "same question, other answer", f"{where} answers the same question otherwise; keep the better one"
+        if first[0] == entry[0]:
+            return "question repeated", f"{first[1]} has the same question and answer; remove one of them"
+        return "same question, other answer", f"{first[1]} has another answer to the same question; keep the better one"
 
 
 def _is_other(script: str, known: set[str], step: str) -> bool:
-    """Whether a step is in the other script, with two words or more that the question does not have."""
+    """Return whether a step is in the other script, with two words or more that the question does not have."""
     if script == "other" or main_script(step) in {script, "other"}:
         return False
-    hangul = [word for word in _HANGUL.findall(step) if word not in known]
+    hangul = [word for word in HANGUL.findall(step) if word not in known]
     if script == "Latin script":
         return len(hangul) >= 2
-    latin = [word for word in _LATIN.findall(step) if word.lower() not in known]
+    latin = [word for word in LATIN.findall(step) if word.lower() not in known]
     return not hangul and len(latin) >= 2 and any(word[0].islower() for word in latin)
 
 

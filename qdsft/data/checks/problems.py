@@ -1,4 +1,4 @@
-"""What a check of data finds: problems, the rows they belong to, and their counts."""
+"""The results of a data check: problems, the rows they belong to, and their counts."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ Level = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong (error) or odd (warning) about one row or file."""
+    """An error or a warning about one row or file."""
 
     level: Level
     kind: str
-    """What problems of this sort are counted under."""
+    """The name that such problems are counted under."""
     source: str
     """`file:line`."""
     message: str
-    """What it is, and the remedy; one line."""
+    """The problem and the remedy, in one line."""
 
 
 @dataclass(slots=True)
 class Row:
-    """A row, or what stands in for it: all that was found about it."""
+    """A row, or the fault in its place, with all its problems."""
 
     source: str
     record: Record | None = None
-    """None where none could be read."""
+    """None if the row could not be read."""
     question: str = ""
-    """The normalised user message: it decides on the split, so repeats are looked for in it, too."""
+    """The normalised user message: it decides the split, so repeats are searched in it too."""
     answer: str = ""
     """The normalised answer."""
     problems: list[Problem] = field(default_factory=list)
     usable: bool = True
     """Whether it can be trained on."""
     is_row: bool = True
-    """False for what concerns a file as a whole."""
+    """False for a problem of a whole file."""
 
     def refuse(self, error: RowError) -> None:
         """Add an error."""
@@ -55,7 +55,7 @@ class Row:
 
 @dataclass
 class Tally:
-    """Counts of a check, complete once its problems have all been taken."""
+    """Counts of a check, complete after its last problem."""
 
     total: int = 0
     unusable: int = 0
@@ -63,9 +63,9 @@ class Tally:
     warned: int = 0
     """Usable rows with a warning."""
     counts: Counter[tuple[Level, str]] = field(default_factory=Counter)
-    """(level, kind) -> how many."""
+    """(level, kind) -> number of problems."""
     notes: list[str] = field(default_factory=list)
-    """What was not checked, and how; one line each."""
+    """Remarks on the check, such as what was not checked; one line each."""
 
     @property
     def clean(self) -> int:
@@ -73,7 +73,7 @@ class Tally:
         return self.total - self.unusable - self.warned
 
     def add(self, row: Row) -> Sequence[Problem]:
-        """Count one row; returns its problems."""
+        """Count one row and return its problems."""
         self.total += row.is_row
         if not row.problems:
             return ()
@@ -84,5 +84,5 @@ class Tally:
         return row.problems
 
     def failed(self, strict: bool) -> bool:
-        """Whether there are errors, or, if strict, warnings."""
+        """Return whether there are errors, or, if strict, warnings."""
         return any(level == "error" or strict for level, _ in self.counts)

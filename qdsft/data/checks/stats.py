@@ -1,4 +1,4 @@
-"""What is in data files, in numbers: steps, lengths, scripts and the shapes of the reference graphs."""
+"""Count what is in data files: steps, lengths, scripts and the shapes of the reference graphs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from qdsft.data.text import main_script
 from qdsft.data.validation import faults
 
 SHAPES = ("none", "chain", "parallel", "tree", "graph")
-"""What `shape` tells apart."""
+"""The values of `shape`."""
 
 
 @dataclass
 class Stats:
-    """Counts over usable rows; every field but `unusable` is value -> rows (step lengths: value -> steps)."""
+    """Counts over usable rows. Every field but `unusable` is value -> rows (step lengths: value -> steps)."""
 
     unusable: int = 0
     steps: Counter[int] = field(default_factory=Counter)
@@ -28,7 +28,7 @@ class Stats:
     step_length: Counter[int] = field(default_factory=Counter)
     """Characters."""
     scripts: Counter[str] = field(default_factory=Counter)
-    """As `lint.main_script` names the question's."""
+    """`main_script` of the question."""
     shapes: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -42,7 +42,7 @@ class Stats:
         return self.rows - self.shapes["none"]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON can hold it, lengths as `summary`."""
+        """Return all counts for JSON, lengths as `summary`."""
         return {
             "rows": self.rows,
             "unusable": self.unusable,
@@ -56,7 +56,7 @@ class Stats:
 
 
 def count_rows(rows: Iterable[Record | RowError]) -> Stats:
-    """Count rows that stream by; what training would refuse is counted as unusable."""
+    """Count rows. A row that training would refuse is counted as unusable."""
     stats = Stats()
     for item in rows:
         if isinstance(item, RowError) or any(True for _ in faults(item)):
@@ -72,7 +72,7 @@ def count_rows(rows: Iterable[Record | RowError]) -> Stats:
 
 
 def shape(decomposition: Decomposition) -> str:
-    """The shape of the reference graph.
+    """Return the shape of the reference graph.
 
     none: no step uses another's answer; chain: each step uses the one before it and no other; parallel:
     only the last step uses answers, those of several others; tree: each answer is used at most once;
@@ -89,16 +89,16 @@ def shape(decomposition: Decomposition) -> str:
 
 
 def summary(values: Counter[int]) -> dict[str, int]:
-    """min, median, p95 and max of counted values, each one of the values (nearest rank); empty for none."""
+    """Return min, median, p95 and max of counted values by nearest rank; empty for no values."""
     if not values:
         return {}
     return {"min": min(values), "median": _rank(values, 0.5), "p95": _rank(values, 0.95), "max": max(values)}
 
 
 def _rank(values: Counter[int], share: float) -> int:
-    wanted, seen = share * values.total(), 0
+    needed, seen = share * values.total(), 0
     for value in sorted(values):
         seen += values[value]
-        if seen >= wanted:
+        if seen >= needed:
             return value
     return max(values)

@@ -1,8 +1,8 @@
 """Synthetic questions with decompositions that are right by construction, in English and Korean.
 
-A question is a program over a small fictional world, put into words; its steps are that program's operations in
-their one wording. `world` holds the facts, `programs` the operations, `answers` what they give, `sample` the
-numbered space of programs, `steps` their order, `english` and `korean` the words.
+A question is a program over a small fictional world, put into words. Its steps are the operations of the program, each
+in its only wording. `world` holds the facts, `programs` the operations, `answers` evaluates them, `sample` numbers all
+programs, `steps` orders their operations, `english` and `korean` put them into words.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ LANGUAGES: dict[str, type[English] | type[Korean]] = {"en": English, "ko": Korea
 
 
 def generate(language: str, rows: int, seed: int, max_steps: int | None = None) -> Iterator[dict[str, Any]]:
-    """Rows with `question`, `sub_questions`, `operations`, `language` and `answer`; no question comes twice.
+    """Return rows with `question`, `sub_questions`, `operations`, `language` and `answer`, without repeated questions.
 
-    The answer is what the question's program gives: an entity's name, a number, a boolean, a list of names, or an
-    object of name -> count. The rows depend on the arguments alone, and the first rows do not depend on how many
-    are asked for. The shapes of program take turns, so that each is as frequent as any other until it is used up.
-    With `max_steps`, questions that take more steps are left out.
+    The answer is the name of an entity, a number, a boolean, a list of names, or an object of name -> count. The rows
+    depend only on the arguments, and the first rows do not depend on `rows`. The shapes of program take turns, so each
+    is equally frequent until it is used up. With `max_steps`, questions with more steps are left out.
 
-    Raises UserError, at once, for an unknown language, `rows` or `max_steps` below 1 and more rows than there are
-    questions; at the end, if fewer of them have as few steps as `max_steps` asks for.
+    Raises UserError at once for an unknown language, `rows` or `max_steps` below 1, and more rows than there are
+    questions; at the end, if too few questions have at most `max_steps` steps.
     """
     if language not in LANGUAGES:
         raise UserError(f"there is no language {language!r}; choose one of: {', '.join(LANGUAGES)}")
@@ -68,9 +67,9 @@ def _short(stream: Iterator[dict[str, Any]], rows: int, max_steps: int) -> Itera
 def generate_mixed(
     languages: Sequence[str], rows: int, seed: int, max_steps: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """`rows` rows in all, of several languages in turn; raises UserError as `generate`, and for one named twice."""
+    """Return `rows` rows, of several languages in turn. Raises UserError as `generate`, and for a repeated language."""
     if len(set(languages)) < len(languages):
-        raise UserError(f"a language is named twice: {','.join(languages)}; name each once")
+        raise UserError(f"a language is given twice: {','.join(languages)}; give each once")
     share, rest = divmod(rows, len(languages))
     counts = [share + (place < rest) for place in range(len(languages))]
     streams = [generate(language, count, seed, max_steps) for language, count in zip(languages, counts, strict=True)]
@@ -96,7 +95,7 @@ def _rows(language: str, rows: int, seed: int, world: World, shapes: dict[str, F
 
 
 def _draw(rows: int, key: str, shapes: dict[str, Form]) -> Iterator[tuple[Node, int, int]]:
-    """(program, frame, style): the shapes in turn, in an order that is new in every round."""
+    """Yield (program, frame, style): the shapes in turn, in a different order in every round."""
     orders = {name: Permutation(len(form), f"{key}/{name}") for name, form in shapes.items()}
     turn = 0
     while rows > 0:
@@ -109,7 +108,7 @@ def _draw(rows: int, key: str, shapes: dict[str, Form]) -> Iterator[tuple[Node, 
 
 
 def _answer(answer: Answer, name: Callable[[str], str]) -> Any:
-    """An answer as JSON, with names in the language of the question."""
+    """Return an answer for JSON, with names in the language of the question."""
     match answer:
         case str():
             return name(answer)

@@ -1,4 +1,4 @@
-"""Answers of programs over the world."""
+"""Evaluate programs over the world."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Answer = str | int | bool | tuple[str, ...] | dict[str, int]
 
 
 def kind_of(node: Node, world: World) -> str:
-    """The kind of the entity, or of the entities, that a node stands for."""
+    """Return the kind of the entity or entities of a node."""
     match node:
         case Named(name):
             return world.kinds[name]
@@ -40,11 +40,11 @@ def kind_of(node: Node, world: World) -> str:
         case Compare(attribute=attribute):
             return ATTRIBUTES[attribute]
         case _:
-            raise ValueError(f"{node} stands for no entities")
+            raise ValueError(f"{node} has no entities")
 
 
 def entity(node: Node, world: World) -> str:
-    """The entity that a node stands for."""
+    """Return the entity of a node."""
     match node:
         case Named(name):
             return name
@@ -59,11 +59,11 @@ def entity(node: Node, world: World) -> str:
             groups = world.members[relation]
             return max(entities(of, world), key=lambda name: len(groups.get(name, ())))
         case _:
-            raise ValueError(f"{node} does not stand for one entity")
+            raise ValueError(f"{node} is not one entity")
 
 
 def entities(node: Node, world: World) -> tuple[str, ...]:
-    """The entities that a node stands for, in the order of the world's tables where it is a relation's."""
+    """Return the entities of a node. The members of a relation are in the order of the world's tables."""
     match node:
         case Members(relation, of):
             return world.members[relation].get(entity(of, world), ())
@@ -79,11 +79,11 @@ def entities(node: Node, world: World) -> tuple[str, ...]:
             first = entities(left, world)
             return first + tuple(name for name in entities(right, world) if name not in first)
         case _:
-            raise ValueError(f"{node} does not stand for entities")
+            raise ValueError(f"{node} is not a set of entities")
 
 
 def evaluate(program: Node, world: World) -> Answer:
-    """The answer of a program."""
+    """Return the answer of a program."""
     match program:
         case Value(attribute, of):
             return world.values[attribute][entity(of, world)]

@@ -1,4 +1,4 @@
-"""English grammar: a question in several phrasings, and the one wording that each step has."""
+"""English grammar: several phrasings of a question, and the only wording of each step."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from qdsft.data.synth.world import SETS, World
 
 
 class English:
-    """Words questions and steps; one object serves a whole corpus."""
+    """Put questions and steps into words. One object serves a whole corpus."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.step: Callable[[Step], str] = lru_cache(maxsize=1 << 14)(self._step)
-        """The wording of a step, which depends on the step alone; the common ones are remembered."""
+        """Return the wording of a step, from a cache for common steps."""
 
     def name(self, entity: str) -> str:
-        """An entity's name in answers."""
+        """Return an entity's name in answers."""
         return entity
 
     def _step(self, step: Step) -> str:
@@ -82,8 +82,10 @@ class English:
         raise ValueError(f"there is no step {step.act!r}")
 
     def question(self, program: Node, frame: int, style: int) -> str:
-        """One of the phrasings of a program: `frame` 0..2 chooses the sentence, `style` 0..3 the phrases in it:
-        bit 0 for all of them, but bit 1 for the second of two chains that are compared."""
+        """Return a phrasing of a program: `frame` 0..2 chooses the sentence, `style` 0..3 the phrases in it.
+
+        Bit 0 of `style` is for all phrases, except that bit 1 is for the second of two chains that are compared.
+        """
         match program:
             case Follow(relation, of):
                 asked = RELATIONS[relation]
@@ -132,10 +134,10 @@ class English:
                 group, most = self._set(of, style), SET_RELATIONS[relation].most
                 frames = (f"Which of the {group} {most}?", f"Of the {group}, which one {most}?")
                 return (*frames, f"Can you tell me which of the {group} {most}?")[frame]
-        raise ValueError(f"{program} is not asked")
+        raise ValueError(f"{program} is not a question")
 
     def _comparison(self, program: Compare | Difference | Exceeds | Same, frame: int, style: int) -> str:
-        """The question of a program that compares two things."""
+        """Return the question of a program that compares two things."""
         match program:
             case Compare(left, right, attribute, more):
                 (first, second), which = self._two(left, right, style), _which(OWNERS[attribute])
@@ -161,11 +163,11 @@ class English:
                 return (*frames, f"Is {noun.format(first)} also {noun.format(second)}?")[frame]
 
     def _two(self, left: Node, right: Node, style: int) -> tuple[str, str]:
-        """Noun phrases of two that are compared."""
+        """Return the noun phrases of two compared entities."""
         return self._noun(left, style % 2), self._noun(right, style if isinstance(left, Named) else style // 2)
 
     def _noun(self, node: Node, style: int) -> str:
-        """A noun phrase for one entity."""
+        """Return a noun phrase for one entity."""
         match node:
             case Named(name):
                 return name
@@ -176,10 +178,10 @@ class English:
                 words = ATTRIBUTES[attribute]
                 said = (words.highest if most else words.lowest)[style]
                 return f"the {singular} {clause} {said}" if style else f"the {said} {singular} {clause}"
-        raise ValueError(f"{node} is not said as a noun")
+        raise ValueError(f"{node} is not a noun phrase")
 
     def _set(self, node: Node, style: int) -> str:
-        """A plural noun phrase for a set, without article."""
+        """Return a plural noun phrase for a set, without article."""
         noun = NOUNS[kind_of(node, self._world)][1]
         match node:
             case Members():
@@ -189,10 +191,10 @@ class English:
             case Both() | Either():
                 noun, who, predicate = self._joined(node, style)
                 return f"{noun} {who} {predicate}"
-        raise ValueError(f"{node} is not said as a set")
+        raise ValueError(f"{node} is not a set")
 
     def _counted(self, node: Node, style: int) -> str:
-        """What follows "how many"."""
+        """Return the words after "how many"."""
         match node:
             case Filter(of, attribute, above, bound):
                 return f"{self._set(of, style)} {_condition(attribute, above, bound, style)}"
@@ -206,7 +208,7 @@ class English:
         return SET_RELATIONS[node.relation].clauses[style].format(self._noun(node.of, style))
 
     def _joined(self, node: Both | Either, style: int) -> tuple[str, str, str]:
-        """Plural noun, relative pronoun and predicate of an intersection or a union."""
+        """Return plural noun, relative pronoun and predicate of an intersection or a union."""
         word = "and" if isinstance(node, Both) else "or"
         left, right = node.left, node.right
         first, second = self._noun(left.of, style), self._noun(right.of, style)

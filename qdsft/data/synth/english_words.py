@@ -1,6 +1,6 @@
 """English words: nouns, and for every relation, set relation and attribute of the world its phrases.
 
-`{}` stands for the entity asked about, `{n}` for a number. A pair of wordings is one for each style.
+`{}` is the entity in question, `{n}` a number. A pair has one wording for each style.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ class Relation(NamedTuple):
     nouns: Pair
     """The answer as a noun phrase."""
     same: Pair
-    """The auxiliary and the rest of "do two have the same one?"."""
+    """The auxiliary and the rest of "do two have the same one?"; empty if no question needs it."""
 
 
 class SetRelation(NamedTuple):
     """Words of a relation with several answers."""
 
     clauses: Pair
-    """What stands behind the noun."""
+    """The words after the noun."""
     predicates: Pair
-    """What stands behind a relative pronoun or a question word; the entity comes last."""
+    """The words after a relative pronoun or a question word; the entity comes last."""
     most: str
-    """Predicate of the entity that has the most of them; empty where that is not asked."""
+    """The predicate of the entity with the most members; empty if no question needs it."""
 
 
 class Attribute(NamedTuple):
@@ -39,7 +39,7 @@ class Attribute(NamedTuple):
     above: Pair
     below: Pair
     highest: Pair
-    """An adjective, and a phrase that stands behind the noun."""
+    """An adjective, and a phrase after the noun."""
     lowest: Pair
     more: str
     less: str

@@ -1,4 +1,4 @@
-"""Numbered programs of one shape."""
+"""Number the programs of one shape."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from qdsft.data.synth.programs import Node
 
 Make = Callable[[int], Node]
 Block = tuple[int, Make]
-"""How many programs, and what makes the n-th of them."""
+"""(number of programs, function that makes the n-th)."""
 FRAMES = 3
 
 
 class Form:
     """Questions of one shape, numbered from 0: programs in all their phrasings.
 
-    Programs come in blocks and are made on demand, so that a form takes no memory for them.
+    Programs come in blocks and are made on demand, so a form takes little memory.
     """
 
     def __init__(self, blocks: Iterable[Block], styles: int = 2) -> None:
-        """`styles` tells how many of them make a difference in the wording."""
+        """`styles` is the number of styles that differ in wording."""
         self._parts = [(size * FRAMES * styles, make, styles) for size, make in blocks if size]
         self._ends = list(accumulate(size for size, _, _ in self._parts))
 
@@ -36,7 +36,7 @@ class Form:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> tuple[Node, int, int]:
-        """(program, frame, style) as `question` of a language takes them."""
+        """Return (program, frame, style), the arguments of `English.question` and `Korean.question`."""
         part = bisect_right(self._ends, index)
         _, make, styles = self._parts[part]
         program, phrasing = divmod(index - (self._ends[part - 1] if part else 0), FRAMES * styles)

@@ -1,4 +1,4 @@
-"""Korean grammar: a question in several phrasings, and the one wording that each step has."""
+"""Korean grammar: several phrasings of a question, and the only wording of each step."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from qdsft.data.synth.world import SETS, World
 
 
 class Korean:
-    """Words questions and steps; one object serves a whole corpus."""
+    """Put questions and steps into words. One object serves a whole corpus."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.step: Callable[[Step], str] = lru_cache(maxsize=1 << 14)(self._step)
-        """The wording of a step, which depends on the step alone; the common ones are remembered."""
-        # Titles are quoted, or their common nouns would read as part of the sentence.
+        """Return the wording of a step, from a cache for common steps."""
+        # Titles are common nouns: without quotes they would read as part of the sentence.
         self._titles = {
             name: f"'{korean}'" if world.kinds[name] in ("film", "book") else korean
             for name, korean in world.korean.items()
         }
 
     def name(self, entity: str) -> str:
-        """An entity's name in answers."""
+        """Return an entity's name in answers."""
         return self._world.korean[entity]
 
     def _step(self, step: Step) -> str:
@@ -95,8 +95,10 @@ class Korean:
         raise ValueError(f"there is no step {step.act!r}")
 
     def question(self, program: Node, frame: int, style: int) -> str:
-        """One of the phrasings of a program: `frame` 0..2 chooses the sentence, `style` 0..3 the phrases in it:
-        bit 0 for all of them, but bit 1 for the second of two chains that are compared."""
+        """Return a phrasing of a program: `frame` 0..2 chooses the sentence, `style` 0..3 the phrases in it.
+
+        Bit 0 of `style` is for all phrases, except that bit 1 is for the second of two chains that are compared.
+        """
         match program:
             case Follow() | Superlative():
                 return _what(self._noun(program, style), NOUNS[kind_of(program, self._world)], frame)
@@ -141,10 +143,10 @@ class Korean:
                 kind = NOUNS[kind_of(of, self._world)]
                 group, among = self._set(of, style), ("중에서", "가운데")[style]
                 return _what(Word(f"{group} {among} {verb} {counted:이} 가장 많은 {kind.noun}"), kind, frame)
-        raise ValueError(f"{program} is not asked")
+        raise ValueError(f"{program} is not a question")
 
     def _two(self, left: Node, right: Node, style: int) -> tuple[Word, Word]:
-        """Noun phrases of two that are compared."""
+        """Return the noun phrases of two compared entities."""
         return self._noun(left, style % 2), self._noun(right, style if isinstance(left, Named) else style // 2)
 
     def _pair(self, left: Node, right: Node, style: int) -> str:
@@ -152,7 +154,7 @@ class Korean:
         return f"{first:과} {second}"
 
     def _noun(self, node: Node, style: int) -> Word:
-        """A noun phrase for one entity."""
+        """Return a noun phrase for one entity."""
         match node:
             case Named(name):
                 return Word(self._titles[name])
@@ -162,10 +164,10 @@ class Korean:
                 among = ("중에서", "가운데")[style]
                 noun = NOUNS[kind_of(of, self._world)].noun
                 return Word(f"{self._set(of, style)} {among} {_degree('가장', attribute, most)} {noun}")
-        raise ValueError(f"{node} is not said as a noun")
+        raise ValueError(f"{node} is not a noun phrase")
 
     def _set(self, node: Node, style: int) -> Word:
-        """A noun phrase for a set."""
+        """Return a noun phrase for a set."""
         noun = NOUNS[kind_of(node, self._world)].noun
         match node:
             case Members(relation, of):
@@ -178,10 +180,10 @@ class Korean:
                 return Word(f"{self._set(of, style)} {among} {condition} {noun}")
             case Both(left, right) | Either(left, right):
                 return Word(f"{self._joined(left, right, isinstance(node, Both), style)} {noun}")
-        raise ValueError(f"{node} is not said as a set")
+        raise ValueError(f"{node} is not a set")
 
     def _joined(self, left: Members, right: Members, both: bool, style: int) -> str:
-        """The relative clause of an intersection or a union."""
+        """Return the relative clause of an intersection or a union."""
         first, second = self._noun(left.of, style), self._noun(right.of, style)
         clause, other = SET_RELATIONS[left.relation][style], SET_RELATIONS[right.relation][style]
         if left.relation == right.relation and (both or isinstance(right.of, Named)):
@@ -201,13 +203,13 @@ def _clause(relation: str, of: Word, style: int) -> str:
 
 
 def _what(noun: str, kind: Noun, frame: int) -> str:
-    """The question what (who, where) something is, three ways."""
+    """Return the question what (who, where) something is, in one of three phrasings."""
     ends = (f"{kind.what}인가요?", f"{kind.what}인지 알려 주세요.", f"{kind.what}일까요?")
     return f"{attach(noun, '이' if frame == 1 else '은')} {ends[frame]}"
 
 
 def _list(noun: Word, kind: Noun, frame: int) -> str:
-    """The question for all members of a set, three ways."""
+    """Return the question for all members of a set, in one of three phrasings."""
     frames = (f"{noun:은} {kind.what}인가요?", f"{noun:을} 모두 알려 주세요.", f"{noun:으로}는 {kind.which} 있나요?")
     return frames[frame]
 
@@ -218,7 +220,7 @@ def _degree(adverb: str, attribute: str, more: bool) -> str:
 
 
 def _condition(attribute: str, above: bool, bound: int, style: int, link: bool = False) -> str:
-    """A condition before a noun, or with `link` before another condition."""
+    """Return a condition before a noun, or with `link` before another condition."""
     words = ATTRIBUTES[attribute]
     number = Word(f"{bound // 10_000}만 {words.unit}" if bound >= 10_000 else f"{bound}{words.unit}")
     if link:

@@ -1,7 +1,7 @@
 """Korean words: nouns, and for every relation, set relation and attribute of the world its phrases.
 
-In a noun phrase `{x:은}` is the entity asked about with a particle, see `particles.Word`; a pair of wordings is
-one for each style.
+In a noun phrase `{x:은}` is the entity in question with a particle, see `particles.Word`. A pair has one wording for
+each style.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Relation(NamedTuple):
     nouns: Pair
     """The answer as a noun phrase."""
     same: str
-    """The noun of "do two have the same one?"; empty where that is not asked."""
+    """The noun of "do two have the same one?"; empty if no question needs it."""
 
 
 class Clause(NamedTuple):
-    """A relative clause: the particle of the entity asked about and its verb."""
+    """A relative clause: the particle of the entity in question, and the verb."""
 
     particle: str
     verb: str
@@ -63,7 +63,7 @@ class Attribute(NamedTuple):
     noun: str
     unit: str
     subject: str
-    """What stands before the adjective or verb: "인구가 "."""
+    """The words before the adjective or verb: "인구가 "."""
     more: str
     """Modifier before a noun: "많은", "늦게 태어난"."""
     less: str
@@ -71,10 +71,10 @@ class Attribute(NamedTuple):
     """Conditions as modifiers: "{n}보다 많은"."""
     below: Pair
     above_and: Pair
-    """The same before another condition: "{n}보다 많고"."""
+    """`above` before another condition: "{n}보다 많고"."""
     below_and: Pair
     high: str
-    """Modifier that goes with `noun`: "늦은" of a year."""
+    """Modifier that fits `noun`: "늦은" for a year."""
     low: str
     more_ends: tuple[str, str, str]
     """The predicate asked, reported and embedded: "많은가요", "많다는", "많은지"."""

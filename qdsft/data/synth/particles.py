@@ -1,4 +1,4 @@
-"""Korean particles that depend on the sound before them, also after digits, references and quotation marks."""
+"""Attach Korean particles by the sound before them, also after digits, references and quotation marks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _NUMBER = re.compile(r"\d[\d,]*(\.\d+)?$")
 
 @lru_cache(maxsize=1 << 14)
 def attach(word: str, particle: str) -> str:
-    """`word` with a particle, given as it stands after a consonant (은, 이, 을, 과, 으로, 이나, 이랑, 이며).
+    """Return `word` with a particle, given in its form after a consonant (은, 이, 을, 과, 으로, 이나, 이랑, 이며).
 
-    Anything else (의, 에, 에서, 보다) is put behind the word as it is. Raises ValueError if the reading of
-    the word's end is unknown, such as that of Latin letters.
+    Any other particle (의, 에, 에서, 보다) is appended unchanged. Raises ValueError if the pronunciation of the word's
+    end is unknown, such as that of Latin letters.
     """
     if particle not in _FORMS:
         return word + particle
@@ -30,7 +30,7 @@ def attach(word: str, particle: str) -> str:
 
 
 def final_consonant(word: str) -> str:
-    """How a word ends when read aloud: "" for a vowel, "ㄹ", or "other" for another consonant."""
+    """Return how a word ends when read aloud: "" for a vowel, "ㄹ", or "other" for another consonant."""
     text = word
     if not _is_hangul(text):
         text = _SILENT.sub("", _IN_BRACKETS.sub("", word.rstrip()) or word)
@@ -47,7 +47,7 @@ def _is_hangul(text: str) -> bool:
 
 
 def read_number_end(number: str) -> str:
-    """The last syllable of a number as Sino-Korean reads it: 1987 칠, 2,000 천, 10 십, 300000 만, 1.50 영."""
+    """Return the last syllable of a number in Sino-Korean: 1987 칠, 2,000 천, 10 십, 300000 만, 1.50 영."""
     if "." in number:
         return _DIGITS[int(number[-1])]
     digits = number.replace(",", "").lstrip("0")
@@ -63,7 +63,7 @@ def read_number_end(number: str) -> str:
 
 
 class Word(str):
-    """Text whose format specification is a particle: f"{Word('강'):으로}" is "강으로"."""
+    """A text that takes a particle as format specification: f"{Word('강'):으로}" is "강으로"."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Random orders of long ranges that need no memory: the n-th element is computed."""
+"""Random orders of long ranges without memory: the n-th element is computed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _ROUNDS = 6
 class Permutation:
     """A pseudo-random permutation of range(size): a Feistel network over a rectangle that holds the range.
 
-    Values that fall outside of the range are sent through the network again, which ends because the
-    network is a permutation of the whole rectangle, and soon because the rectangle is hardly larger.
+    A value outside of the range goes through the network again. This ends because the network permutes the whole
+    rectangle, and soon because the rectangle is hardly larger than the range.
     """
 
     __slots__ = ("_high", "_keys", "_low", "size")
@@ -25,7 +25,7 @@ class Permutation:
         self._keys = [int.from_bytes(digest[8 * i : 8 * i + 8], "little") for i in range(_ROUNDS)]
 
     def __getitem__(self, index: int) -> int:
-        """The element at a position in 0..size-1."""
+        """Return the element at a position in 0..size-1."""
         high, low = self._high, self._low
         while True:
             left, right = divmod(index, low)
@@ -40,7 +40,7 @@ class Permutation:
 
 
 def _mix(value: int, key: int) -> int:
-    """A number that depends on all bits of both, by multiplying and folding down the high half."""
+    """Return a number that depends on all bits of both, by multiplying and folding down the high half."""
     product = (value + key) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
     product = (product ^ product >> 32) * 0xD6E8FEB86659FD93 & 0xFFFFFFFFFFFFFFFF
     return product ^ product >> 32

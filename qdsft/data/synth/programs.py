@@ -1,4 +1,4 @@
-"""Programs: what a synthetic question asks, as a tree of operations that can be evaluated over the world."""
+"""Programs: the meaning of a question as a tree of operations over the world."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """The one entity that stands in a relation to another: the director of a film."""
+    """The only entity in a relation to another: the director of a film."""
 
     relation: str
     of: Node
@@ -30,7 +30,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """All entities that stand in a relation to another: the films of a director."""
+    """All entities in a relation to another: the films of a director."""
 
     relation: str
     of: Node
@@ -38,7 +38,7 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Those entities of a set whose attribute lies strictly above, or strictly below, a bound."""
+    """The entities of a set with an attribute strictly above, or strictly below, a bound."""
 
     of: Node
     attribute: str
@@ -64,7 +64,7 @@ class Either:
 
 @dataclass(frozen=True, slots=True)
 class Superlative:
-    """The entity of a set whose attribute is highest, or lowest."""
+    """The entity of a set with the highest, or lowest, value of an attribute."""
 
     of: Node
     attribute: str
@@ -80,7 +80,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """Which of two entities has more, or less, of an attribute."""
+    """The one of two entities with more, or less, of an attribute."""
 
     left: Node
     right: Node
@@ -118,7 +118,7 @@ class Same:
 
 @dataclass(frozen=True, slots=True)
 class PerGroup:
-    """For each entity of a set, how many stand in a relation to it."""
+    """For each entity of a set, the number of entities in a relation to it."""
 
     of: Node
     relation: str
@@ -126,7 +126,7 @@ class PerGroup:
 
 @dataclass(frozen=True, slots=True)
 class MostMembers:
-    """The entity of a set to which the most stand in a relation."""
+    """The entity of a set with the most entities in a relation to it."""
 
     of: Node
     relation: str
@@ -169,7 +169,7 @@ _PAIRS = Both | Either | Compare | Difference | Exceeds | Same
 
 
 def operations(program: Node) -> list[str]:
-    """Names of the operations in a program, each once, outermost last; `chain` where one lookup feeds another."""
+    """Return the operations in a program, each once, outermost last; `chain` if one lookup uses another's answer."""
     found: list[str] = []
     _collect(program, found)
     return list(dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""The space of all questions: which programs are asked, numbered so that any of them can be made by itself."""
+"""The space of all questions: the programs, numbered so that each can be made by itself."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _GROUPS = {
 
 
 def forms(world: World) -> dict[str, Form]:
-    """All shapes of program by name; every program occurs in one of them, and once."""
+    """Return all shapes of program by name. Every program occurs once in one of them."""
     return _Maker(world).forms()
 
 
@@ -90,12 +90,12 @@ class _Maker:
         }
 
     def _chains(self, pairs: Callable[[Sequence[Node], Sequence[Node]], Iterable[Block]]) -> Form:
-        """Pairs with a chain on one side, in two styles, or on both, where each has its own style."""
+        """Return pairs with a chain on one side, in two styles, or on both sides, each with its own style."""
         once, named = self._once, self._named
         return Form(pairs(once, once), styles=4) + Form([*pairs(once, named), *pairs(named, once)])
 
     def _follow(self, nodes: Sequence[Node]) -> list[Node]:
-        """Every node and relation that fit; not back to where one came from."""
+        """Return every node with every fitting relation, except back to where the chain came from."""
         follow, world = self._world.follow, self._world
         return [
             Follow(relation, node)
@@ -112,7 +112,7 @@ class _Maker:
         ]
 
     def _members(self, nodes: Sequence[Node]) -> list[Members]:
-        """Sets with at least one member; not those of the very relation that led there."""
+        """Return all sets with at least one member."""
         world = self._world
         kinds = [(node, kind_of(node, world)) for node in nodes]
         found = [
@@ -121,7 +121,7 @@ class _Maker:
         return [one for one in found if entities(one, world)]
 
     def _bounds(self, names: Sequence[str], attribute: str) -> range:
-        """Round numbers that leave some of these entities above and some below."""
+        """Return round numbers with some of these entities above and some below."""
         values = [self._world.values[attribute][name] for name in names]
         step = _STEPS_BETWEEN_BOUNDS[attribute]
         return range((min(values) // step + 1) * step, max(values), step)
@@ -138,7 +138,7 @@ class _Maker:
                     yield from self._conditions(inner, entities(inner, self._world), besides=inner.attribute)
 
     def _conditions(self, group: Node, names: Sequence[str], besides: str = "") -> Iterator[Block]:
-        """For every attribute a block of all filters of a set that leave something in and something out."""
+        """Yield for every attribute a block of all filters of a set that keep some entities and drop some."""
         for attribute in self._attributes(group):
             if attribute != besides and (bounds := self._bounds(names, attribute)):
                 yield 2 * len(bounds), partial(_condition, group, attribute, bounds)
@@ -154,7 +154,7 @@ class _Maker:
         left: Sequence[Members],
         right: Sequence[Members],
     ) -> list[Node]:
-        """Pairs of sets that differ in more than words; an intersection has at least one member."""
+        """Return pairs of different sets; an intersection has at least one member."""
         found: list[Node] = []
         for first, second in relations:
             others = [one for one in right if one.relation == second]
@@ -182,7 +182,7 @@ class _Maker:
         return [*self._follow(nodes), *self._values(nodes)]
 
     def _pairs(self, left: Sequence[Node], right: Sequence[Node]) -> Iterator[tuple[Node, str, list[Node]]]:
-        """Every node of `left`, its kind, and those of `right` that are of its kind but stand for another entity."""
+        """Yield every node of `left`, its kind, and the nodes of `right` of that kind that are another entity."""
         known = [(node, kind_of(node, self._world), entity(node, self._world)) for node in right]
         for node in left:
             kind, name = kind_of(node, self._world), entity(node, self._world)

@@ -1,4 +1,4 @@
-"""From a program to the steps of its decomposition, still without words."""
+"""Turn a program into the steps of its decomposition, still without words."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ Reference = str | int
 
 
 class Step(NamedTuple):
-    """One step: what is asked (`act`), of which relation or attribute (`name`), about which `references`."""
+    """One step: the operation (`act`), its relation or attribute (`name`), and the entities or steps it is about."""
 
     act: str
     name: str
     references: tuple[Reference, ...]
     kind: str = ""
-    """The kind of the entities in a set, where the words need it."""
+    """The kind of the entities in a set, if the wording needs it."""
     up: bool = True
     """More, above or highest rather than less, below or lowest."""
     bound: int = 0
 
 
 def plan(program: Node, world: World) -> list[Step]:
-    """The steps of a program in the order in which they are answered; the last one gives its answer."""
+    """Return the steps of a program in the order of their answers. The last one gives the answer of the program."""
     steps: list[Step] = []
     _add(program, world, steps)
     return steps
 
 
 def _add(node: Node, world: World, steps: list[Step]) -> Reference:
-    """Append the steps of a node; returns what refers to its answer."""
+    """Append the steps of a node and return a reference to its answer."""
 
     def sub(inner: Node) -> Reference:
         return _add(inner, world, steps)

@@ -1,7 +1,7 @@
-"""The fictional world that synthetic questions are about: entities with names in two languages, relations, numbers.
+"""The fictional world of synthetic questions: entities with names in two languages, relations, numbers.
 
-Everything here is invented; a likeness to real names is chance. No two entities of a kind share the value
-of an attribute, so that comparisons and superlatives have one answer.
+All names are invented. No two entities of a kind share the value of an attribute, so comparisons and superlatives have
+one answer.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ RELATIONS = {
     "author": ("book", "person"),
     "publisher": ("book", "company"),
 }
-"""Relation with one answer -> kind of what it is asked of (rivers have a country, too), kind of the answer."""
+"""Relation with one answer -> kind of its subject (rivers have a country, too), kind of the answer."""
 
 ATTRIBUTES = {
     "area": "country",
@@ -180,7 +180,7 @@ ATTRIBUTES = {
     "published": "book",
     "pages": "book",
 }
-"""Number -> kind of what has it. Units: km2, people, km, years, years, people, years, minutes, years, pages."""
+"""Number -> kind of its owner. Units: km2, people, km, years, years, people, years, minutes, years, pages."""
 
 SETS = {
     "directed": ("person", "film", "director"),
@@ -195,12 +195,12 @@ SETS = {
     "rivers_in": ("country", "river", "country"),
     "cast_of": ("film", "person", "cast"),
 }
-"""Relation with several answers -> kind of what it is asked of, kind of the answers, column that holds it."""
+"""Relation with several answers -> kind of its subject, kind of the answers, column that holds it."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """All facts. Entities are named by their English name."""
+    """All facts. An entity is identified by its English name."""
 
     kinds: dict[str, str]
     """Entity -> kind, in the order of the tables."""
@@ -211,11 +211,7 @@ class World:
     values: dict[str, dict[str, int]]
     """Attribute -> entity -> number."""
     members: dict[str, dict[str, tuple[str, ...]]]
-    """Set relation -> entity -> entities in the order of the tables; absent where there are none."""
-
-    def of_kind(self, kind: str) -> tuple[str, ...]:
-        """The entities of a kind, in the order of the tables."""
-        return tuple(name for name, its_kind in self.kinds.items() if its_kind == kind)
+    """Set relation -> entity -> entities in the order of the tables; an entity without any is absent."""
 
 
 def load_world() -> World:
@@ -223,7 +219,7 @@ def load_world() -> World:
     world = World({}, {}, {name: {} for name in RELATIONS}, {name: {} for name in ATTRIBUTES}, {})
     cells: dict[str, dict[str, dict[str, str]]] = {}
     for kind, table in _TABLES.items():
-        for line in table.strip().splitlines():
+        for line in table.strip().split("\n"):
             name, korean, *rest = line.split(" | ")
             world.kinds[name], world.korean[name] = kind, korean
             row = dict(zip(_COLUMNS[kind], rest, strict=True))
@@ -241,8 +237,8 @@ def load_world() -> World:
 def _members(
     cells: dict[str, dict[str, dict[str, str]]], owner: str, member: str, column: str
 ) -> dict[str, tuple[str, ...]]:
-    """Entity of kind `owner` -> the entities of kind `member` that belong to it."""
-    if owner == "film":  # the cast stands in the film's own row
+    """Return entity of kind `owner` -> the entities of kind `member` that belong to it."""
+    if owner == "film":  # the cast is in the film's own row
         return {name: tuple(row[column].split(", ")) for name, row in cells[owner].items()}
     found: dict[str, list[str]] = {name: [] for name in cells[owner]}
     for name, row in cells[member].items():

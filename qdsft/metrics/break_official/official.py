@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from qdsft.console import say
 from qdsft.metrics.break_official.break_scores import break_scores
 from qdsft.metrics.break_official.english_model import load_english
-
-Scores = dict[str, float | None]
-ENGLISH_ONLY = ("ged", "normalized_exact_match")
-KOREAN = "ko"
+from qdsft.metrics.prediction_rows import PredictionRow
+from qdsft.metrics.scores import Scores, without_languages
 
 
 def require_official() -> None:
@@ -19,23 +16,20 @@ def require_official() -> None:
     load_english()
 
 
-def official_scores(rows: Sequence[dict[str, Any]], *, lexical: bool) -> list[Scores]:
-    """For each row the metrics that are to be added to its scores: `structural_ged`, and with `lexical` those that
-    need spaCy, `ged` and `normalized_exact_match`, both None for Korean rows, the latter also where an answer has no
-    normal form.
+def official_scores(rows: Sequence[PredictionRow], *, lexical: bool) -> list[Scores]:
+    """Return BREAK's metrics of each row of a decomposition.
 
-    Steps that do not come from BREAK's strings are taken as those strings would give them, with `return` before each
-    step. Says how many distances are only bounds. Raises UserError as `break_scores` does.
+    They are `structural_ged` and with `lexical` also `ged` and `normalized_exact_match`, which need spaCy. The latter
+    is None if an answer has no normal form. Steps that do not come from BREAK's strings are scored as those strings
+    would give them, with `return` before each step. Prints how many distances are only bounds. Raises UserError as
+    `break_scores` does.
     """
-    pairs = [(row["question"], *as_parsed(row["gold"], row["sub_questions"])) for row in rows]
+    pairs = [(row.question, *as_parsed(list(row.gold), row.sub_questions or [])) for row in rows]
     scores = break_scores(pairs, lexical=lexical)
     inexact = sum(found.pop("ged_inexact") or 0 for found in scores)
-    for row, found in zip(rows, scores, strict=True):
-        if row["language"] == KOREAN:
-            found |= {name: None for name in ENGLISH_ONLY if name in found}
     if inexact:
         say(f"{inexact:.0f} graph edit distances took too long: their values are the best found, upper bounds")
-    return scores
+    return [without_languages(found, row.language) for row, found in zip(rows, scores, strict=True)]
 
 
 def as_parsed(gold: Sequence[str], predicted: Sequence[str]) -> tuple[list[str], list[str]]:

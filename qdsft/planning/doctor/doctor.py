@@ -1,4 +1,4 @@
-"""Stage: looks at everything that training needs from the machine, one line each, and says what to do about it."""
+"""Stage: check everything that training needs from the machine, one line each, with a remedy."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from qdsft.environment import EMPTY_VARIABLES, variable
 from qdsft.errors import UserError
 from qdsft.planning.doctor import machine_checks
 from qdsft.planning.doctor.finding import Finding, Look, first_line, look_safely, within
 from qdsft.recipe import Recipe, load_recipe
 
 LEAST_GIB, GOOD_GIB = 1, 30
-"""Free space: with less than the first nothing can be saved; a 7B model and its checkpoints want the second."""
+"""Free disk space in GiB: below the first, saving fails; a 7B model with its checkpoints needs the second."""
 HUB_SECONDS = 10
 PIN = re.compile(r"([\w.-]+)==([\w.]+)")
 
 
 def examine(recipe_path: str | None, overrides: Sequence[str]) -> Iterator[Finding]:
-    """Each finding as it is made, whatever became of those before it. Nothing is written but passing test files."""
+    """Yield the findings one by one; a check that fails does not stop the next. Only temporary files are written."""
     cards = machine_checks.ask_driver()
     recipe: Recipe | None = None
     if recipe_path is not None:
@@ -40,7 +41,7 @@ def examine(recipe_path: str | None, overrides: Sequence[str]) -> Iterator[Findi
         ("packages", packages),
         ("driver", partial(machine_checks.driver, cards)),
         ("torch", partial(machine_checks.torch_build, cards)),
-        ("cards", machine_checks.cards_work),
+        ("gpus", machine_checks.gpus_work),
         ("bfloat16", machine_checks.number_format),
         ("bitsandbytes", machine_checks.four_bit),
         ("attention", partial(machine_checks.attention, recipe.model.attn_implementation if recipe else None)),
@@ -52,23 +53,23 @@ def examine(recipe_path: str | None, overrides: Sequence[str]) -> Iterator[Findi
     if recipe is not None:
         looks.append(("model", partial(model_access, recipe)))
     for name, look in looks:
-        with redirect_stdout(sys.stderr):  # libraries greet on standard output, where the result belongs
+        with redirect_stdout(sys.stderr):  # libraries print to standard output, where the result belongs
             finding = look_safely(name, look)
         yield finding
 
 
 def python() -> Finding:
-    """The interpreter and the system."""
+    """Report the interpreter and the system."""
     found = f"{platform.python_version()} on {platform.platform()}, {os.cpu_count()} CPU cores"
     return Finding("python", "ok", found)
 
 
 def packages() -> Finding:
-    """Whether the exactly pinned packages are installed in those versions."""
+    """Check that the pinned packages are installed in exactly those versions."""
     try:
         needed = metadata.requires("qdsft") or []
     except metadata.PackageNotFoundError:
-        return Finding("packages", "note", "qdsft itself is not installed, so its pins are not compared", "make setup")
+        return Finding("packages", "note", "qdsft is not installed, so its pins cannot be compared", "run make setup")
     pins = [match.groups() for line in needed if "extra ==" not in line and (match := PIN.match(line))]
     wrong = []
     for name, wanted in pins:
@@ -77,14 +78,14 @@ def packages() -> Finding:
         except metadata.PackageNotFoundError:
             found = "not installed"
         if found.partition("+")[0] != wanted:
-            wrong.append(f"{name} {found} (wanted: {wanted})")
+            wrong.append(f"{name} {found} (required: {wanted})")
     if wrong:
-        return Finding("packages", "failed", ", ".join(wrong), "pip install -r requirements.txt, or make setup")
-    return Finding("packages", "ok", f"{len(pins)} pinned packages in their versions")
+        return Finding("packages", "failed", ", ".join(wrong), "run pip install -r requirements.txt, or make setup")
+    return Finding("packages", "ok", f"all {len(pins)} pinned packages have their versions")
 
 
 def disk(recipe: Recipe | None) -> Finding:
-    """Free space where runs and downloads go."""
+    """Check the free space for runs and downloads."""
     from huggingface_hub import constants
 
     places = {"runs": recipe.run_dir if recipe else Path("outputs"), "downloads": Path(constants.HF_HUB_CACHE)}
@@ -93,19 +94,19 @@ def disk(recipe: Recipe | None) -> Finding:
     if min(free.values()) < LEAST_GIB:
         return Finding("disk", "failed", found, "free some space, or set training.output_dir and HF_HOME")
     if min(free.values()) < GOOD_GIB:
-        return Finding("disk", "note", found, f"a 7B model with checkpoints wants {GOOD_GIB} GiB")
+        return Finding("disk", "note", found, f"a 7B model with checkpoints needs {GOOD_GIB} GiB")
     return Finding("disk", "ok", found)
 
 
 def caches() -> Finding:
-    """Whether every cache can be written, where it is or would be made."""
+    """Check that every cache folder, or the folder in which it would be created, can be written."""
     from huggingface_hub import constants
 
     folders = {
         "HF_HOME": Path(constants.HF_HOME),
-        "QDSFT_CACHE": Path(os.environ.get("QDSFT_CACHE") or Path(constants.HF_HOME) / "qdsft"),
-        "TORCH_EXTENSIONS_DIR": Path(os.environ.get("TORCH_EXTENSIONS_DIR", "~/.cache/torch_extensions")),
-        "TRITON_CACHE_DIR": Path(os.environ.get("TRITON_CACHE_DIR", "~/.triton/cache")),
+        "QDSFT_CACHE": Path(variable("QDSFT_CACHE") or Path(constants.HF_HOME) / "qdsft"),
+        "TORCH_EXTENSIONS_DIR": Path(variable("TORCH_EXTENSIONS_DIR", "~/.cache/torch_extensions")),
+        "TRITON_CACHE_DIR": Path(variable("TRITON_CACHE_DIR", "~/.triton/cache")),
     }
     bad = {}
     for name, folder in folders.items():
@@ -115,42 +116,48 @@ def caches() -> Finding:
         except OSError as error:
             bad[name] = f"{name} ({folder}): {error.strerror}"
     if bad:
-        return Finding("caches", "failed", ", ".join(bad.values()), f"set {' and '.join(bad)} to a folder of yours")
-    return Finding("caches", "ok", f"can be written: {', '.join(folders)}")
+        return Finding(
+            "caches", "failed", ", ".join(bad.values()), f"set {' and '.join(bad)} to a folder that you can write"
+        )
+    found = f"can be written: {', '.join(folders)}"
+    if EMPTY_VARIABLES:
+        found += f"; set to an empty value, which counts as unset: {', '.join(EMPTY_VARIABLES)}"
+        return Finding("caches", "note", found, "give a value, or remove the variable")
+    return Finding("caches", "ok", found)
 
 
 def token() -> Finding:
-    """Whether there is a token for the Hub, and whose; never which."""
+    """Check for a Hub token and report its owner, never the token."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import HfHubHTTPError
 
     if get_token() is None:
-        return Finding("token", "note", "none for the Hub", "gated models and pushing want HF_TOKEN")
+        return Finding("token", "note", "no Hub token", "gated models and pushing require HF_TOKEN")
     if constants.HF_HUB_OFFLINE:
-        return Finding("token", "note", "there is one; not tried, since HF_HUB_OFFLINE is set")
+        return Finding("token", "note", "found, but not tried, since HF_HUB_OFFLINE is set")
 
     def ask() -> Finding:
         try:
-            return Finding("token", "ok", f"of {_api().whoami().get('name')}")
+            return Finding("token", "ok", f"valid, of Hub user {_api().whoami().get('name')}")
         except HfHubHTTPError as error:
             if error.response is not None and error.response.status_code in {401, 403}:
                 return Finding("token", "failed", "the Hub refuses it", "set HF_TOKEN to a valid one")
             return _unreachable("token", error)
-        except Exception as error:  # each release of the client has its own for a missing connection
+        except Exception as error:  # which exception a missing connection raises differs between releases of the client
             return _unreachable("token", error)
 
     return within(HUB_SECONDS, ask, _unreachable("token", TimeoutError(f"no answer in {HUB_SECONDS} s")))
 
 
 def model_access(recipe: Recipe) -> Finding:
-    """Whether the recipe's model is here, or may be downloaded."""
+    """Check that the recipe's model is on this machine, or may be downloaded."""
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     name = recipe.model.name_or_path
     recipe.check_local_model()
     if (Path(name) / "config.json").is_file():
-        return Finding("model", "ok", f"{name} is a folder here")
+        return Finding("model", "ok", f"{name} is a local folder")
     cached = isinstance(try_to_load_from_cache(name, "config.json", revision=recipe.model.revision), str)
     here = f"{name} is in the cache" if cached else f"{name} is not in the cache"
     if constants.HF_HUB_OFFLINE:
@@ -166,7 +173,7 @@ def model_access(recipe: Recipe) -> Finding:
             return Finding(
                 "model",
                 "failed",
-                f"{name} is not on the Hub, or private",
+                f"{name} is private, or not on the Hub",
                 "correct model.name_or_path, or set HF_TOKEN",
             )
         except Exception as error:  # as above
@@ -179,7 +186,7 @@ def model_access(recipe: Recipe) -> Finding:
 def _api() -> Any:
     from huggingface_hub import HfApi
 
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    return HfApi(endpoint=variable("HF_ENDPOINT") or None)
 
 
 def _unreachable(name: str, error: Exception, before: str = "") -> Finding:
@@ -188,6 +195,6 @@ def _unreachable(name: str, error: Exception, before: str = "") -> Finding:
 
 
 def _existing(path: Path) -> Path:
-    """The path, or the nearest above it that exists."""
+    """Return the path, or its nearest parent folder that exists."""
     path = path.expanduser().absolute()
     return next(place for place in (path, *path.parents) if place.exists())

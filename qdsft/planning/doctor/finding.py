@@ -1,4 +1,4 @@
-"""What one look at the machine found; it never carries a secret, and a look that fails ends no other."""
+"""The result of one check of the machine. It never contains a secret, and a check that fails does not stop others."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from qdsft.environment import variable
 from qdsft.errors import UserError
 
 SECRET_NAMES = re.compile(r"(TOKEN|SECRET|PASSWORD|KEY)$", re.IGNORECASE)
 HUB_TOKEN = re.compile(r"hf_\w{6,}")
 SHORTEST_SECRET = 6
-"""A shorter value could stand in any text: HF_TOKEN=1 would black out every 1."""
+"""Shorter values could be part of any text: HF_TOKEN=1 would hide every 1."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, how it is, and what to do where it is not as it should be.
+    """One line: what was checked, the result, and the remedy if something is wrong.
 
-    `note` is for what works, but less well or not on this machine; only `failed` is a reason not to train.
+    `note` means that something works less well, or not on this machine. Only `failed` is a reason not to train.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Finding:
     remedy: str = ""
 
     def to_json(self) -> dict[str, str]:
-        """As `--json` gives it."""
+        """Return the finding as `--json` prints it."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -43,19 +44,19 @@ Look = Callable[[], Finding]
 
 
 def look_safely(name: str, look: Look) -> Finding:
-    """The finding without secrets, and a failed one if the look itself throws, whatever it throws."""
+    """Return the finding without secrets, or a failed finding if the check itself raises anything."""
     try:
         finding = look()
     except UserError as error:
         finding = Finding(name, "failed", str(error))
-    except (Exception, SystemExit) as error:  # a broken installation fails in ways of its own
+    except (Exception, SystemExit) as error:  # a broken installation can raise anything
         finding = Finding(name, "failed", f"{type(error).__name__}: {first_line(error)}", "reinstall with make setup")
     secrets = known_secrets()
     return Finding(name, finding.status, *(_without(secrets, text) for text in (finding.found, finding.remedy)))
 
 
 def within(seconds: float, look: Look, late: Finding) -> Finding:
-    """What the look finds, or `late` if it takes longer; it is then left behind in a thread that ends with us."""
+    """Return the finding, or `late` if the check takes longer; its daemon thread ends with this process."""
     result: list[Finding | BaseException] = []
 
     def work() -> None:
@@ -75,16 +76,16 @@ def within(seconds: float, look: Look, late: Finding) -> Finding:
 
 
 def known_secrets() -> list[str]:
-    """Values of this process's variables that are named like secrets, and what is in the Hub's token file."""
+    """Return the values of variables that are named like secrets, and the content of the Hub's token file."""
     values = [value for name, value in os.environ.items() if SECRET_NAMES.search(name)]
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    home = Path(variable("HF_HOME") or Path.home() / ".cache" / "huggingface")
     with suppress(OSError, UnicodeDecodeError):
-        values.append(Path(os.environ.get("HF_TOKEN_PATH") or home / "token").read_text(encoding="utf-8"))
+        values.append(Path(variable("HF_TOKEN_PATH") or home / "token").read_text(encoding="utf-8"))
     return sorted({value.strip() for value in values if len(value.strip()) >= SHORTEST_SECRET}, key=len, reverse=True)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message that says something, at most 200 characters."""
+    """Return the first line of an error's message that is not blank, cut to 200 characters."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")[:200]
 
 

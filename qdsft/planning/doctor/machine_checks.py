@@ -1,8 +1,7 @@
-"""The machine, seen with the libraries that train on it: driver, cards, number formats, kernels, compiler."""
+"""Checks of the machine with the libraries that train on it: driver, GPUs, number formats, kernels, compiler."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,31 +10,32 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
 
+from qdsft.environment import variable
 from qdsft.planning.doctor.finding import Finding
 
 QUERY = "--query-gpu=name,memory.total,driver_version"
 SECONDS = 20
-"""How long nvidia-smi may take: it hangs where a card has fallen off the bus."""
+"""Time limit for nvidia-smi, which hangs when a GPU has fallen off the bus."""
 OLDEST_DRIVER = {12: 525, 13: 580}
 """CUDA release -> oldest NVIDIA driver on Linux that runs it (NVIDIA's CUDA compatibility guide)."""
 PINNED_CUDA = 13
-"""What the pinned torch is built for on Linux; read from torch itself where it has CUDA."""
+"""CUDA release of the pinned torch on Linux; a torch with CUDA is asked itself."""
 NF4_ERROR = 0.2
-"""Relative error of a normal matrix behind a round through nf4 lies near 0.1."""
+"""Limit for the relative error of a random normal matrix after nf4 quantization, which is about 0.1."""
 
 
 @dataclass(frozen=True)
 class Cards:
-    """What nvidia-smi says."""
+    """The output of nvidia-smi."""
 
     names: tuple[str, ...] = ()
     driver: str = ""
     problem: str = ""
-    """Why it does not answer, though it is installed."""
+    """Why nvidia-smi fails, although it is installed."""
 
 
 def ask_driver() -> Cards:
-    """Ask nvidia-smi; an empty answer where there is none."""
+    """Ask nvidia-smi for the GPUs; without nvidia-smi the result is empty."""
     if shutil.which("nvidia-smi") is None:
         return Cards()
     command = ["nvidia-smi", QUERY, "--format=csv,noheader"]
@@ -53,71 +53,73 @@ def ask_driver() -> Cards:
 
 
 def driver(cards: Cards) -> Finding:
-    """Whether there is a driver and it is new enough for torch's CUDA."""
+    """Check that there is a driver, and that it is new enough for torch's CUDA."""
     name = "driver"
     if cards.problem:
-        remedy = "restart the machine or install the driver anew; in a container, start it with --gpus all"
+        remedy = "restart the machine or reinstall the driver; start a container with --gpus all"
         return Finding(name, "failed", cards.problem, remedy)
     if not cards.names:
         return Finding(name, "note", "no NVIDIA driver: training runs on the CPU, slowly")
     cuda = _torch_cuda() or PINNED_CUDA
     oldest = OLDEST_DRIVER.get(cuda, max(OLDEST_DRIVER.values()))
-    found = f"{cards.driver}, cards: {', '.join(cards.names)}"
+    found = f"{cards.driver}, GPUs: {', '.join(cards.names)}"
     major = cards.driver.split(".")[0]
     if major.isdigit() and int(major) < oldest:
-        return Finding(name, "failed", found, f"CUDA {cuda} needs driver {oldest} or newer; update it, or rent another")
+        return Finding(
+            name, "failed", found, f"CUDA {cuda} needs driver {oldest} or newer; update it, or rent another machine"
+        )
     return Finding(name, "ok", found)
 
 
 def torch_build(cards: Cards) -> Finding:
-    """Whether torch can use the cards that the driver sees."""
+    """Check that torch can use the GPUs that the driver sees."""
     import torch
 
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
     found = f"{torch.__version__}, {build}"
     if cards.names and torch.version.cuda is None:
-        remedy = f"install one that sees the card: pip install torch=={_plain(found)}"
-        if sys.platform == "win32":  # there pip's own is built without CUDA
+        remedy = f"install a build with CUDA: pip install torch=={_plain(found)}"
+        if sys.platform == "win32":  # PyPI's Windows build has no CUDA
             remedy += " with the --index-url that pytorch.org/get-started/locally shows for CUDA, or use WSL2"
         return Finding("torch", "failed", found, remedy)
     if cards.names and not torch.cuda.is_available():
-        return Finding("torch", "failed", f"{found}, sees no card", "update the driver; look at CUDA_VISIBLE_DEVICES")
+        return Finding("torch", "failed", f"{found}, sees no GPU", "update the driver; check CUDA_VISIBLE_DEVICES")
     return Finding("torch", "ok", found)
 
 
-def cards_work() -> Finding:
-    """Multiply on each card, and say what memory others hold there."""
+def gpus_work() -> Finding:
+    """Multiply on each GPU, and report how much of its memory is free."""
     import torch
 
     if not torch.cuda.is_available():
-        return Finding("cards", "note", f"none that torch can use; {torch.get_num_threads()} CPU threads")
+        return Finding("gpus", "note", f"none that torch can use; {torch.get_num_threads()} CPU threads")
     parts, crowded = [], False
     for index in range(torch.cuda.device_count()):
         ones = torch.ones(64, 64, device=f"cuda:{index}")
         if (ones @ ones).sum().item() != 64**3:
-            return Finding("cards", "failed", f"card {index} multiplies wrongly", "take another card")
+            return Finding("gpus", "failed", f"GPU {index} computes a wrong product", "use another GPU")
         free, total = torch.cuda.mem_get_info(index)
         crowded = crowded or free < 0.9 * total
         capability = ".".join(map(str, torch.cuda.get_device_capability(index)))
         name = torch.cuda.get_device_name(index)
         parts.append(f"{name}, compute {capability}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
-    remedy = "other processes hold memory there: nvidia-smi lists them" if crowded else ""
-    return Finding("cards", "note" if crowded else "ok", "; ".join(parts), remedy)
+    remedy = "other processes use GPU memory; nvidia-smi lists them" if crowded else ""
+    return Finding("gpus", "note" if crowded else "ok", "; ".join(parts), remedy)
 
 
 def number_format() -> Finding:
-    """Whether bfloat16 is computed in hardware."""
+    """Check that the GPU computes bfloat16 in hardware."""
     import torch
 
     if not torch.cuda.is_available():
-        return Finding("bfloat16", "note", "no card: recipes compute in float32")
+        return Finding("bfloat16", "note", "no GPU: recipes compute in float32")
     if torch.cuda.is_bf16_supported(including_emulation=False):
-        return Finding("bfloat16", "ok", "computed by the card")
-    return Finding("bfloat16", "note", "not computed by this card: recipes take float16 instead")
+        return Finding("bfloat16", "ok", "supported by the GPU")
+    return Finding("bfloat16", "note", "not supported by this GPU: recipes use float16 instead")
 
 
 def four_bit() -> Finding:
-    """Send a matrix through nf4 and back."""
+    """Quantize a matrix to nf4 and back."""
     import torch
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
@@ -127,12 +129,12 @@ def four_bit() -> Finding:
     error = ((back - matrix).norm() / matrix.norm()).item()
     found = f"{metadata.version('bitsandbytes')}, nf4 on {device}: relative error {error:.2f}"
     if not error < NF4_ERROR:
-        return Finding("bitsandbytes", "failed", found, "QLoRA would train on wrong weights; pip install it anew")
+        return Finding("bitsandbytes", "failed", found, "QLoRA would train on wrong weights; reinstall bitsandbytes")
     return Finding("bitsandbytes", "ok", found)
 
 
 def attention(wanted: str | None) -> Finding:
-    """Run SDPA, and look for the packages of what the recipe wants (model.attn_implementation)."""
+    """Run SDPA, and check the packages that the recipe's model.attn_implementation requires."""
     import torch
 
     query = torch.ones(1, 1, 4, 8, device="cuda" if torch.cuda.is_available() else "cpu")
@@ -140,31 +142,29 @@ def attention(wanted: str | None) -> Finding:
     names = {name: _version(name) for name in ("flash-attn", "kernels")}
     found = "sdpa runs; " + ", ".join(f"{name} {version or 'not installed'}" for name, version in names.items())
     if wanted and "flash" in wanted and not any(names.values()):
-        remedy = "pip install kernels, or take model.attn_implementation=sdpa"
-        return Finding("attention", "failed", f"the recipe wants {wanted}; {found}", remedy)
+        remedy = "pip install kernels, or set model.attn_implementation=sdpa"
+        return Finding("attention", "failed", f"the recipe sets {wanted}; {found}", remedy)
     return Finding("attention", "ok", found)
 
 
 def deepspeed(cards: Cards) -> Finding:
-    """DeepSpeed for several cards; it compiles parts of itself at its first start."""
+    """Check DeepSpeed, and the tools with which it compiles parts of itself at its first start."""
     version = _version("deepspeed")
     if version is None:
-        return Finding(
-            "deepspeed", "note", "not installed", "for several cards with ZeRO: pip install -e '.[deepspeed]'"
-        )
-    import_module("deepspeed")  # which looks at its own build, and fails if that is broken
+        return Finding("deepspeed", "note", "not installed", "for ZeRO on several GPUs: pip install -e '.[deepspeed]'")
+    import_module("deepspeed")  # fails if its build is broken
 
-    compiler = os.environ.get("CXX", "g++")
+    compiler = variable("CXX", "g++")
     missing = [tool for tool in (compiler, "ninja") if shutil.which(tool) is None and not _beside_python(tool)]
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         missing.append("Python.h")
     if missing:
-        remedy = "ZeRO cannot start without; on Debian and Ubuntu: apt-get install g++ ninja-build python3-dev"
+        remedy = "ZeRO requires them; on Debian and Ubuntu: apt-get install g++ ninja-build python3-dev"
         needed = len(cards.names) > 1
         return Finding("deepspeed", "failed" if needed else "note", f"{version}, no {', '.join(missing)}", remedy)
-    toolkit = shutil.which("nvcc") or shutil.which("nvcc", path=f"{os.environ.get('CUDA_HOME', '/usr/local/cuda')}/bin")
+    toolkit = shutil.which("nvcc") or shutil.which("nvcc", path=f"{variable('CUDA_HOME', '/usr/local/cuda')}/bin")
     if toolkit is None:
-        remedy = "only offloading to the CPU needs it: take an image with the CUDA toolkit (devel)"
+        remedy = "only CPU offloading requires nvcc: use an image with the CUDA toolkit (devel)"
         return Finding("deepspeed", "note" if cards.names else "ok", f"{version}, {compiler}, no nvcc", remedy)
     return Finding("deepspeed", "ok", f"{version}, {compiler}, nvcc")
 
@@ -174,10 +174,10 @@ def _beside_python(tool: str) -> bool:
 
 
 def _torch_cuda() -> int | None:
-    """CUDA release that torch is built for; None for a CPU build, or a torch that cannot be imported."""
+    """Return the CUDA release of torch; None for a CPU build, or if torch cannot be imported."""
     try:
         import torch
-    except Exception:  # said by the line about torch
+    except Exception:  # reported by the check of torch
         return None
     return int(torch.version.cuda.split(".")[0]) if torch.version.cuda else None
 

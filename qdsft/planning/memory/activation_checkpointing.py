@@ -1,4 +1,4 @@
-"""How much of the forward pass is computed again in the backward pass: as little as memory allows."""
+"""Choose activation checkpointing: recompute as few layers in the backward pass as memory allows."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from qdsft.planning.memory.shapes import Shapes
 from qdsft.planning.memory.training_memory import training_peak
 
 SPARED = 0.1
-"""Share of the memory that is left alone: the model of memory and the allocator are not exact."""
+"""Share of the memory to keep free, since the memory model and the allocator are not exact."""
 EVERY = (4, 3, 2)
-"""Distances between layers that are computed again, when neither all nor none are."""
+"""Recompute one layer in this many, between recomputing no layer and all layers."""
 
 
 def recompute_all(setup: Setup) -> Setup:
-    """The set-up with every layer computed again: the least memory."""
+    """Return the set-up that recomputes every layer, which needs the least memory."""
     return replace(setup, checkpointing=True, every_n_layers=1)
 
 
 def least_recomputation(shapes: Shapes, setup: Setup, memory: int) -> Setup:
-    """The fastest set-up whose training peak fits into `memory` bytes with SPARED to spare; all layers if none does."""
+    """Return the fastest set-up whose peak leaves SPARED of `memory` bytes free, or one that recomputes all layers."""
     ways = [
         replace(setup, checkpointing=False, every_n_layers=1),
         *(replace(setup, checkpointing=True, every_n_layers=every) for every in EVERY),
@@ -30,9 +30,9 @@ def least_recomputation(shapes: Shapes, setup: Setup, memory: int) -> Setup:
 
 
 def describe_recomputation(setup: Setup) -> str:
-    """In words."""
+    """Return the choice in words."""
     if not setup.checkpointing:
-        return "no layer is computed twice"
+        return "no layer is recomputed"
     if setup.every_n_layers == 1:
-        return "every layer is computed twice"
-    return f"one layer in {setup.every_n_layers} is computed twice"
+        return "every layer is recomputed"
+    return f"one layer in {setup.every_n_layers} is recomputed"

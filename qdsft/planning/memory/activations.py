@@ -1,25 +1,27 @@
-"""Activations of one micro-batch: what autograd keeps between forward and backward, and what the backward adds.
+"""Activations of one micro-batch: tensors that autograd stores for the backward pass, and those it adds there.
 
-The tensors are those that transformers 5.23 and peft 0.21 save, read off traces of live storages at real layer
-widths (`test_activations.py` repeats the traces). Every figure is in bytes for a whole micro-batch.
+The tensors are those that transformers 5.23 and peft 0.21 save, found by tracing live storages at real layer widths
+(`test_activations.py` repeats the traces). Every figure is in bytes for a whole micro-batch.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from qdsft.planning.memory.setup import Setup
 from qdsft.planning.memory.shapes import Linear, Shapes
 
 COMPOSED_ACTIVATIONS = {"gelu_new", "gelu_fast", "gelu_accurate", "gelu_python"}
-"""Activation functions that are written as several operations, each of which keeps a tensor."""
+"""Activation functions that consist of several operations, each of which stores a tensor."""
 
 
 def checkpointed_layers(shapes: Shapes, setup: Setup) -> int:
-    """Layers that keep their input alone and are computed again in the backward pass."""
+    """Return the number of layers that store only their input and are recomputed in the backward pass."""
     return -(-shapes.layers // setup.every_n_layers) if setup.checkpointing else 0
 
 
 def kept_by_layers(shapes: Shapes, setup: Setup) -> int:
-    """What the decoder layers keep when the forward pass ends: all that their backward needs, or their input alone."""
+    """Return what the decoder layers store until the backward pass: all its tensors, or only their input."""
     recomputed = checkpointed_layers(shapes, setup)
     inputs = recomputed * setup.tokens * setup.stream * shapes.hidden
     whole = sum(layer_saved(shapes, setup, window) for window in shapes.windows[recomputed:])
@@ -28,25 +30,25 @@ def kept_by_layers(shapes: Shapes, setup: Setup) -> int:
 
 
 def kept_by_final_norm(shapes: Shapes, setup: Setup) -> int:
-    """What the norm after the last layer keeps, and its result; free again before the last layer's backward."""
+    """Return what the final norm stores, and its result; both are freed before the last layer's backward pass."""
     kept = _norm(shapes, setup, shapes.hidden, setup.stream) + setup.stream * shapes.hidden
     return int(setup.tokens * kept)
 
 
 def recomputed_layer(shapes: Shapes, setup: Setup) -> int:
-    """What one layer keeps while its backward pass runs, if it was checkpointed."""
+    """Return what one checkpointed layer stores while its backward pass runs."""
     return max(layer_saved(shapes, setup, window) for window in shapes.windows) if setup.checkpointing else 0
 
 
 def attention_masks(shapes: Shapes, setup: Setup) -> int:
-    """Masks of [rows, 1, length, length], one for each kind of attention window; boolean, or of numbers for eager."""
+    """Return the masks [rows, 1, length, length], one per kind of window; boolean, or numbers for eager attention."""
     size = setup.compute if setup.attention == "eager" else 1
     kinds = sum(setup.masked(window) for window in set(shapes.windows))
     return kinds * size * setup.rows * setup.row_length**2
 
 
 def layer_saved(shapes: Shapes, setup: Setup, window: int | None = None) -> int:
-    """What one decoder layer keeps for its backward pass."""
+    """Return what one decoder layer stores for its backward pass."""
     parts = (
         _norms(shapes, setup),
         _linear_inputs(shapes, setup),
@@ -58,28 +60,39 @@ def layer_saved(shapes: Shapes, setup: Setup, window: int | None = None) -> int:
 
 
 def beside_dequantized(shapes: Shapes, setup: Setup, buffer: int) -> int:
-    """What of layer_backward is not there yet while a 4-bit weight of `buffer` bytes is turned into 16 bits.
+    """Return what layer_backward has not allocated yet while a 4-bit weight of `buffer` bytes is de-quantized.
 
-    The MLP's worst moment has the gradients of two inner products. Before its last weight is multiplied, one of them
-    is not made; when it is, the weight is gone.
+    The MLP's worst moment has the gradients of two inner products. One of them is allocated only after the last
+    de-quantized weight has been freed.
     """
-    _, products, others = _backward_moments(shapes, setup)
-    if setup.bits != 4 or products < others:
+    moments = _backward_moments(shapes, setup)
+    if setup.bits != 4 or moments.products < moments.others:
         return 0
     return min(setup.tokens * setup.compute * shapes.intermediate, buffer)
 
 
 def layer_backward(shapes: Shapes, setup: Setup) -> int:
-    """Gradients and temporaries of the worst moment in a layer's backward pass, beside what the layer keeps.
+    """Return gradients and temporaries of the worst moment in a layer's backward pass, without the stored tensors.
 
-    For adapters that cast their inputs it is a moment of the forward pass, or of its repetition.
+    For adapters that cast their inputs, the worst moment is in the forward pass, or its recomputation.
     """
-    gradients, products, others = _backward_moments(shapes, setup)
-    return int(setup.tokens * (gradients + max(products, others)))
+    moments = _backward_moments(shapes, setup)
+    return int(setup.tokens * (moments.gradients + max(moments.products, moments.others)))
 
 
-def _backward_moments(shapes: Shapes, setup: Setup) -> tuple[float, float, float]:
-    """Bytes a token in a layer's backward pass: always; of the MLP's products; at other times of norms or scores."""
+@dataclass(frozen=True)
+class _Moments:
+    """Bytes per token in the backward pass of a layer."""
+
+    gradients: float
+    """In memory all the time."""
+    products: float
+    """During the products of the MLP."""
+    others: float
+    """During norms or attention scores, at another time."""
+
+
+def _backward_moments(shapes: Shapes, setup: Setup) -> _Moments:
     hidden, width = shapes.hidden, shapes.intermediate
     gradients = 3 * setup.stream * hidden
     products = (4 if setup.copies_adapter_inputs else 2) * setup.compute * width
@@ -88,11 +101,11 @@ def _backward_moments(shapes: Shapes, setup: Setup) -> tuple[float, float, float
     if setup.attention == "eager":
         freed = _mlp(shapes, setup) + _norm(shapes, setup, hidden, setup.stream) + setup.compute * hidden
         scores = 3 * setup.compute * shapes.heads * setup.row_length - freed
-    return gradients, products, max(norm, scores)
+    return _Moments(gradients, products, max(norm, scores))
 
 
 def weight_gradient(shapes: Shapes, setup: Setup) -> int:
-    """The largest weight's gradient before it is added to what there is, where all weights are trained."""
+    """Return the largest weight's gradient before it is accumulated, if all weights are trained."""
     if not setup.trains_all:
         return 0
     largest = max(linear.weights for linear in shapes.linears)
@@ -100,7 +113,7 @@ def weight_gradient(shapes: Shapes, setup: Setup) -> int:
 
 
 def autocast_copies(shapes: Shapes, setup: Setup, layers: int) -> int:
-    """16-bit copies of float32 weights and adapters that autocast makes for `layers` layers."""
+    """Return the 16-bit copies of float32 weights and adapters that autocast makes for `layers` layers."""
     if not setup.autocast or setup.compute == 4:
         return 0
     if setup.trains_all:
@@ -114,7 +127,7 @@ def autocast_copies(shapes: Shapes, setup: Setup, layers: int) -> int:
 
 
 def forward_only(shapes: Shapes, setup: Setup, rows: int, length: int) -> int:
-    """Temporaries of one layer without gradients: its MLP, the residual stream and a norm, and the mask."""
+    """Return the temporaries of one layer without gradients: its MLP, the residual stream, a norm, and the mask."""
     compute, hidden = setup.compute, shapes.hidden
     inner = compute * shapes.intermediate * (3 if shapes.gated else 2)
     adapter = 4 * shapes.intermediate if setup.adapter == 4 or setup.bits else 0
@@ -124,13 +137,13 @@ def forward_only(shapes: Shapes, setup: Setup, rows: int, length: int) -> int:
 
 
 def final_norm_backward(shapes: Shapes, setup: Setup) -> int:
-    """The first step of the backward pass: five float32 temporaries of an RMSNorm, and the gradient that comes in."""
+    """Return the first step of the backward pass: five float32 temporaries of an RMSNorm, and the incoming gradient."""
     temporaries = 20 if shapes.norm != "layer" else 8
     return int(setup.tokens * shapes.hidden * (temporaries + setup.stream))
 
 
 def _norm(shapes: Shapes, setup: Setup, width: int, source: int) -> float:
-    """One norm over `width` elements of `source` bytes: its float32 input and, for its own gradient, its output."""
+    """Return what a norm over `width` elements of `source` bytes stores: its input and, if trained, its output."""
     if shapes.norm == "layer":
         # CUDA's autocast computes layer_norm in float32, from a copy of its input; a CPU's does not.
         copied = setup.cuda and setup.autocast and source == 2
@@ -151,7 +164,7 @@ def _norms(shapes: Shapes, setup: Setup) -> float:
 
 
 def _linear_inputs(shapes: Shapes, setup: Setup) -> float:
-    """Outputs of the norms, kept as inputs of the linear layers that read them."""
+    """Return the norms' outputs, stored as inputs of the linear layers that read them."""
     reading = [linear for linear in shapes.linears if linear.inputs == shapes.hidden and not _reads_kept(linear)]
     kept = [linear for linear in reading if setup.trains_all or setup.is_target(shapes, linear)]
     if setup.lora.get("lora_dropout"):
@@ -205,5 +218,5 @@ def _adapters(shapes: Shapes, setup: Setup) -> float:
 
 
 def _reads_kept(linear: Linear) -> bool:
-    """Whether the layer reads the attention's or the MLP's result, which is kept anyway."""
+    """Return whether the layer reads the result of attention or MLP, which is stored anyway."""
     return linear.name in {"o_proj", "dense", "down_proj", "dense_4h_to_h"}

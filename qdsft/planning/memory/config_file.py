@@ -1,4 +1,4 @@
-"""A base model's config.json: from a local folder, the Hub's cache on this machine, or the Hub."""
+"""Read a base model's config.json from a local folder, the Hub's cache on this machine, or the Hub."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from qdsft.recipe import Recipe
 
 NAME = "config.json"
 SECONDS = 5
-"""How long to wait for the Hub's first answer."""
+"""Time limit for the Hub's first answer."""
 
 
 def read_config(recipe: Recipe) -> tuple[dict[str, Any], str]:
-    """(the fields of the model's config.json, where it was found).
+    """Return the fields of the model's config.json, and where it was found.
 
-    Raises UserError if it is nowhere to be had, or is no JSON mapping.
+    Raises UserError if it cannot be found, or is not a JSON mapping.
     """
     recipe.check_local_model()
     path = _find(recipe)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON: {error}; put the model's own config.json there") from error
+        raise UserError(f"{path}: cannot be read as JSON: {error}; put the model's config.json there") from error
     if not isinstance(config, dict):
-        raise UserError(f"{path}: holds no mapping; put the model's own config.json there")
+        raise UserError(f"{path}: is not a JSON mapping; put the model's config.json there")
     return config, str(path)
 
 
@@ -39,7 +39,7 @@ def _find(recipe: Recipe) -> Path:
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every new try
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every retry
     name, revision = recipe.model.name_or_path, recipe.model.revision or "main"
     try:
         cached = try_to_load_from_cache(name, NAME, revision=revision)
@@ -50,8 +50,7 @@ def _find(recipe: Recipe) -> Path:
         return Path(hf_hub_download(name, NAME, revision=revision, etag_timeout=SECONDS))
     except (OSError, HFValidationError, ValueError) as error:
         raise UserError(
-            f"{recipe.where('model.name_or_path')}: the {NAME} of {name} is neither here nor in the Hub's cache, and "
-            f"cannot be had from the Hub ({type(error).__name__}); give a folder that holds it with "
-            "model.name_or_path=FOLDER, or connect (a gated model wants HF_TOKEN); "
-            "HF_HUB_OFFLINE=1 does not wait for an answer"
+            f"{recipe.where('model.name_or_path')}: the {NAME} of {name} is not on this machine, and the Hub does not "
+            f"give it ({type(error).__name__}); set model.name_or_path to a folder with the file, or connect to the "
+            "network (a gated model requires HF_TOKEN); with HF_HUB_OFFLINE=1 the Hub is not asked"
         ) from error

@@ -1,4 +1,4 @@
-"""Memory of `qdsft evaluate` on one card, and what saving takes of host memory and disk. Modelled."""
+"""Estimate the memory of `qdsft evaluate` on one GPU, and the host memory and disk that saving needs."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from qdsft.planning.memory.training_memory import CONTEXT, Peak, largest_phase
 from qdsft.recipe import Recipe
 
 LARGEST_SHARD = 50 * 10**9
-"""Bytes of one file of weights (transformers' max_shard_size); a file is put together in host memory."""
+"""Bytes of one file of weights (transformers' max_shard_size), which is assembled in host memory."""
 
 
 @dataclass(frozen=True)
 class Saving:
-    """What saving takes, in bytes."""
+    """Host memory and disk space for saving, in bytes."""
 
     host: int
-    """Host memory for what is written at once, beside the process itself."""
+    """Host memory for one file, in addition to the process itself."""
     result: int
     """The saved adapter or model."""
     checkpoint: int
     """One checkpoint, optimizer states included."""
     kept: int
-    """Checkpoints on the disk at once: those kept and the one being written."""
+    """Checkpoints on disk at the same time, including the one being written."""
 
     @property
     def disk(self) -> int:
-        """Bytes on the disk at most."""
+        """Return the largest number of bytes on disk."""
         return self.result + self.kept * self.checkpoint
 
 
 def decoding_peak(shapes: Shapes, setup: Setup, *, rows: int, prompt: int, new_tokens: int) -> Peak:
-    """The peak of decoding `rows` rows together, each of `prompt` tokens with `new_tokens` more.
+    """Return the peak of decoding `rows` rows together, each with `prompt` tokens and `new_tokens` new ones.
 
     The prompt is computed at once, then token by token with a cache of keys and values; only the last position is
     projected onto the vocabulary. Scoring the loss afterwards takes one row at a time, with its logits in float32.
     """
-    # Nothing is trained: weights in 16 bit even where training keeps them in 32, adapters in PEFT's float32.
+    # Nothing is trained: weights are 16-bit even if training keeps them in 32, and adapters have PEFT's float32.
     loaded = replace(setup, stream=setup.compute, gpus=1, zero=0)
     adapters = 0 if setup.trains_all else 4 * sum(weights.adapter_tensors(shapes, setup))
     base = sum(weights.weight_parts(shapes, loaded).values())
@@ -60,7 +60,7 @@ def decoding_peak(shapes: Shapes, setup: Setup, *, rows: int, prompt: int, new_t
         },
         "last token": {
             "activations": forward_only(shapes, setup, rows, 1),
-            # The cache grows by copying: one layer's is there twice.
+            # The cache grows by copying, so one layer's is in memory twice.
             "keys and values": cache + -(-cache // shapes.layers),
             "logits": rows * shapes.vocab * (setup.compute + 4),
         },
@@ -73,13 +73,13 @@ def decoding_peak(shapes: Shapes, setup: Setup, *, rows: int, prompt: int, new_t
 
 
 def key_value_cache(shapes: Shapes, setup: Setup, rows: int, length: int) -> int:
-    """Keys and values of all layers, bytes; a layer with a window keeps no more tokens than that."""
+    """Return the bytes of keys and values of all layers; a layer with a window keeps at most that many tokens."""
     tokens = sum(length if window is None else min(length, window) for window in shapes.windows)
     return 2 * setup.compute * shapes.kv_width * rows * tokens
 
 
 def saving(recipe: Recipe, shapes: Shapes, setup: Setup, steps: int | None) -> Saving:
-    """What the checkpoints and the result of a run of `steps` steps take."""
+    """Return what the checkpoints and the result of a run of `steps` steps need."""
     trained = sum(weights.trained_tensors(shapes, setup))
     size = setup.stream if setup.trains_all else setup.adapter or 0
     result = trained * size
@@ -97,5 +97,5 @@ def _kept(recipe: Recipe, steps: int | None) -> int:
         every = recipe.training_value("save_steps")
         total = steps or 1
         written = math.ceil(1 / every) if every < 1 else max(total // int(every), 1)
-    # An old checkpoint goes once the new one is written.
+    # An old checkpoint is deleted after the new one is written.
     return int(min(written, limit + 1) if limit else written)

@@ -1,4 +1,4 @@
-"""How a recipe trains, as far as memory depends on it: number formats, batch, attention, optimizer, devices."""
+"""The training settings that memory depends on: number formats, batch, attention, optimizer, devices."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ EMBEDDINGS = ("embed_tokens", "embed_in")
 
 @dataclass(frozen=True)
 class Setup:
-    """A resolved training set-up. Formats are given in bytes an element."""
+    """A resolved training set-up. Number formats are in bytes per element."""
 
     stream: int
-    """Weights that are not quantized, and with them the residual stream between layers."""
+    """Weights that are not quantized, and the residual stream between layers."""
     compute: int
     """Inputs and outputs of matrix products."""
     autocast: bool
-    """Whether operations choose their format by themselves (torch.autocast)."""
+    """Whether torch.autocast chooses the format of each operation."""
     bits: int | None
-    """4 or 8 for weights quantized by bitsandbytes, None for plain ones."""
+    """4 or 8 for weights quantized by bitsandbytes, None without quantization."""
     double_quant: bool
     dequantized: int
-    """What 4-bit weights are turned into to be multiplied."""
+    """Format to which 4-bit weights are de-quantized for a product."""
     unquantized: tuple[str, ...]
-    """Names of linear layers that stay as they are, of quantization.llm_int8_skip_modules."""
+    """Linear layers that are not quantized, from quantization.llm_int8_skip_modules."""
     adapter: int | None
-    """LoRA weights; None where all weights are trained."""
+    """LoRA weights; None if all weights are trained."""
     lora: dict[str, Any]
     gradients: int
     master: int
-    """A copy of every trained weight that the optimizer keeps beside it (DeepSpeed's, in float32), else 0."""
+    """The optimizer's own copy of every trained weight (DeepSpeed's, in float32), or 0."""
     optimizer: str
     checkpointing: bool
     every_n_layers: int
     micro_batch: int
     length: int
-    """Tokens of a row, padding included."""
+    """Tokens of a row, including padding."""
     packed: bool
-    """Whether the rows of a micro-batch follow one another in one row, with a mask between samples."""
+    """Whether the rows of a micro-batch are concatenated into one row, with a mask between samples."""
     attention: str
     gpus: int = 1
     zero: int = 0
     cuda: bool = True
-    """A CUDA card with Triton; False models PyTorch on a CPU, to compare with traces there."""
+    """True for a CUDA GPU with Triton; False models PyTorch on a CPU, to compare with traces there."""
     evaluated: int = 0
-    """Rows of a batch where training is interrupted to score the held-out rows, 0 where it is not."""
+    """Rows of a batch when held-out rows are scored during training, or 0."""
     adaptive: bool = False
-    """Whether the recipe leaves the layers to be checkpointed to the memory at hand; here they are all, then."""
+    """Whether the recipe lets the available memory decide which layers to checkpoint; all are, here."""
     materialized_logits: bool = False
-    """Whether logits of all positions are made at once, as for label smoothing and by other trainers."""
+    """Whether logits of all positions are computed at once, as for label smoothing and in other trainers."""
 
     @property
     def tokens(self) -> int:
@@ -65,7 +65,7 @@ class Setup:
 
     @property
     def rows(self) -> int:
-        """Rows that the attention sees."""
+        """Rows that attention sees."""
         return 1 if self.packed else self.micro_batch
 
     @property
@@ -75,16 +75,16 @@ class Setup:
 
     @property
     def trains_all(self) -> bool:
-        """Whether all weights are trained, and not adapters."""
+        """Whether all weights are trained, not adapters."""
         return self.adapter is None
 
     @property
     def copies_adapter_inputs(self) -> bool:
-        """Whether each adapter casts its input for itself: float32 adapters under autocast on a plain base."""
+        """Whether each adapter casts its own input: float32 adapters under autocast on a base without quantization."""
         return self.adapter == 4 and self.compute == 2 and self.bits is None
 
     def masked(self, window: int | None) -> bool:
-        """Whether attention in this window needs a mask of [rows, 1, length, length]."""
+        """Return whether attention in this window needs a mask of [rows, 1, length, length]."""
         if self.attention not in {"sdpa", "eager"}:
             return False
         if self.attention == "eager" or self.packed or self.micro_batch > 1:
@@ -92,7 +92,7 @@ class Setup:
         return window is not None and window < self.length
 
     def is_target(self, shapes: Shapes, linear: Linear) -> bool:
-        """Whether a linear layer carries an adapter, by PEFT's rules for target_modules and exclude_modules."""
+        """Return whether a linear layer has an adapter, by PEFT's rules for target_modules and exclude_modules."""
         if self.adapter is None or _matches(self.lora.get("exclude_modules"), shapes, linear):
             return False
         targets = self.lora.get("target_modules")
@@ -101,7 +101,7 @@ class Setup:
         return _matches(targets or list(shapes.default_targets), shapes, linear)
 
     def rank(self, shapes: Shapes, linear: Linear) -> int:
-        """Rank of a linear layer's adapter; lora.rank_pattern may name others than lora.r."""
+        """Return the rank of a linear layer's adapter, from lora.rank_pattern or lora.r."""
         path = f"{shapes.prefix}.0.{linear.path}"
         for pattern, rank in (self.lora.get("rank_pattern") or {}).items():
             if re.search(rf"(?:^|\.){pattern}$", path):
@@ -110,9 +110,9 @@ class Setup:
 
 
 def read_setup(recipe: Recipe, *, length: int, gpus: int = 1, zero: int = 0, bfloat16: bool = True) -> Setup:
-    """The set-up of a recipe on `gpus` CUDA cards under ZeRO stage `zero` (0: DDP).
+    """Return the set-up of a recipe on `gpus` CUDA GPUs under ZeRO stage `zero` (0: DDP).
 
-    `length` is the longest row in tokens where the recipe sets none. `bfloat16` says whether the card has it.
+    `length` is the longest row in tokens. `bfloat16` says whether the GPU supports it.
     Raises UserError as Recipe.accumulation_steps does, and for 4-bit weights under ZeRO-3.
     """
     quantization, lora = recipe.quantization or {}, recipe.lora
@@ -150,7 +150,7 @@ def read_setup(recipe: Recipe, *, length: int, gpus: int = 1, zero: int = 0, bfl
         micro_batch=recipe.training_value("per_device_train_batch_size"),
         length=length,
         packed=packed,
-        # What "auto" takes depends on the machine; SDPA is the one that needs more.
+        # The choice of "auto" depends on the machine; SDPA needs more memory.
         attention="sdpa" if recipe.model.attn_implementation == "auto" else recipe.model.attn_implementation,
         gpus=gpus,
         zero=zero,
@@ -160,7 +160,7 @@ def read_setup(recipe: Recipe, *, length: int, gpus: int = 1, zero: int = 0, bfl
 
 
 def _matches(names: Any, shapes: Shapes, linear: Linear) -> bool:
-    """A list holds last parts of names (or endings of them); a text is a pattern for a whole name."""
+    """Return whether names match: a list holds ends of names, and a text is a pattern for a whole name."""
     path = f"{shapes.prefix}.0.{linear.path}"
     if isinstance(names, str):
         return re.fullmatch(names, path) is not None

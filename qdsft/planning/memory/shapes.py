@@ -1,7 +1,7 @@
-"""Shapes of a model's weights, from the fields of its config.json; nothing is downloaded or built.
+"""Derive the shapes of a model's weights from its config.json, without downloading or building the model.
 
-What the fields do not say (such as which linear layers carry a bias) stands in architectures.json, by `model_type`;
-a text there names the field that says it, and `defaults` holds what a field means where it is left out.
+Facts that config.json does not contain (such as which linear layers have a bias) are in architectures.json by
+`model_type`. A text there names the field with the value, and `defaults` holds the values of missing fields.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class Shapes:
     windows: tuple[int | None, ...]
     """Attention window of each layer in tokens, None for all of them."""
     prefix: str
-    """Where the decoder layers stand: `<prefix>.<number>.<path of a linear layer>`."""
+    """Prefix of the decoder layers: `<prefix>.<number>.<path of a linear layer>`."""
     default_targets: tuple[str, ...]
-    """What PEFT adapts where lora.target_modules is not given."""
+    """Layers that PEFT adapts without lora.target_modules."""
 
     @property
     def query_width(self) -> int:
@@ -125,14 +125,14 @@ class Shapes:
 
 @cache
 def architectures() -> dict[str, dict[str, Any]]:
-    """`model_type` -> what its config.json does not say."""
+    """Return `model_type` -> the facts that its config.json does not contain."""
     path = Path(__file__).with_name("architectures.json")
     known: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return known
 
 
 def read_shapes(config: Mapping[str, Any], where: str) -> Shapes:
-    """The shapes that a config.json describes; `where` names it in errors.
+    """Return the shapes that a config.json describes; `where` names the file in errors.
 
     Raises UserError for a `model_type` that is not listed and for sizes that are missing or impossible.
     """
@@ -186,7 +186,7 @@ def read_shapes(config: Mapping[str, Any], where: str) -> Shapes:
 
 
 LARGEST, MOST_LAYERS = 100_000_000, 10_000
-"""More than any size of a model: a larger one is a mistake, and would be worked on for ever."""
+"""Larger than any model; larger values are mistakes, and would take forever to process."""
 
 
 class _Sizes:
@@ -230,7 +230,7 @@ def _fused(hidden: int, width: int, query: int, kv: int, qkv: bool, out: bool, m
 
 
 def _windows(config: Mapping[str, Any], layers: int, window: int) -> tuple[int | None, ...]:
-    """As transformers reads them: `layer_types`, else every n-th layer sees all, else one window for all layers."""
+    """Return the windows as transformers reads them: `layer_types`, a pattern, or one window for all layers."""
     if not window or config.get("use_sliding_window") is False:
         return (None,) * layers
     kinds = config.get("layer_types")

@@ -1,6 +1,6 @@
-"""The peak of GPU memory of a training run, by component. Modelled: no card has confirmed it yet.
+"""Estimate the peak GPU memory of a training run by component. No GPU has confirmed the estimate yet.
 
-A run is walked through its phases (loss, start of the backward pass, backward of a layer, gradient of the embeddings,
+A step goes through its phases (loss, start of the backward pass, backward of a layer, gradient of the embeddings,
 optimizer step); the largest is the peak. Sources of the formulas: the code of the pinned releases, and traces of live
 tensors at real layer widths (activations.py). What PyTorch reports as allocated is everything but the CUDA context.
 """
@@ -27,36 +27,36 @@ ZERO_LIVE = 10**9
 
 @dataclass(frozen=True)
 class Peak:
-    """Peak memory on one card."""
+    """Peak memory on one GPU."""
 
     phase: str
-    """When it is reached."""
+    """Phase in which the peak is reached."""
     components: dict[str, int]
-    """Component -> bytes at that moment, the largest first; the CUDA context included."""
+    """Component -> bytes at that moment, largest first, including the CUDA context."""
     phases: dict[str, int]
-    """Phase -> bytes in all, in the order of a step."""
+    """Phase -> total bytes, in the order of a step."""
     paged: int = 0
-    """Bytes of optimizer states that leave the card for host memory when it fills; not among the components."""
+    """Bytes of optimizer states that move to host memory when the GPU is full; not among the components."""
 
     @property
     def total(self) -> int:
-        """Bytes in all."""
+        """Return the total bytes."""
         return sum(self.components.values())
 
     @property
     def allocated(self) -> int:
-        """Bytes that PyTorch reports as allocated."""
+        """Return the bytes that PyTorch reports as allocated."""
         return self.total - self.components.get("CUDA context", 0)
 
 
 def training_peak(shapes: Shapes, setup: Setup) -> Peak:
-    """The largest phase of a training step, on each of setup.gpus cards."""
+    """Return the largest phase of a training step, on each of setup.gpus GPUs."""
     fixed, paged = fixed_components(shapes, setup)
     return largest_phase(fixed, _phases(shapes, setup), paged)
 
 
 def largest_phase(fixed: dict[str, int], phases: dict[str, dict[str, int]], paged: int = 0) -> Peak:
-    """The peak among phases, each given by its own components in bytes beside the fixed ones."""
+    """Return the peak among phases, each given by its components in bytes in addition to the fixed ones."""
     totals = {name: sum(fixed.values()) + sum(parts.values()) for name, parts in phases.items()}
     phase = max(totals, key=lambda name: totals[name])
     components = sorted((fixed | phases[phase]).items(), key=lambda item: -item[1])
@@ -64,7 +64,7 @@ def largest_phase(fixed: dict[str, int], phases: dict[str, dict[str, int]], page
 
 
 def fixed_components(shapes: Shapes, setup: Setup) -> tuple[dict[str, int], int]:
-    """(what is there all the time, bytes that may be paged out); ZeRO divides what it shards."""
+    """Return the components that are always in memory, and the bytes that may be paged out; ZeRO divides them."""
     trained = sum(weights.trained_tensors(shapes, setup))
     resident, paged = weights.optimizer_bytes(shapes, setup)
     base = sum(weights.weight_parts(shapes, setup).values())
@@ -76,14 +76,14 @@ def fixed_components(shapes: Shapes, setup: Setup) -> tuple[dict[str, int], int]
         "LoRA weights": -(-adapters // cards) if setup.zero == 3 else adapters,
         "gradients": -(-gradients // cards) if setup.zero >= 2 else gradients,
         "optimizer states": -(-resident // cards) if setup.zero >= 1 else resident,
-        "buckets between cards": _buckets(setup, gradients),
+        "buckets between GPUs": _buckets(setup, gradients),
         "CUDA context": CONTEXT,
     }
     return parts, -(-paged // cards) if setup.zero >= 1 else paged
 
 
 def loss_bytes(shapes: Shapes, setup: Setup) -> int:
-    """Logits and gradients of the loss. As an upper bound, every position is taken to carry loss.
+    """Return the bytes of logits and gradients of the loss. As an upper bound, every position has loss.
 
     TRL 1.16 on CUDA: hidden states of the supervised positions, one tile of logits, their gradient in float32, and
     the head's where it is trained. Off Triton the tile is folded by PyTorch, with temporaries in float32.
@@ -104,7 +104,7 @@ def loss_bytes(shapes: Shapes, setup: Setup) -> int:
 
 
 def _phases(shapes: Shapes, setup: Setup) -> dict[str, dict[str, int]]:
-    """Phase -> its own components in bytes, beside the fixed ones."""
+    """Return phase -> its components in bytes, in addition to the fixed ones."""
     layers = activations.kept_by_layers(shapes, setup)
     mask = activations.attention_masks(shapes, setup)
     final = activations.kept_by_final_norm(shapes, setup)
@@ -143,7 +143,7 @@ def _phases(shapes: Shapes, setup: Setup) -> dict[str, dict[str, int]]:
 
 
 def _scoring(shapes: Shapes, setup: Setup) -> dict[str, int]:
-    """A forward pass over training.per_device_eval_batch_size rows, where training.eval_strategy asks for it."""
+    """Return the bytes of a forward pass over per_device_eval_batch_size rows, if training evaluates."""
     if not setup.evaluated:
         return {}
     rows, length = setup.evaluated, setup.length
@@ -158,7 +158,7 @@ def _scoring(shapes: Shapes, setup: Setup) -> dict[str, int]:
 
 
 def _buckets(setup: Setup, gradients: int) -> int:
-    """DDP copies all gradients into its buckets; ZeRO-2 and 3 keep one of a fixed size, two where they overlap."""
+    """Return the bytes of buckets: DDP copies all gradients; ZeRO-2 has one of fixed size, ZeRO-3 two."""
     if setup.gpus == 1 and not setup.zero:
         return 0
     if setup.zero >= 2:

@@ -1,4 +1,4 @@
-"""Bytes of what stays in memory for a whole run: weights, adapters, gradients, optimizer states."""
+"""Bytes that stay in memory for the whole run: weights, adapters, gradients, optimizer states."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCALES = 4 / 256
 
 
 def weight_parts(shapes: Shapes, setup: Setup) -> dict[str, int]:
-    """Bytes of the base model by part, before ZeRO: linear layers, their scales, embeddings, head, norms and biases.
+    """Return the bytes of the base model by part, before ZeRO.
 
     Only linear layers of decoder layers are quantized: bitsandbytes leaves embeddings and the output head alone.
     """
@@ -42,7 +42,7 @@ def weight_parts(shapes: Shapes, setup: Setup) -> dict[str, int]:
 
 
 def adapter_tensors(shapes: Shapes, setup: Setup) -> Iterator[int]:
-    """Elements of each LoRA tensor, and of each module that is trained whole beside them."""
+    """Yield the elements of each LoRA tensor, and of each fully trained module."""
     if setup.trains_all:
         return
     for linear in shapes.linears:
@@ -62,12 +62,12 @@ def adapter_tensors(shapes: Shapes, setup: Setup) -> Iterator[int]:
 
 
 def trained_tensors(shapes: Shapes, setup: Setup) -> Iterator[int]:
-    """Elements of each tensor that the optimizer updates."""
+    """Yield the elements of each tensor that the optimizer updates."""
     return shapes.tensors() if setup.trains_all else adapter_tensors(shapes, setup)
 
 
 def optimizer_bytes(shapes: Shapes, setup: Setup) -> tuple[int, int]:
-    """(bytes on the card, bytes that may be paged out to host memory) of the optimizer's states, before ZeRO."""
+    """Return the optimizer states' bytes on the GPU and bytes that may be paged to host memory, before ZeRO."""
     moments = _moments(setup.optimizer)
     paged_optimizer = setup.optimizer.startswith("paged_")
     resident = paged = 0.0
@@ -81,14 +81,14 @@ def optimizer_bytes(shapes: Shapes, setup: Setup) -> tuple[int, int]:
 
 
 def step_temporaries(shapes: Shapes, setup: Setup) -> int:
-    """What an optimizer step allocates for a moment: the plain AdamW of PyTorch takes a root of all second moments."""
+    """Return the temporary bytes of an optimizer step: PyTorch's AdamW takes the root of all second moments."""
     if setup.optimizer != "adamw_torch" or setup.zero:
         return 0
     return 4 * sum(trained_tensors(shapes, setup))
 
 
 def largest_dequantized(shapes: Shapes, setup: Setup) -> int:
-    """The largest quantized weight as it is multiplied; one at a time is."""
+    """Return the bytes of the largest de-quantized weight; weights are de-quantized one at a time."""
     quantized = [linear.weights for linear in shapes.linears if setup.bits and linear.name not in setup.unquantized]
     return max(quantized, default=0) * setup.dequantized
 
@@ -107,7 +107,7 @@ def _scales(linear: Linear, setup: Setup) -> int:
 
 
 def _moments(optimizer: str) -> int:
-    """States an element; Adafactor keeps rows and columns alone, less than a thousandth."""
+    """Return states per element; Adafactor keeps only rows and columns, less than a thousandth."""
     if any(part in optimizer for part in ("ademamix", "grokadamw")):
         return 3
     if any(part in optimizer for part in ("adam", "apollo", "galore_a")) and "adafactor" not in optimizer:

@@ -1,37 +1,39 @@
-"""report.html: a run's or an evaluation's results, curves and examples, in one file that needs nothing else."""
+"""report.html: the results, curves and examples of a run or an evaluation, in one self-contained file."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from markupsafe import Markup
 
 from qdsft.files import write_text
-from qdsft.metrics.meanings import number_in
+from qdsft.metrics.prediction_rows import PredictionRow
 from qdsft.runs.layout import LOG, REPORT
 from qdsft.runs.manifest import Manifest
+from qdsft.runs.results import Results
 from qdsft.scoring.report.curves import curves_section, distributions_section, read_log
 from qdsft.scoring.report.examples import examples_section
-from qdsft.scoring.report.page import page, section
-from qdsft.scoring.report.results import Results, faults_section, groups_section, results_section
-from qdsft.scoring.report.text import escape
+from qdsft.scoring.report.markup import render
+from qdsft.scoring.report.page import render_page
+from qdsft.scoring.report.results import faults_section, groups_section, results_section
 
 
-def write_report(run_dir: Path, manifest: Manifest | None, results: Results, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write report.html into `run_dir`; returns its path.
+def write_report(run_dir: Path, manifest: Manifest | None, results: Results, rows: Sequence[PredictionRow]) -> Path:
+    """Write report.html into `run_dir` and return its path.
 
-    `results` holds the models' metrics as metrics.json does, what the page is about first; `rows` are its
-    predictions. Without a manifest (predictions that came from elsewhere) there are no facts and curves of a run.
-    What older files lack is left out. Raises UserError if the file cannot be written.
+    The page is about the first model of `results`, and `rows` are the predictions of that model. Without a manifest
+    (predictions of another system) the page has no facts and curves of a run. Raise UserError if the file cannot be
+    written.
     """
     path = run_dir / REPORT
     write_text(path, render_report(run_dir, manifest, results, rows))
     return path
 
 
-def render_report(run_dir: Path, manifest: Manifest | None, results: Results, rows: Sequence[dict[str, Any]]) -> str:
-    """The page as HTML: the same for the same input."""
+def render_report(run_dir: Path, manifest: Manifest | None, results: Results, rows: Sequence[PredictionRow]) -> str:
+    """Return the page as HTML, equal for equal input."""
     name = run_dir.resolve().name
     log = read_log(run_dir / LOG) if manifest is not None else ([], 0)
     parts = [
@@ -43,18 +45,14 @@ def render_report(run_dir: Path, manifest: Manifest | None, results: Results, ro
         examples_section(rows),
         _facts(manifest),
     ]
-    found = re.findall(r'<section id="(\w+)"><h2>([^<]+)</h2>', "".join(parts))
-    links = "".join(f'<a href="#{anchor}">{heading}</a>' for anchor, heading in found)
-    lead = f'<p class="lead">{escape(_summary(manifest, results))}</p>'
-    head = f'<h1>{escape(name)}</h1>{lead}<nav aria-label="parts">{links}</nav>'
-    body = f"<header>{head}</header><main>{''.join(parts)}</main>"
-    return page(name, body)
+    # The anchor and heading of every section that is not empty.
+    links = re.findall(r'<section id="(\w+)"><h2>([^<]+)</h2>', "".join(parts))
+    return render_page("report.html", name, summary=_summary(manifest, results), links=links, parts=parts)
 
 
 def _summary(manifest: Manifest | None, results: Results) -> str:
-    first: dict[str, Any] = next(iter(results.values()), {})
-    samples = number_in(first, "samples")
-    scored = "" if samples is None else f"{samples:,} held-out questions"
+    first = next(iter(results.values()), None)
+    scored = f"{first.samples:,} held-out questions" if first else ""
     if manifest is None:
         return scored
     base = Path(manifest.base_model.name_or_path).name
@@ -62,9 +60,9 @@ def _summary(manifest: Manifest | None, results: Results) -> str:
     return ", ".join(filter(None, (base, trained, scored)))
 
 
-def _facts(manifest: Manifest | None) -> str:
+def _facts(manifest: Manifest | None) -> Markup:
     if manifest is None:
-        return ""
+        return Markup("")
     results = manifest.results
     facts = {
         "base model": Path(manifest.base_model.name_or_path).name,
@@ -81,10 +79,7 @@ def _facts(manifest: Manifest | None) -> str:
         "code": manifest.git,
         "versions": ", ".join(f"{package} {version}" for package, version in manifest.versions.items()),
     }
-    items = "".join(
-        f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items() if value is not None
-    )
-    return section("run", "The run", f"<dl>{items}</dl>", "All of it, with every value of the recipe, is in run.json.")
+    return render("run.html", facts=facts)
 
 
 def _duration(seconds: float | None) -> str | None:

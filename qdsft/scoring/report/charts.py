@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from qdsft import figures
-from qdsft.metrics.meanings import LARGEST
+from qdsft.metrics.numbers import LARGEST
 from qdsft.scoring.report.drawing import CLASSES, SIZE, Drawing, short
 from qdsft.scoring.report.text import clean, text_width
 
@@ -26,7 +28,7 @@ MOST_POINTS = 300
 LOG_SPAN = 20.0
 """Values are drawn on a logarithmic scale from this ratio of the largest to the smallest."""
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 42.0, 350.0, 30.0, 182.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 42.0, 344.0, 30.0, 182.0
 ROUND_STEPS = [1, 2, 5, 10]
 
 
@@ -46,7 +48,7 @@ class Counts:
     values: Sequence[float]
 
 
-def line_chart(title: str, series: Sequence[Series], x_name: str, y_name: str, *, log: bool = False) -> str:
+def line_chart(title: str, series: Sequence[Series], x_name: str, y_name: str, *, log: bool = False) -> Markup:
     """Return a chart of one or two lines. With `log`, y is logarithmic if its values span LOG_SPAN or more."""
     drawing = Drawing.new(HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM)
     lines = [_thin(one.points) for one in series]
@@ -70,7 +72,7 @@ def line_chart(title: str, series: Sequence[Series], x_name: str, y_name: str, *
     return drawing.svg(title)
 
 
-def column_chart(title: str, labels: Sequence[str], series: Sequence[Counts], x_name: str) -> str:
+def column_chart(title: str, labels: Sequence[str], series: Sequence[Counts], x_name: str) -> Markup:
     """Return counts of rows as columns; the second of two series is an outline over the first.
 
     `labels` names the columns, or the bounds between them if there is one label more than there are columns.
@@ -101,7 +103,7 @@ def column_chart(title: str, labels: Sequence[str], series: Sequence[Counts], x_
     return drawing.svg(title)
 
 
-def histogram(title: str, series: Sequence[Counts], bounds: Sequence[float], x_name: str) -> str:
+def histogram(title: str, series: Sequence[Counts], bounds: Sequence[float], x_name: str) -> Markup:
     """Return how many values are in each stretch [bounds[i], bounds[i + 1]); the end columns hold those beyond."""
     counted, inner = [], bounds[1:-1]
     for one in series:
@@ -128,7 +130,7 @@ def round_bounds(values: Sequence[float]) -> list[float]:
 def _thin(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     size = math.ceil(len(line) / MOST_POINTS)
     stretches = [line[start : start + size] for start in range(0, len(line), max(1, size))]
-    # The mean of values of which one is not finite is not finite either, so that the gap can still be seen.
+    # A value that is not finite makes the mean of its stretch not finite, so the gap remains visible.
     means = [(part[-1][0], sum(y for _, y in part) / len(part)) for part in stretches]
     return [(x, y if abs(y) < LARGEST else math.nan) for x, y in means]
 

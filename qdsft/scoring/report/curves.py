@@ -1,4 +1,4 @@
-"""The parts of a report that are curves over a run and distributions over its held-out rows."""
+"""The sections of a report with curves over a run and distributions over the held-out rows."""
 
 from __future__ import annotations
 
@@ -8,27 +8,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from qdsft.data.decomposition import Decomposition
 from qdsft.errors import UserError
-from qdsft.metrics.meanings import FAULTS, LARGEST, METRICS, RANKING, Meaning, number_in
+from qdsft.metrics.catalog import RANKING, Metric, of_kind
+from qdsft.metrics.numbers import LARGEST, number_in
+from qdsft.metrics.prediction_rows import PredictionRow
 from qdsft.scoring.report.charts import Counts, Series, column_chart, histogram, line_chart, round_bounds
-from qdsft.scoring.report.page import figure, section
+from qdsft.scoring.report.markup import render
+from qdsft.scoring.report.page import Figure
 
 STEP_AXIS = "optimizer step"
-LOGGED = {
-    "mean_token_accuracy": Meaning("token accuracy", "supervised tokens that are the likeliest one"),
-    "grad_norm": Meaning("gradient norm", "before clipping", None),
-}
-"""What the trainer logs beside metrics and loss."""
+LOGGED = (
+    Metric(
+        "mean_token_accuracy", "token accuracy", "supervised tokens to which the model gives the highest probability"
+    ),
+    Metric("grad_norm", "gradient norm", "before clipping", None),
+)
+"""Values that the trainer logs besides metrics and loss."""
 MOST_STEPS = 20
-"""The column of rows with this many steps holds those with more, too."""
+"""The last column holds the rows with this many steps or more."""
 
 
 def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """(entries with a step, in order, count of lines that cannot be read); nothing where there is no such file.
+    """Return the entries that have a step, in order, and the number of lines that cannot be parsed.
 
-    An interrupted run may have left half a line, and a resumed one goes over steps again: their last entry counts.
-    Raises UserError if there is a file that cannot be read.
+    A missing file is an empty log. An interrupted run may have left half a line. A resumed run repeats steps: the last
+    entry of a step counts. Raise UserError if the file cannot be read.
     """
     entries: list[dict[str, Any]] = []
     damaged = 0
@@ -50,56 +57,59 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
     return entries, damaged
 
 
-def curves_section(entries: Sequence[dict[str, Any]], damaged: int = 0) -> str:
-    """Loss, learning rate and logged metrics over the steps of a run; empty without a log."""
+def curves_section(entries: Sequence[dict[str, Any]], damaged: int = 0) -> Markup:
+    """Return loss, learning rate and logged metrics over the steps of a run; empty without a log."""
     train, held_out = _line("training", entries, "loss"), _line("held out", entries, "eval_loss")
     losses = [line for line in (train, held_out) if line.points]
     figures = []
     if losses:
         drawing = line_chart("loss over the steps of training", losses, STEP_AXIS, "nats per token", log=True)
-        figures.append(figure("Loss", drawing, _last(losses)))
+        figures.append(Figure("Loss", drawing, _last(losses)))
     rate = _line("learning rate", entries, "learning_rate")
     if rate.points:
-        figures.append(figure("Learning rate", line_chart("learning rate over the steps", [rate], STEP_AXIS, "")))
-    for key, meaning in (METRICS | FAULTS | LOGGED).items():
-        pair = (_line("training", entries, key), _line("held out", entries, f"eval_{key}"))
+        figures.append(Figure("Learning rate", line_chart("learning rate over the steps", [rate], STEP_AXIS, "")))
+    for metric in (*of_kind("score", "fault"), *LOGGED):
+        pair = (_line("training", entries, metric.key), _line("held out", entries, f"eval_{metric.key}"))
         lines = [line for line in pair if line.points]
-        if lines and key != "loss":
-            drawing = line_chart(f"{meaning.name} over the steps", lines, STEP_AXIS, "")
-            figures.append(figure(meaning.name[0].upper() + meaning.name[1:], drawing, _last(lines)))
+        if lines:
+            drawing = line_chart(f"{metric.name} over the steps", lines, STEP_AXIS, "")
+            figures.append(Figure(metric.name[0].upper() + metric.name[1:], drawing, _last(lines)))
     infinite = sum(not math.isfinite(y) for line in losses for _, y in line.points)
-    notes = f'<p class="warn">Logged losses that are not finite numbers: {infinite}.</p>' if infinite else ""
-    notes += f'<p class="warn">Lines of the log that cannot be read: {damaged}.</p>' if damaged else ""
-    body = f'{notes}<div class="grid">{"".join(figures)}</div>' if figures else notes
-    return section("training", "Training", body)
+    warnings = [f"Logged losses that are not finite numbers: {infinite}."] if infinite else []
+    warnings += [f"Lines of the log that cannot be read: {damaged}."] if damaged else []
+    return _section("training", "Training", figures, warnings)
 
 
-def distributions_section(rows: Sequence[dict[str, Any]]) -> str:
-    """Histograms over the held-out rows: the finest score, steps, and lengths of answers, beside gold."""
+def distributions_section(rows: Sequence[PredictionRow]) -> Markup:
+    """Return histograms over the held-out rows: a score, and the steps and lengths of answers and gold answers."""
     figures = []
-    scores = [row.get("scores") for row in rows]
-    for key in RANKING:
-        values = [value for score in scores if isinstance(score, dict) and (value := number_in(score, key)) is not None]
-        if values and key != "exact_match":
+    for metric in RANKING:
+        values = [value for row in rows if (value := number_in(row.scores, metric.key)) is not None]
+        if values and metric.key != "exact_match":
             bounds = [place / 20 for place in range(21)]
-            name = METRICS[key].name
+            name = metric.name
             drawing = histogram(f"distribution of {name} over the rows", [Counts("rows", values)], bounds, name)
-            figures.append(figure(name, drawing, f"median {sorted(values)[len(values) // 2]:.3f}"))
+            figures.append(Figure(name, drawing, f"median {sorted(values)[len(values) // 2]:.3f}"))
             break
-    steps = [(row["sub_questions"], row["gold"]) for row in rows if _has_steps(row)]
-    if steps:
-        figures.append(figure("Steps per row", _step_counts(steps)))
-    lengths = [
-        (len(row["text"]), len(gold)) for row in rows if isinstance(row.get("text"), str) and (gold := _gold(row))
+    steps = [
+        (row.sub_questions, row.gold) for row in rows if row.sub_questions is not None and isinstance(row.gold, list)
     ]
+    if steps:
+        figures.append(Figure("Steps per row", _step_counts(steps)))
+    lengths = [(len(row.text), len(gold)) for row in rows if (gold := _gold(row))]
     if lengths:
         predicted, gold_lengths = [a for a, _ in lengths], [b for _, b in lengths]
         bounds = round_bounds(predicted + gold_lengths)
         series = [Counts("predicted", predicted), Counts("gold", gold_lengths)]
         drawing = histogram("characters of the answers, predicted and gold", series, bounds, "characters")
-        figures.append(figure("Length of answers", drawing))
-    body = f'<div class="grid">{"".join(figures)}</div>' if figures else ""
-    return section("distributions", "Distributions", body)
+        figures.append(Figure("Length of answers", drawing))
+    return _section("distributions", "Distributions", figures)
+
+
+def _section(anchor: str, heading: str, figures: Sequence[Figure], warnings: Sequence[str] = ()) -> Markup:
+    if not figures and not warnings:
+        return Markup("")
+    return render("figures.html", anchor=anchor, heading=heading, figures=figures, warnings=warnings)
 
 
 def _line(name: str, entries: Sequence[dict[str, Any]], key: str) -> Series:
@@ -112,16 +122,11 @@ def _last(lines: Sequence[Series]) -> str:
     return ", ".join(f"{line.name} {line.points[-1][1]:.4g}" for line in lines) + " at the end"
 
 
-def _has_steps(row: dict[str, Any]) -> bool:
-    return isinstance(row.get("sub_questions"), list) and isinstance(row.get("gold"), list)
+def _gold(row: PredictionRow) -> str:
+    return row.gold if isinstance(row.gold, str) else Decomposition(tuple(row.gold)).render()
 
 
-def _gold(row: dict[str, Any]) -> str | None:
-    gold = row.get("gold")
-    return Decomposition(tuple(map(str, gold))).render() if isinstance(gold, list) else gold
-
-
-def _step_counts(steps: Sequence[tuple[list[str], list[str]]]) -> str:
+def _step_counts(steps: Sequence[tuple[list[str], list[str]]]) -> Markup:
     top = min(MOST_STEPS, max(len(one) for pair in steps for one in pair))
     counts = [[0.0] * (top + 1) for _ in range(2)]
     for pair in steps:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
+
+from markupsafe import Markup
 
 from qdsft import figures
 from qdsft.scoring.report.text import clean, wrap
@@ -80,12 +83,12 @@ class Drawing:
         place = (x / WIDTH, 1 - y / self.height)
         self.figure.text(*place, clean(text), color=figures.INK, ha=align, va="baseline", size=SIZE)
 
-    def legend(self, handles: list[Artist], names: list[str]) -> None:
+    def legend(self, handles: Sequence[Artist], names: Sequence[str]) -> None:
         """Name the series in the upper right corner."""
-        names = [wrap(clean(name), 110, SIZE, 1)[0] for name in names]
+        fitting = [wrap(clean(name), 110, SIZE, 1)[0] for name in names]
         self.figure.legend(
             handles,
-            names,
+            fitting,
             loc="upper right",
             bbox_to_anchor=(1, 1),
             ncols=2,
@@ -99,7 +102,7 @@ class Drawing:
             columnspacing=1.2,
         )
 
-    def svg(self, title: str) -> str:
+    def svg(self, title: str) -> Markup:
         """Return the chart as one `<svg>` element, equal for equal input; `title` is its accessible name."""
         from matplotlib import rc_context
 
@@ -123,13 +126,13 @@ class Drawing:
             "role": "img",
             "aria-label": title,
         }
-        return ElementTree.tostring(root, encoding="unicode")
+        return Markup(ElementTree.tostring(root, encoding="unicode"))
 
     def _adapt(self, root: ElementTree.Element) -> None:
-        """Remove from matplotlib's SVG what belongs to a file of its own, and set colours and classes of the page."""
+        """Remove what only a separate SVG file needs, and set the colours and classes of the page."""
         linked = {link.removeprefix("#") for element in root.iter() if (link := element.get(_LINK))}
         for element in root.iter():
-            # The <style> there has a rule for all elements, which would reach the rest of the page.
+            # Matplotlib's <style> has a rule for all elements, which would apply to the whole page.
             element[:] = [child for child in element if not _is_global(child)]
         for element in list(root.iter()):
             element.tag = element.tag.removeprefix(_SVG)

@@ -7,7 +7,7 @@ does not depend on the fonts of the machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, pairwise
 from threading import Lock
 
@@ -24,16 +24,16 @@ PER_ROW = 2
 """Boxes side by side: more would leave their text no room on a phone."""
 
 _NARROWEST, _WIDEST, _GAP_X, _GAP_Y, _MARGIN = 96.0, 270.0, 14.0, 32.0, 3.0
-_MISSING_HEIGHT = 17.0
+_MISSING_HEIGHT, _LOOP = 17.0, 18.0
 _GRAPHVIZ = Lock()
-"""Graphviz must not be called from two threads at once."""
+"""Graphviz has global state, so only one thread at a time may use it."""
 
 Point = tuple[float, float]
 
 
 @dataclass
 class Box:
-    """The box of a step, or of the references of a step that lead nowhere; x, y is the upper left corner."""
+    """The box of a step, or of the missing references of a step; x, y is the upper left corner."""
 
     step: int
     width: float
@@ -54,19 +54,19 @@ class Arrow:
     tip: Point
 
 
-@dataclass(frozen=True)
+@dataclass
 class Layout:
     """A graph, in units of about a CSS pixel."""
 
-    width: float
-    height: float
     boxes: dict[int, Box]
     missing: dict[int, list[int]]
     """Step -> its references to no step, or to a step that is not drawn."""
     missing_boxes: dict[int, Box]
-    arrows: list[Arrow]
     left_out: int
     """Steps beyond MOST_STEPS."""
+    arrows: list[Arrow] = field(default_factory=list)
+    width: float = WIDTH
+    height: float = 0.0
 
 
 def lay_out(decomposition: Decomposition) -> Layout:
@@ -79,18 +79,21 @@ def lay_out(decomposition: Decomposition) -> Layout:
         if not 1 <= source <= len(steps):
             missing.setdefault(target, []).append(source)
     rows = rows_of(len(steps), drawn)
-    boxes = {step: _box(step, steps[step - 1], len(row)) for row in rows for step in row}
+    boxes: dict[int, Box] = {}
     for row in rows:
-        tallest = max(boxes[step].height for step in row)
-        for step in row:
-            boxes[step].height = tallest
+        loops = sum((step, step) in drawn for step in row)
+        room = (WIDTH - 2 * _MARGIN - _GAP_X * (len(row) - 1) - _LOOP * loops) / len(row)
+        boxes |= {step: _box(step, steps[step - 1], min(_WIDEST, room)) for step in row}
     missing_boxes = {step: _missing_box(step, sources) for step, sources in missing.items()}
-    width, height, arrows = _place(rows, boxes, missing_boxes, drawn) if steps else (WIDTH, 0.0, [])
-    return Layout(width, height, boxes, missing, missing_boxes, arrows, len(decomposition.steps) - len(steps))
+    layout = Layout(boxes, missing, missing_boxes, left_out=len(decomposition.steps) - len(steps))
+    if steps:
+        with _GRAPHVIZ:
+            _place(layout, rows, drawn)
+    return layout
 
 
 def rows_of(steps: int, edges: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Return the steps of each row: a step is in the first row below the earlier steps it refers to that has room."""
+    """Return the steps of each row. A step is below the earlier steps that it refers to, in the first row with room."""
     rows: list[list[int]] = []
     row_of: dict[int, int] = {}
     for step in range(1, steps + 1):
@@ -102,8 +105,7 @@ def rows_of(steps: int, edges: Sequence[tuple[int, int]]) -> list[list[int]]:
     return rows
 
 
-def _box(step: int, text: str, beside: int) -> Box:
-    room = min(_WIDEST, (WIDTH - 2 * _MARGIN - _GAP_X * (beside - 1)) / beside)
+def _box(step: int, text: str, room: float) -> Box:
     lines = wrap(text, room - 2 * PADDING - NUMBER_WIDTH, SIZE, MOST_LINES)
     width = max(text_width(line, SIZE) for line in lines) + 2 * PADDING + NUMBER_WIDTH
     return Box(step, max(_NARROWEST, width), len(lines) * LINE + 2 * PADDING, lines)
@@ -114,13 +116,12 @@ def _missing_box(step: int, sources: Sequence[int]) -> Box:
     return Box(step, text_width(text, SIZE - 1) + 10, _MISSING_HEIGHT, [text])
 
 
-def _place(
-    rows: Sequence[Sequence[int]], boxes: dict[int, Box], missing: dict[int, Box], edges: Sequence[tuple[int, int]]
-) -> tuple[float, float, list[Arrow]]:
-    """Set the places of all boxes; return the width and height of the graph, and its arrows."""
+def _place(layout: Layout, rows: Sequence[Sequence[int]], edges: Sequence[tuple[int, int]]) -> None:
+    """Set the places of all boxes, the arrows, and the size of the graph."""
     from pygraphviz import AGraph
 
-    nodes = {f"s{step}": box for step, box in boxes.items()} | {f"m{step}": box for step, box in missing.items()}
+    nodes = {f"s{step}": box for step, box in layout.boxes.items()}
+    nodes |= {f"m{step}": box for step, box in layout.missing_boxes.items()}
     graph = AGraph(directed=True, strict=False, dpi=72, nodesep=_GAP_X / 72, ranksep=_GAP_Y / 72)
     graph.node_attr.update(shape="box", fixedsize="true", label="")
     graph.edge_attr.update(arrowsize=0.7)
@@ -130,31 +131,28 @@ def _place(
         graph.add_subgraph([f"s{step}" for step in row], rank="same")
     for above, below in pairwise(rows):
         graph.add_edge(f"s{above[0]}", f"s{below[0]}", key="row", style="invis", weight=0)
-    for source, target in edges:
+    for used, user in edges:
         # A reference to a later step must not move that step up.
-        constraint = "true" if source < target else "false"
-        graph.add_edge(f"s{source}", f"s{target}", key="arrow", constraint=constraint)
-    for step in missing:
+        graph.add_edge(f"s{used}", f"s{user}", key="arrow", constraint="true" if used < user else "false")
+    for step in layout.missing_boxes:
         graph.add_edge(f"m{step}", f"s{step}", key="arrow", weight=9)
-    with _GRAPHVIZ:
-        graph.layout(prog="dot")
+    graph.layout(prog="dot")
     left, bottom, right, top = _numbers(graph.graph_attr["bb"])
-    width, height = max(WIDTH, right - left + 2 * _MARGIN), top - bottom + 2 * _MARGIN
+    layout.width, layout.height = max(WIDTH, right - left + 2 * _MARGIN), top - bottom + 2 * _MARGIN
 
     def point(x: float, y: float) -> Point:
-        return (x - (left + right - width) / 2, top + _MARGIN - y)
+        return (x - (left + right - layout.width) / 2, top + _MARGIN - y)
 
     for name, box in nodes.items():
         x, y = point(*_numbers(graph.get_node(name).attr["pos"]))
         box.x, box.y = x - box.width / 2, y - box.height / 2
-    sources: list[tuple[int | None, int]] = [*edges, *((None, step) for step in missing)]
-    arrows = []
-    for source, target in sources:
+    references: list[tuple[int | None, int]] = [*edges, *((None, step) for step in layout.missing_boxes)]
+    for source, target in references:
         start = f"m{target}" if source is None else f"s{source}"
         # "e,x,y" is the tip. A spline of four points or more follows.
         tip, *spline = graph.get_edge(start, f"s{target}", key="arrow").attr["pos"].removeprefix("e,").split()
-        arrows.append(Arrow(source, target, [point(*_numbers(one)) for one in spline], point(*_numbers(tip))))
-    return width, height, arrows
+        points = [point(*_numbers(one)) for one in spline]
+        layout.arrows.append(Arrow(source, target, points, point(*_numbers(tip))))
 
 
 def _numbers(text: str) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from qdsft.data.decomposition import Decomposition
 from qdsft.scoring.report.graph_layout import LINE, Arrow, Box, lay_out
-from qdsft.scoring.report.templates import render
+from qdsft.scoring.report.markup import render
 
 LONGEST_TITLE = 400
 
@@ -25,7 +25,7 @@ def draw_graph(decomposition: Decomposition, title: str, marked: Collection[int]
     if not layout.boxes:
         height, remark = 40.0, "no steps"
     elif layout.left_out:
-        height, remark = layout.height + LINE + 6, f"and {layout.left_out} more steps"
+        height, remark = layout.height + LINE + 10, f"and {layout.left_out} more steps"
     notes = {
         step: f"no such step: {', '.join(f'#{source}' for source in sources[:20])}"
         for step, sources in layout.missing.items()
@@ -73,7 +73,7 @@ def _box(box: Box, step: str, *, marked: bool, bad: bool) -> dict[str, object]:
         "place": box,
         "class": " ".join(names),
         "note": f"{box.step}. {whole}",
-        # Parts in turn between and of references: "Is ", "#2", " greater than ", "#1", "?"
+        # Every second part is a reference: "Is ", "#2", " greater than ", "#1", "?"
         "lines": [re.split(r"(#\d+)", line) for line in lines],
     }
 

@@ -1,159 +1,147 @@
-"""The parts of a report that come from metrics.json: headline values, all metrics, groups and faults."""
+"""The sections of a report made from metrics.json: headline values, all metrics, groups and faults."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from qdsft.metrics.meanings import (
-    COSTS,
-    FAULTS,
-    METRICS,
-    RANKING,
-    Meaning,
-    direction,
-    groups_in,
-    interval_in,
-    number_in,
-    shown,
-)
-from qdsft.scoring.report.page import figure, section, table
+from markupsafe import Markup
+
+from qdsft.metrics.catalog import RANKING, Metric, of_kind, shown_in
+from qdsft.metrics.model_metrics import GroupMetrics, ModelMetrics
+from qdsft.metrics.numbers import shown
+from qdsft.runs.results import Results
+from qdsft.scoring.report.markup import render
+from qdsft.scoring.report.page import Cell, Figure, Table
 from qdsft.scoring.report.row_charts import Row, Value, bar_chart, interval_chart
-from qdsft.scoring.report.text import escape
-
-Results = dict[str, dict[str, Any]]
-"""`{"tuned": metrics, "baseline": metrics}`: what the page is about first."""
 
 HEADLINE = 4
 MOST_GROUPS = 20
-GROUP_COLUMNS = ("exact_match", "sari", "step_f1", "edge_f1", "valid")
 _GROUP_NAMES = {"language": "By language", "steps": "By number of gold steps", "source": "By source"}
 
 
-def results_section(results: Results) -> str:
-    """Headline tiles, a chart of all shares with their intervals, and the table of everything."""
-    body = f'<div class="wide">{_table(results)}{_shares(results)}</div>' if results else ""
-    return section("results", "Held-out results", _tiles(results) + body)
+@dataclass(frozen=True)
+class _Tile:
+    name: str
+    value: str
+    lines: list[str]
 
 
-def groups_section(results: Results) -> str:
-    """For each way to group the rows a table and bars; empty for metrics without groups."""
-    kinds = next(iter(results.values()), {}).get("groups")
-    body = "".join(_grouping(str(kind), results) for kind in kinds) if isinstance(kinds, dict) else ""
-    return section("groups", "Groups", body, "The same metrics on parts of the held-out rows.")
+@dataclass(frozen=True)
+class _Group:
+    table: Table
+    left_out: int
+    chart: Figure | None
 
 
-def faults_section(results: Results) -> str:
-    """How many rows have each fault that is seen without a gold answer; empty for metrics without them."""
-    rows = []
-    for key, meaning in _present(results, FAULTS).items():
-        cells = []
-        for values in results.values():
-            share, samples = number_in(values, key), number_in(values, "samples")
-            counted = None if share is None or samples is None else round(share * samples)
-            cells.append(f"{shown(counted)}<span>{'' if share is None else f'{share:.1%}'}</span>")
-        rows.append([_named(meaning.name, meaning.phrase), *cells])
-    body = table("faults", ["fault", *map(escape, results)], rows) if rows else ""
-    return section("faults", "Faults", body, "Rows with a fault that is seen without a gold answer.")
-
-
-def _present(results: Results, meanings: dict[str, Meaning]) -> dict[str, Meaning]:
-    found = [key for key in meanings if any(number_in(values, key) is not None for values in results.values())]
-    return {key: meanings[key] for key in found}
-
-
-def _tiles(results: Results) -> str:
+def results_section(results: Results) -> Markup:
+    """Return headline tiles, a chart of all shares with their intervals, and the table of all metrics."""
     if not results:
-        return ""
+        return Markup("")
+    return render("results.html", tiles=_tiles(results), metrics=_table(results), chart=_shares(results))
+
+
+def groups_section(results: Results) -> Markup:
+    """Return a table and bars for each way of grouping the rows; empty for metrics without groups."""
+    first = next(iter(results.values()), None)
+    groups = [group for kind in first.groups if (group := _grouping(kind, results))] if first else []
+    return render("groups.html", groups=groups) if groups else Markup("")
+
+
+def faults_section(results: Results) -> Markup:
+    """Return the number of rows with each fault that can be found without the gold answer."""
+    rows = []
+    for metric in _present(results, of_kind("fault")):
+        cells = [Cell(metric.name, metric.meaning)]
+        for values in results.values():
+            share = values.get(metric.key)
+            counted = None if share is None else round(share * values.samples)
+            cells.append(Cell(shown(counted), "" if share is None else f"{share:.1%}"))
+        rows.append(cells)
+    return render("faults.html", faults=Table("faults", ["fault", *results], rows)) if rows else Markup("")
+
+
+def _present(results: Results, metrics: Sequence[Metric]) -> list[Metric]:
+    return [metric for metric in metrics if any(values.get(metric.key) is not None for values in results.values())]
+
+
+def _tiles(results: Results) -> list[_Tile]:
     (_, first), *others = results.items()
-    wanted = ("exact_match", *RANKING, "edge_f1", "valid", "stopped", "step_count_accuracy")
-    keys = [key for key in dict.fromkeys(wanted) if number_in(first, key) is not None]
-    tiles = ""
-    for key in keys[:HEADLINE]:
-        lines = [_interval(first, key)]
-        lines += [f"{escape(name)} {shown(number_in(values, key))}" for name, values in others]
-        under = "".join(f"<span>{line}</span>" for line in lines if line)
-        called = f'<span class="called">{METRICS[key].name}</span>'
-        tiles += f'<div class="tile">{called}<b>{shown(number_in(first, key))}</b>{under}</div>'
-    return f'<div class="tiles">{tiles}</div>'
+    metrics = [metric for metric in shown_in("tiles") if first.get(metric.key) is not None]
+    tiles = []
+    for metric in metrics[:HEADLINE]:
+        lines = [f"{name} {shown(values.get(metric.key))}" for name, values in others]
+        if interval := _interval(first, metric.key):
+            lines.insert(0, interval)
+        tiles.append(_Tile(metric.name, shown(first.get(metric.key)), lines))
+    return tiles
 
 
-def _interval(values: dict[str, Any], key: str) -> str:
-    interval = interval_in(values, key)
+def _interval(values: ModelMetrics, key: str) -> str:
+    interval = values.intervals.get(key)
     return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
 
 
-def _shares(results: Results) -> str:
+def _shares(results: Results) -> Figure | None:
+    names = list(results)[:2]
     rows = []
-    for key, meaning in _present(results, METRICS).items():
-        if key != "loss":
-            arrow = " ↓" if meaning.better == "lower" else ""
-            rows.append(Row(meaning.name + arrow, [_value(values, key) for values in results.values()][:2]))
+    for metric in _present(results, of_kind("score")):
+        arrow = " ↓" if metric.better == "lower" else ""
+        rows.append(Row(metric.name + arrow, [_value(results[name], metric.key) for name in names]))
     if not rows:
-        return ""
-    names = list(results)
+        return None
     has_intervals = any(value and value.interval for row in rows for value in row.values)
     note = "Lines are 95 % bootstrap intervals." if has_intervals else ""
     note += " ↓: lower is better." if any(row.label.endswith("↓") for row in rows) else ""
-    drawing = interval_chart(f"all metrics: {', '.join(names)}", rows[:40], names[:2])
-    return figure("At a glance", drawing, note.strip())
+    return Figure("At a glance", interval_chart(f"all metrics: {', '.join(names)}", rows[:40], names), note.strip())
 
 
-def _value(values: dict[str, Any], key: str) -> Value | None:
-    value = number_in(values, key)
-    return None if value is None else Value(value, interval_in(values, key))
+def _value(values: ModelMetrics, key: str) -> Value | None:
+    value = values.get(key)
+    return None if value is None else Value(value, values.intervals.get(key))
 
 
-def _table(results: Results) -> str:
+def _table(results: Results) -> Table:
     rows = []
-    for key, meaning in _present(results, METRICS | COSTS).items():
-        places = 1 if key in COSTS else 3
+    for metric in _present(results, of_kind("score", "loss", "cost")):
+        places = 1 if metric.kind == "cost" else 3
         cells = [
-            shown(number_in(values, key), places)
-            + (f"<span>{_interval(values, key)}</span>" if _interval(values, key) else "")
-            for values in results.values()
+            Cell(shown(values.get(metric.key), places), _interval(values, metric.key)) for values in results.values()
         ]
-        rows.append([_named(meaning.name, meaning.phrase, direction(meaning)), *cells])
-    return table("all metrics", ["metric", *map(escape, results)], rows) if rows else ""
+        rows.append([Cell(metric.name, "; ".join(filter(None, (metric.meaning, metric.direction)))), *cells])
+    return Table("all metrics", ["metric", *results], rows)
 
 
-def _named(name: str, *phrases: str) -> str:
-    said = "; ".join(filter(None, phrases))
-    return f'{escape(name)}<span class="meaning">{escape(said)}</span>'
-
-
-def _grouping(kind: str, results: Results) -> str:
-    models = {name: groups_in(values, kind) for name, values in results.items()}
+def _grouping(kind: str, results: Results) -> _Group | None:
+    models = {name: values.group(kind) for name, values in results.items()}
     first = next(iter(models.values()))
     order = sorted(
-        first, key=lambda name: (int(name) if name.isdecimal() and len(name) < 10 else 0, -_samples(first[name]))
+        first, key=lambda name: (int(name) if name.isdecimal() and len(name) < 10 else 0, -first[name].samples)
     )
-    keys = [key for key in GROUP_COLUMNS if any(number_in(values, key) is not None for values in first.values())]
+    metrics = [
+        metric for metric in shown_in("groups") if any(values.get(metric.key) is not None for values in first.values())
+    ]
     rows = []
     for name in order[:MOST_GROUPS]:
-        values = [number_in(first[name], key) for key in ("samples", *keys)]
-        rows.append([escape(name), *map(shown, values)])
+        values = [first[name].samples, *(first[name].get(metric.key) for metric in metrics)]
+        rows.append([Cell(name), *(Cell(shown(value)) for value in values)])
     if not rows:
-        return ""
-    title = _GROUP_NAMES.get(kind, f"By {kind}")
-    content = table(title, [escape(kind), "rows", *(METRICS[key].name for key in keys)], rows)
-    left_out = len(order) - len(rows)
-    more = f'<p class="note">and {left_out} more groups, in metrics.json</p>' if left_out else ""
+        return None
+    heads = [kind, "rows", *(metric.name for metric in metrics)]
     bars = _bars(kind, order[:MOST_GROUPS], {name: groups for name, groups in models.items() if groups})
-    return f'<div class="grid"><div><h3>{escape(title)}</h3>{content}{more}</div>{bars}</div>'
+    return _Group(Table(_GROUP_NAMES.get(kind, f"By {kind}"), heads, rows), len(order) - len(rows), bars)
 
 
-def _samples(values: dict[str, Any]) -> float:
-    return number_in(values, "samples") or 0
-
-
-def _bars(kind: str, groups: list[str], models: dict[str, dict[str, dict[str, Any]]]) -> str:
+def _bars(kind: str, groups: list[str], models: dict[str, dict[str, GroupMetrics]]) -> Figure | None:
     names = list(models)[:2]
-    for key in RANKING:
-        found = [[number_in(models[name].get(group, {}), key) for name in names] for group in groups]
+    for metric in RANKING:
+        found = [
+            [own.get(metric.key) if (own := models[name].get(group)) else None for name in names] for group in groups
+        ]
         if any(values[0] is not None for values in found):
             rows = [
                 Row(group, [None if value is None else Value(value) for value in values])
                 for group, values in zip(groups, found, strict=True)
             ]
-            return figure(METRICS[key].name, bar_chart(f"{METRICS[key].name} by {kind}", rows, names))
-    return ""
+            return Figure(metric.name, bar_chart(f"{metric.name} by {kind}", rows, names))
+    return None

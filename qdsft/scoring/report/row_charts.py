@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from qdsft import figures
 from qdsft.scoring.report.drawing import CLASSES, SIZE, WIDTH, Drawing, short
 from qdsft.scoring.report.text import clean, text_width, wrap
@@ -34,18 +36,14 @@ class Row:
     values: Sequence[Value | None]
 
 
-def interval_chart(title: str, rows: Sequence[Row], names: Sequence[str]) -> str:
+def interval_chart(title: str, rows: Sequence[Row], names: Sequence[str]) -> Markup:
     """Return dots with intervals for one or two series, on a scale from 0 to 1 or further."""
     drawing = _new(rows, names)
 
     def dot(value: float, y: float, series: int) -> Artist:
-        look = {
-            "color": _COLORS[series],
-            "markerfacecolor": (figures.FIRST, figures.PAPER)[series],
-            "markersize": 8,
-            "markeredgewidth": 1.5,
-        }
-        return drawing.axes.plot([value], [y], "o", **look)[0]
+        (artist,) = drawing.axes.plot([value], [y], "o", color=_COLORS[series], markersize=8, markeredgewidth=1.5)
+        artist.set_markerfacecolor((figures.FIRST, figures.PAPER)[series])
+        return artist
 
     for place, row in enumerate(rows):
         for series, value in enumerate(row.values):
@@ -61,12 +59,12 @@ def interval_chart(title: str, rows: Sequence[Row], names: Sequence[str]) -> str
     return drawing.svg(title)
 
 
-def bar_chart(title: str, rows: Sequence[Row], names: Sequence[str]) -> str:
+def bar_chart(title: str, rows: Sequence[Row], names: Sequence[str]) -> Markup:
     """Return bars on a scale from 0 to 1 or further; the second series is a mark across the bar."""
     drawing = _new(rows, names)
 
     def bar(value: float, y: float) -> Artist:
-        return drawing.axes.barh([y], [value], 0.58, color=figures.BAR)[0]
+        return drawing.axes.barh([y], [value], 0.58, color=figures.BAR).patches[0]
 
     def mark(value: float, y: float) -> Artist:
         return drawing.axes.plot([value], [y], "|", color=figures.INK, markersize=20, markeredgewidth=2.5)[0]
@@ -86,7 +84,7 @@ def _new(rows: Sequence[Row], names: Sequence[str]) -> Drawing:
     """Return axes with the labels of the rows, the values of the first series, and a scale for all values."""
     from matplotlib.ticker import MaxNLocator
 
-    left = min(130.0, max([40.0, *(text_width(row.label, SIZE) + 10 for row in rows)]))
+    left = min(130.0, max([40.0, *(text_width(row.label, SIZE) + 12 for row in rows)]))
     top = 30.0 if len(names) > 1 else 10.0
     bottom = top + _ROW * len(rows)
     drawing = Drawing.new(bottom + 22, left, _RIGHT, top, max(bottom, top + 1))
@@ -98,7 +96,7 @@ def _new(rows: Sequence[Row], names: Sequence[str]) -> Drawing:
     axes.set_xlim(0, ticks[-1])
     axes.set_xticks(ticks, [short(tick) for tick in ticks])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), [wrap(clean(row.label), left - 8, SIZE, 1)[0] for row in rows])
+    axes.set_yticks(range(len(rows)), [wrap(clean(row.label), left - 10, SIZE, 1)[0] for row in rows])
     axes.spines["bottom"].set_visible(False)
     axes.grid(axis="x", color=figures.RULE)
     for place, row in enumerate(rows):

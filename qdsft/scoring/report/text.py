@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 
@@ -10,10 +9,6 @@ _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 _NARROW = frozenset("iljtfrI.,:;'!|()[]/ ‘’·")
 _BROAD = frozenset("mwMWOQ@%&#<>=+~^")
 ELLIPSIS = "…"
-
-
-def escape(text: str) -> str:
-    return html.escape(clean(text), quote=True)
 
 
 def clean(text: str) -> str:

@@ -15,7 +15,7 @@ from helpers.paths import ROOT, TEST_DATA
 from pyarrow import parquet
 
 from qdsft.cli.main import main
-from qdsft.data.readers import read_records
+from qdsft.data.readers import stream_records
 
 GOOD = {"question": "Which river of Seoul is longest?", "sub_questions": ["Which rivers?", "Which of #1?"], "id": 7}
 BAD = {"question": "a?", "sub_questions": ["b?", "#3"]}
@@ -117,7 +117,7 @@ def test_clean_rows_are_written_with_all_columns(capsys: Capture) -> None:
     assert main(["data", "check", "a.jsonl", "b.jsonl", "--write-clean", "new/out.jsonl"]) == 1
     err = capsys.readouterr().err
     assert err == "new/out.jsonl: 3 rows written, 2 dropped: 1 dangling reference, 1 question missing or empty\n"
-    assert [record.row for record in read_records(Path("new/out.jsonl"))] == [
+    assert [record.row for record in stream_records(Path("new/out.jsonl"))] == [
         GOOD,
         {**ODD, "question": "한\u2028?"},
         GOOD,
@@ -128,10 +128,10 @@ def test_clean_rows_are_written_with_all_columns(capsys: Capture) -> None:
 def test_dates_of_parquet_are_written_as_text_and_bytes_are_refused(capsys: Capture) -> None:
     parquet.write_table(arrow.Table.from_pylist([{**GOOD, "day": date(2024, 2, 29)}]), "d.parquet")
     assert main(["data", "check", "d.parquet", "--write-clean", "out.jsonl"]) == 0
-    assert next(iter(read_records(Path("out.jsonl")))).row == {**GOOD, "day": "2024-02-29"}
+    assert next(stream_records(Path("out.jsonl"))).row == {**GOOD, "day": "2024-02-29"}
     parquet.write_table(arrow.Table.from_pylist([{**GOOD, "raw": None}, {**GOOD, "raw": b"x"}]), "d.parquet")
     assert main(["data", "check", "d.parquet", "--write-clean", "other.jsonl"]) == 1
-    assert "error: d.parquet:2: the row cannot be written as JSON: bytes has no form" in capsys.readouterr().err
+    assert "error: d.parquet:2: the row cannot be written as JSON: bytes cannot be" in capsys.readouterr().err
     assert not Path("other.jsonl").exists()
 
 
@@ -139,9 +139,9 @@ def test_dates_of_parquet_are_written_as_text_and_bytes_are_refused(capsys: Capt
     ("target", "message"),
     [
         ("there.jsonl", "there.jsonl exists; delete it or choose another name"),
-        ("./d.jsonl", "d.jsonl is one of the files that are read; choose another name"),
-        ("e.jsonl", "e.jsonl is one of the files that are read; choose another name"),
-        ("out.csv", "out.csv: JSON Lines are written; choose a name that ends in .jsonl"),
+        ("./d.jsonl", "d.jsonl is one of the files to check; choose another name"),
+        ("e.jsonl", "e.jsonl is one of the files to check; choose another name"),
+        ("out.csv", "out.csv: the output is JSON Lines; choose a name that ends in .jsonl"),
         ("/proc/nope/out.jsonl", "/proc/nope/out.jsonl: cannot be written"),
     ],
 )
@@ -175,7 +175,7 @@ def test_other_formats(capsys: Capture) -> None:
     Path("s.json").write_text(json.dumps([{"question": "a?", "decomposition": ["b?", "#1"]}, {"question": "c?"}]))
     assert main(["data", "check", "--from", "strategyqa", "s.json", "--write-clean", "out.jsonl"]) == 1
     assert "s.json:1: error: the field 'decomposition' is missing" in capsys.readouterr().out
-    assert [record.row for record in read_records(Path("out.jsonl"))] == [
+    assert [record.row for record in stream_records(Path("out.jsonl"))] == [
         {"question": "a?", "sub_questions": ["b?", "#1"]}
     ]
 
@@ -217,7 +217,7 @@ def test_stats_in_numbers(capsys: Capture) -> None:
     assert stats["scripts"] == {"Latin script": 2, "Hangul": 1}
     assert main(["data", "stats", "d.jsonl"]) == 0
     out = capsys.readouterr().out
-    assert "more than 12" in out and "qdsft data check names them" in out
+    assert "more than 12" in out and "qdsft data check lists them" in out
 
 
 def test_stats_of_nothing(capsys: Capture) -> None:
@@ -240,4 +240,4 @@ def test_a_picture(name: str, start: bytes) -> None:
 def test_a_picture_of_another_kind_is_refused(capsys: Capture) -> None:
     lines("d.jsonl", GOOD)
     assert main(["data", "stats", "d.jsonl", "--picture", "p.gif"]) == 1
-    assert capsys.readouterr().err == "error: p.gif: a picture is drawn as .png or .svg; choose such a name\n"
+    assert capsys.readouterr().err == "error: p.gif: a picture is a .png or .svg file; choose such a name\n"

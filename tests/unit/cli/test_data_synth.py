@@ -156,4 +156,4 @@ def test_two_languages_take_turns_and_long_questions_can_be_left_out(capsys: Cap
     assert refused(capsys, *ENGLISH, "--rows", "3", "--max-steps", "0") == "max_steps is 0; ask for at least 1"
     unknown = refused(capsys, "data", "synth", "--language", "en,fr", "--seed", "5", "--rows", "3")
     assert unknown == "there is no language 'fr'; choose one of: en, ko"
-    assert "is named twice" in refused(capsys, "data", "synth", "--language", "en,en", "--seed", "5", "--rows", "3")
+    assert "is given twice" in refused(capsys, "data", "synth", "--language", "en,en", "--seed", "5", "--rows", "3")

@@ -79,12 +79,12 @@ def test_a_file(run_dir: str, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--input", "q.txt"], "--input needs --output, the name of a new file for the answers"),
-        (["--input", "q.txt", "--output", "a", "q?"], "a question and --input contradict each other; give one of"),
-        (["--output", "a", "q?"], "--output is for a file of questions; give --input too"),
-        (["--batch-size", "2"], "--batch-size is for a file of questions; give --input too"),
-        (["--no-merge", "q?"], "--no-merge is for a file of questions; give --input too"),
-        (["--engine", "vllm", "q?"], "--engine is for a file of questions; give --input too"),
+        (["--input", "q.txt"], "--input requires --output, the name of a new file for the answers"),
+        (["--input", "q.txt", "--output", "a", "q?"], "a question and --input exclude each other; give one of"),
+        (["--output", "a", "q?"], "--output requires a file of questions; add --input"),
+        (["--batch-size", "2"], "--batch-size requires a file of questions; add --input"),
+        (["--no-merge", "q?"], "--no-merge requires a file of questions; add --input"),
+        (["--engine", "vllm", "q?"], "--engine requires a file of questions; add --input"),
         (["--json", "--format", "dag", "q?"], "--json and --format dag contradict each other; give one of them"),
         (["--input", "nope.txt", "--output", "a"], "nope.txt: No such file or directory (looked at /"),
         (["--input", ".", "--output", "a"], ".: Is a directory (looked at /"),

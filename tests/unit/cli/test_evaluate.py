@@ -6,6 +6,7 @@ import pytest
 
 from qdsft.cli.evaluate import _print_table
 from qdsft.cli.main import main
+from qdsft.metrics.model_metrics import ModelMetrics
 
 
 @pytest.mark.parametrize(
@@ -36,8 +37,8 @@ def test_a_number_that_is_not_positive_is_wrong_usage(value: str, capsys: pytest
 
 
 def test_the_table_has_one_column_a_model(capsys: pytest.CaptureFixture[str]) -> None:
-    first = {"exact_match": 0.5, "samples": 3, "intervals": {"exact_match": [0.25, 0.75]}}
-    _print_table({"tuned": first, "baseline": {"exact_match": 0.1}}, names={"tuned": "score"})
+    first = ModelMetrics(3, {"exact_match": 0.5}, {"exact_match": (0.25, 0.75)})
+    _print_table({"tuned": first, "baseline": ModelMetrics(3, {"exact_match": 0.1})}, names={"tuned": "score"})
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["metric", "score", "95", "%", "interval", "baseline"]
     assert ["exact", "match", "0.500", "0.250", "to", "0.750", "0.100"] in [row.split() for row in rows]

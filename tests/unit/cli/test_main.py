@@ -90,10 +90,10 @@ def test_check_says_what_it_checked(capsys: Capture) -> None:
         f"recipe: r.yaml is valid; it trains user/model and writes to outputs/{Path.cwd().name}-r",
         "chat template: the one of the tokenizer",
         "data: 4 rows to train on, 1 held out, all valid",
-        "data: 1 training rows are left out because their question stands in data.eval",
+        "data: 1 training rows are left out because their question is in data.eval",
     ]
     assert main(["check", "r.yaml", "data.train=user/name"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "data: on the Hub, not checked here"
+    assert capsys.readouterr().out.splitlines()[-1] == "data: on the Hub, not checked"
 
 
 @pytest.mark.parametrize("recipe", sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("recipes/*/*.yaml")))
@@ -131,12 +131,15 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
         ("train nope.yaml", "nope.yaml: No such file or directory; give the path of a readable file"),
         ("recipe .", ".: Is a directory; give the path of a readable file"),
         ("recipe t.jsonl", "t.jsonl:2: not valid YAML: "),
-        ("check r.yaml training.learning_rte=1", "command line: training.learning_rte is no key of trl.SFTConfig; did"),
+        (
+            "check r.yaml training.learning_rte=1",
+            "command line: training.learning_rte is not a key of trl.SFTConfig; did",
+        ),
         ("check r.yaml training.packing=yes", "command line: training.packing must be true or false, not the text"),
         ("check r.yaml data.train=nope.jsonl", "command line: data.train: there is no file nope.jsonl (looked at /"),
         (
             "check r.yaml model.name_or_path=./nope",
-            "command line: model.name_or_path: ./nope is no folder with a model (config.json is missing); correct the",
+            "command line: model.name_or_path: ./nope is not a folder with a model (config.json is missing); co",
         ),
         (
             "check r.yaml model.chat_template=nope.jinja",
@@ -146,7 +149,7 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
         ("check r.yaml data.train=.", ".: Is a directory (looked at /"),
         (
             "check r.yaml training.global_batch_size=3 training.per_device_train_batch_size=2",
-            "command line: training.global_batch_size 3 is no multiple of per_device_train_batch_size x devices = 2",
+            "command line: training.global_batch_size 3 is not a multiple of per_device_train_batch_size x devices = 2",
         ),
         ("train r.yaml --resume --overwrite", "--resume and --overwrite contradict each other; give one of them"),
         ("train r.yaml --resume seed=x", "command line: seed must be a whole number of at least 0, not the text"),
@@ -163,7 +166,7 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
         ),
         (
             "data convert --from jsonl --to dag --tool-name x t.jsonl out",
-            "--tool-name is for --to llamaindex alone; le",
+            "--tool-name is only for --to llamaindex; lea",
         ),
         ("data convert --from jsonl --to mermaid t.jsonl out.mmd", "out.mmd: a .mmd file holds one chart, this is Mar"),
         ("data convert --from jsonl --to jsonl r.yaml new/out", "r.yaml:1: not JSON at column 1: Expecting value; wr"),
@@ -201,8 +204,8 @@ def test_a_damaged_run_is_one_line(capsys: Capture) -> None:
         ("check r.yaml --overwrite", "qdsft: error: unrecognized arguments: --overwrite"),
         ("train r.yaml --resume extra", "qdsft: error: unrecognized arguments: extra"),
         ("evaluate run a=b", "qdsft: error: unrecognized arguments: a=b"),
-        ("evaluate run --samples 0", "qdsft evaluate: error: argument --samples: 0 is not above 0"),
-        ("evaluate run --samples x", "qdsft evaluate: error: argument --samples: invalid"),
+        ("evaluate run --samples 0", "qdsft evaluate: error: argument --samples: '0' is not a whole number above 0"),
+        ("evaluate run --samples x", "qdsft evaluate: error: argument --samples: 'x' is not a whole number above 0"),
         ("decompose run one two", "qdsft: error: unrecognized arguments: two"),
         ("data", "qdsft data: error: the following arguments are required: COMMAND"),
         ("data convert --from x --to jsonl a b", "qdsft data convert: error: argument --from: invalid choice: 'x'"),
@@ -240,22 +243,6 @@ def test_data_convert(capsys: Capture) -> None:
     row = {"question": "Did Ada outlive Bob?", "sub_questions": ["When did Ada die?", "Is #1 late?"], "qid": "1"}
     assert json.loads(Path("new/out.jsonl").read_text(encoding="utf-8")) == row
     assert main(["check", "r.yaml", "data.train=new/out.jsonl"]) == 0
-
-
-def test_data_convert_says_what_is_lost(capsys: Capture) -> None:
-    row = {"question": "Late?", "sub_questions": ["When?", "Is #1 late?"], "qid": "1"}
-    Path("in.jsonl").write_text(json.dumps(row), encoding="utf-8")
-    arguments = ["--from", "jsonl", "--to", "llamaindex", "--tool-name", "wiki", "in.jsonl", "out.jsonl"]
-    assert main(["data", "convert", *arguments]) == 0
-    out, err = capsys.readouterr()
-    assert out == "1 rows written to out.jsonl, 0 dropped\n"
-    assert err.splitlines() == [
-        "lost: llamaindex keeps no references between steps",
-        "lost: references between steps become phrases, which cannot be undone",
-        "lost: llamaindex has no place for the columns qid (1 rows)",
-    ]
-    written = json.loads(Path("out.jsonl").read_text(encoding="utf-8"))
-    assert written["items"][1] == {"sub_question": "Is the answer to “When?” late?", "tool_name": "wiki"}
 
 
 # As processes

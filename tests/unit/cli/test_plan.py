@@ -29,7 +29,13 @@ def recipe(tmp_path: Path) -> list[str]:
 def test_text(recipe: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*recipe, "--gpu", "rtx 4060"]) == 0
     out = capsys.readouterr().out
-    for part in ("modelled", "on RTX 4060 of 8.00 GiB", "weights", "CUDA context", "not yet measured on RTX 4060"):
+    for part in (
+        "estimates",
+        "on RTX 4060 of 8.00 GiB",
+        "weights",
+        "CUDA context",
+        "no measured run of this recipe on RTX 4060 yet",
+    ):
         assert part in out
     assert "fits, with " in out
     assert "at other moments: loss " in out
@@ -47,18 +53,21 @@ def test_json_holds_the_same(recipe: list[str], capsys: pytest.CaptureFixture[st
 
 def test_too_little_memory_is_an_answer_and_no_error(recipe: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*recipe, "--gpu-memory", "4.6"]) == 0
-    assert "does not fit; change in this order until it does:" in capsys.readouterr().out
+    assert "does not fit; apply these changes in order until it does:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--gpu", "GTX 1080"], "error: --gpu GTX 1080: not listed"),
-        (["--gpu", "T4", "--gpu-memory", "8"], "error: --gpu and --gpu-memory both say"),
-        (["--zero", "2"], "error: --zero shards over several cards"),
+        (["--gpu", "T4", "--gpu-memory", "8"], "error: --gpu and --gpu-memory both set"),
+        (["--zero", "2"], "error: --zero shards over several GPUs"),
         (["--zero", "3", "--gpus", "2"], "error: --zero 3 cannot shard quantized weights"),
-        (["--gpus", "3"], "global_batch_size 8 is no multiple"),
-        (["model.name_or_path=nobody/nothing"], "config.json of nobody/nothing is neither here nor in the Hub's cache"),
+        (["--gpus", "3"], "global_batch_size 8 is not a multiple"),
+        (
+            ["model.name_or_path=nobody/nothing"],
+            "config.json of nobody/nothing is not on this machine, and the Hub does not give it",
+        ),
         (["training.max_lenght=3"], "did you mean max_length"),
     ],
     ids=str,
@@ -80,6 +89,14 @@ def test_wrong_usage(arguments: list[str], recipe: list[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main([*recipe, *arguments])
     assert raised.value.code == 2
+
+
+@pytest.mark.parametrize("value", ["none", "0", "nan", "8GB", "-1", "1e9"])
+def test_a_memory_size_that_is_none_is_named(value: str, recipe: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*recipe, f"--gpu-memory={value}"])
+    said = capsys.readouterr().err
+    assert f"argument --gpu-memory: '{value}' is not a memory size in GiB; give a number such as 8 or 7.5" in said
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from helpers.paths import ROOT
 
-from qdsft.data.readers import read_records
+from qdsft.data.readers import stream_records
 from qdsft.data.record import Record
 from qdsft.data.sources import is_hub_id
 from qdsft.data.validation import faults, validate
@@ -31,7 +31,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def read(content: str | bytes) -> list[Record]:
     Path("d").write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    return read_records(Path("d"))
+    return list(stream_records(Path("d")))
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -96,7 +96,7 @@ def test_both_formats_and_where_each_row_stands(content: str, lines: list[int]) 
 def test_the_lines_of_a_pretty_printed_list_are_those_of_an_editor() -> None:
     path = EXAMPLES / "sample_train.json"
     lines = path.read_text(encoding="utf-8").split("\n")
-    records = read_records(path)
+    records = list(stream_records(path))
     assert len(records) > 50
     for record in records:
         number = int(record.source.rsplit(":", 1)[1])
@@ -105,7 +105,7 @@ def test_the_lines_of_a_pretty_printed_list_are_those_of_an_editor() -> None:
 
 
 def test_the_two_sample_files_hold_the_same_rows() -> None:
-    rows = [[record.row for record in read_records(EXAMPLES / f"sample_train.{kind}")] for kind in ("json", "jsonl")]
+    rows = [[record.row for record in stream_records(EXAMPLES / f"sample_train.{kind}")] for kind in ("json", "jsonl")]
     assert rows[0] == rows[1]
 
 
@@ -202,11 +202,11 @@ def test_rows_nested_just_below_the_limit_are_read_or_refused() -> None:
 
 def test_a_file_that_cannot_be_opened() -> None:
     here = os.getcwd()
-    assert refusal(lambda: read_records(Path("nope.jsonl"))) == (
+    assert refusal(lambda: list(stream_records(Path("nope.jsonl")))) == (
         f"nope.jsonl: No such file or directory (looked at {here}/nope.jsonl); correct the path"
     )
-    assert refusal(lambda: read_records(Path("."))) == f".: Is a directory (looked at {here}); correct the path"
-    assert "File name too long" in refusal(lambda: read_records(Path("x" * 300)))
+    assert refusal(lambda: list(stream_records(Path(".")))) == f".: Is a directory (looked at {here}); correct the path"
+    assert "File name too long" in refusal(lambda: list(stream_records(Path("x" * 300))))
 
 
 def changed(**fields: Any) -> Record:
@@ -340,7 +340,7 @@ def mutate(chance: random.Random, text: str) -> str:
 
 @pytest.mark.parametrize("kind", ["json", "jsonl"])
 def test_mutations_of_a_real_file_are_read_or_refused(kind: str) -> None:
-    rows = [record.row for record in read_records(EXAMPLES / "sample_train.jsonl")[:8]]
+    rows = [record.row for record in list(stream_records(EXAMPLES / "sample_train.jsonl"))[:8]]
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     source = "\n".join(lines) if kind == "jsonl" else json.dumps(rows, ensure_ascii=False, indent=1)
     chance = random.Random(31)

@@ -72,7 +72,7 @@ def test_typed_questions_name_their_adapter(
     assert [tuple(answer["sub_questions"]) for answer in answered] == asked
     assert {answer["question"] for answer in answered} == {GOLDEN[0]}
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert errors[0].startswith("error: line 3: '@second' has no question behind the name")
+    assert errors[0].startswith("error: line 3: '@second' has no question after the name")
     assert errors[1].startswith("error: line 4: there is no adapter 'third' (second)")
     assert main(["decompose", str(first), "--adapter", str(second), "--input", "x", "--output", "y"]) == 1
 

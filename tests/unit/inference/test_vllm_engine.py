@@ -43,9 +43,12 @@ def test_an_adapter_is_served_on_its_base(tiny_model: Callable[[str], Path], tmp
         ({"r": 8}, 8),
         ({"r": 17}, 32),
         ({"r": 4, "rank_pattern": {"q_proj": 100}}, 128),
-        ({"r": 513}, "vLLM serves adapters up to r 512, this has 513; use --engine transformers"),
-        ({"use_dora": True}, "vLLM serves no adapter with use_dora; use --engine transformers"),
-        ({"modules_to_save": ["lm_head"]}, "vLLM serves no adapter with modules_to_save; use --engine transformers"),
+        ({"r": 513}, "vLLM supports adapters up to r 512, not 513; use --engine transformers"),
+        ({"use_dora": True}, "vLLM does not support adapters with use_dora; use --engine transformers"),
+        (
+            {"modules_to_save": ["lm_head"]},
+            "adapters with modules_to_save; use --engine transformers",
+        ),
     ],
 )
 def test_ranks_and_kinds_of_adapters(
@@ -66,7 +69,7 @@ def test_without_vllm_the_remedy_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     run = load_prompts(make_run(tmp_path / "run", tiny_model("llama")))
-    with pytest.raises(UserError, match=r"--engine vllm needs vLLM; install it .* pip install 'vllm>=0.30', or use"):
+    with pytest.raises(UserError, match=r"--engine vllm requires vLLM; install it .* pip install 'vllm>=0.30', or use"):
         list(stream_ids(run, [[1]]))
 
 

@@ -10,9 +10,10 @@ import pytest
 from qdsft.data.decomposition import REFERENCE, Decomposition
 from qdsft.data.prediction import FreeText, Steps
 from qdsft.data.synth import generate_mixed
+from qdsft.data.text import language
 from qdsft.errors import UserError
-from qdsft.metrics.meanings import MEANINGS
-from qdsft.metrics.prediction_rows import language, prediction_row, source
+from qdsft.metrics.catalog import BY_KEY
+from qdsft.metrics.prediction_rows import PredictionRow, prediction_row, source
 from qdsft.metrics.summary import summarise
 
 GOLD = ["How old is Ada?", "Is #1 above 40?"]
@@ -20,18 +21,14 @@ GOLD = ["How old is Ada?", "Is #1 above 40?"]
 
 def scored(
     question: str, gold: list[str], text: str, stopped: bool | None, columns: dict[str, Any] | None = None
-) -> dict[str, Any]:
+) -> PredictionRow:
     return prediction_row(Steps.parse(question, gold, text, stopped, columns))
 
 
-def rows() -> list[dict[str, Any]]:
+def rows() -> list[PredictionRow]:
     return [
-        prediction_row(
-            Steps.parse("Is Ada above 40?", GOLD, "1. How old is Ada?\n2. Is #1 above 40?", True, {"source": "x"})
-        ),
-        prediction_row(
-            Steps.parse("Is Ada above 40?", GOLD, "1. Is Ada above 40?", None, {"question_id": "NLVR2_dev_7"})
-        ),
+        scored("Is Ada above 40?", GOLD, "1. How old is Ada?\n2. Is #1 above 40?", True, {"source": "x"}),
+        scored("Is Ada above 40?", GOLD, "1. Is Ada above 40?", None, {"question_id": "NLVR2_dev_7"}),
         scored("에이다는 몇 살?", ["에이다는 몇 살?"], "1. 에이다는 몇 살?", False),
     ]
 
@@ -40,8 +37,9 @@ def test_the_shape_of_a_row() -> None:
     row = prediction_row(
         Steps.parse("Is Ada above 40?", GOLD, "How old is Ada?\n2. Is #2 above 40?", False, {"dataset": " s "})
     )
-    scores = row.pop("scores")
-    assert row == {
+    content = row.to_json()
+    scores = content.pop("scores")
+    assert content == {
         "question": "Is Ada above 40?",
         "gold": GOLD,
         "sub_questions": ["How old is Ada?", "Is #2 above 40?"],
@@ -56,35 +54,36 @@ def test_the_shape_of_a_row() -> None:
 
 def test_means_are_over_the_rows_that_have_the_metric() -> None:
     found = summarise(rows())
-    assert (found["samples"], found["exact_match"], found["stopped"]) == (3, pytest.approx(2 / 3), 0.5)
-    assert found["copied_question"] == pytest.approx(2 / 3)
-    assert found["intervals"]["exact_match"] == [0.0, 1.0]
-    assert found["intervals"].keys() == rows()[0]["scores"].keys()
+    assert found.means["exact_match"] == pytest.approx(2 / 3)
+    assert (found.samples, found.means["stopped"]) == (3, 0.5)
+    assert found.means["copied_question"] == pytest.approx(2 / 3)
+    assert found.intervals["exact_match"] == (0.0, 1.0)
+    assert found.intervals.keys() == rows()[0].scores.keys()
     assert summarise(rows()) == found
 
 
 def test_groups() -> None:
-    groups = summarise(rows())["groups"]
-    assert {name: {key: value["samples"] for key, value in group.items()} for name, group in groups.items()} == {
+    groups = summarise(rows()).groups
+    assert {name: {key: value.samples for key, value in group.items()} for name, group in groups.items()} == {
         "language": {"en": 2, "ko": 1},
         "steps": {"1": 1, "2": 2},
         "source": {"NLVR2": 1, "x": 1},
     }
-    assert groups["language"]["en"]["exact_match"] == 0.5
-    assert "stopped" not in groups["source"]["NLVR2"]
+    assert groups["language"]["en"].means["exact_match"] == 0.5
+    assert "stopped" not in groups["source"]["NLVR2"].means
 
 
 def test_a_metric_that_no_row_has_is_left_out() -> None:
     found = summarise(rows()[1:2])
-    assert "stopped" not in found and "stopped" not in found["intervals"]
+    assert "stopped" not in found.means and "stopped" not in found.intervals
 
 
 def test_free_text() -> None:
     found = summarise(
         [prediction_row(FreeText("q", "a", "a", True)), prediction_row(FreeText("질문", "b", "c", False))]
     )
-    assert (found["exact_match"], found["stopped"], found["samples"]) == (0.5, 0.5, 2)
-    assert found["groups"]["steps"] == found["groups"]["source"] == {}
+    assert (found.means["exact_match"], found.means["stopped"], found.samples) == (0.5, 0.5, 2)
+    assert found.groups["steps"] == found.groups["source"] == {}
 
 
 def test_nothing_has_no_mean() -> None:
@@ -154,11 +153,11 @@ def test_a_fault_of_a_whole_corpus_shows_in_the_metrics_meant_for_it(
     for row in CORPUS:
         text, stopped = FAULTS[fault](row["question"], row["sub_questions"])
         planted.append(scored(row["question"], row["sub_questions"], text, stopped, row))
-    found = summarise(planted)
+    found = summarise(planted).means
     assert {name: found[name] for name, limit in below.items() if found[name] >= limit} == {}
     assert {name: found[name] for name, limit in above.items() if found[name] <= limit} == {}
     if fault == "none":
-        wanted = {name: float(MEANINGS[name].better == "higher") for name in planted[0]["scores"]}
+        wanted = {name: float(BY_KEY[name].better == "higher") for name in planted[0].scores if BY_KEY[name].better}
         assert {name: found[name] for name in wanted} == wanted
     if fault in {"references shifted by one", "steps shuffled"}:
         assert found["step_f1"] > 0.85 and found["step_count_accuracy"] == found["stopped"] == 1.0

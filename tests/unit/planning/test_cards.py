@@ -32,6 +32,28 @@ def test_no_speed_is_claimed_that_was_not_measured() -> None:
         ("a100-80gb", "A100 80GB"),
         ("a100_40", "A100 40GB"),
         ("h200", "H200"),
+        ("A100", "A100 40GB"),
+        ("RTX 4060 Laptop", "RTX 4060 Laptop"),
+        ("RTX 4060 Ti", "RTX 4060 Ti 8GB"),
+        # as nvidia-smi prints them
+        ("NVIDIA GeForce RTX 4060 Laptop GPU", "RTX 4060 Laptop"),
+        ("NVIDIA GeForce RTX 4060 Ti", "RTX 4060 Ti 8GB"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA GeForce RTX 3090", "RTX 3090"),
+        ("NVIDIA RTX A6000", "RTX A6000"),
+        ("NVIDIA A10", "A10"),
+        ("NVIDIA A10G", "A10G"),
+        ("NVIDIA A40", "A40"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA A100-SXM4-40GB", "A100 40GB"),
+        ("NVIDIA A100-SXM4-80GB", "A100 80GB"),
+        ("NVIDIA A100 80GB PCIe", "A100 80GB"),
+        ("NVIDIA A100-PCIE-40GB", "A100 40GB"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 PCIe", "H100"),
+        ("NVIDIA H100 NVL", "H100 NVL"),
+        ("NVIDIA H200", "H200"),
     ],
 )
 def test_a_card_is_found_as_people_write_it(name: str, full: str) -> None:
@@ -41,9 +63,11 @@ def test_a_card_is_found_as_people_write_it(name: str, full: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("A100", "did you mean A100 40GB or A100 80GB"),
+        ("RTX 40", "did you mean RTX 4060 or RTX 4060 Laptop or"),
+        ("RTX 4060 Super", "did you mean RTX 4060"),
+        ("H100 40GB", "not listed"),
         ("RTX 4069", "did you mean RTX 40"),
-        ("abacus", "not listed; known: RTX 4060, .* or give --gpu-memory"),
+        ("abacus", "not listed; known GPUs: RTX 3060, .* For another GPU, give --gpu-memory in GiB"),
         ("", "not listed"),
     ],
 )

@@ -25,5 +25,5 @@ def test_a_length_comes_from_the_recipe_or_the_data_or_the_model() -> None:
     shapes = read_shapes(CONFIG, "x")
     assert Fitting(shapes, Target(8 * 2**30), None).setup(recipe).length == 4096
     endless = read_shapes({**CONFIG, "max_position_embeddings": None}, "x")
-    with pytest.raises(UserError, match=r"the longest row is not known; set training\.max_length"):
+    with pytest.raises(UserError, match=r"the length of the longest row is unknown; set training\.max_length"):
         Fitting(endless, Target(8 * 2**30), None).setup(recipe)

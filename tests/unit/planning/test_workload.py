@@ -33,7 +33,7 @@ def test_all_rows_are_counted_or_the_rest_is_estimated(tmp_path: Path) -> None:
     assert many is not None and many.read == READ_AT_MOST
     assert many.rows == pytest.approx(0.9 * 3 * READ_AT_MOST, rel=0.01)
     assert many.tokens / many.rows == pytest.approx(few.tokens / few.rows, rel=0.05)
-    assert note.endswith("the others taken to be like them")
+    assert note.endswith("assuming the others are like them")
     limited, _ = estimate_workload(recipe_of(tmp_path, 3 * READ_AT_MOST, "data.max_samples=2500"))
     assert limited is not None and limited.rows == 2500
 

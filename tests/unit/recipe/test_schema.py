@@ -58,33 +58,41 @@ def test_optional_sections_may_be_null(section: str) -> None:
 
 @pytest.mark.parametrize("section", ["model", "data", "prompt", "training", "evaluation", "publish"])
 def test_other_sections_may_not(section: str) -> None:
-    assert problem(section, None) == f"{section} must be a section with keys of its own, not null"
+    assert problem(section, None) == f"{section} must be a mapping, not null"
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
         # a key that is not there
-        ("training.learning_rte", 1, "training.learning_rte is no key of trl.SFTConfig; did you mean learning_rate?"),
-        ("training.PACKING", True, "training.PACKING is no key of trl.SFTConfig; did you mean packing?"),
-        ("lora.lora_alfa", 1, "lora.lora_alfa is no key of peft.LoraConfig; did you mean lora_alpha?"),
-        ("data.trian", "x", "data.trian is no key of this section; did you mean train?"),
+        (
+            "training.learning_rte",
+            1,
+            "training.learning_rte is not a key of trl.SFTConfig; did you mean learning_rate?",
+        ),
+        ("training.PACKING", True, "training.PACKING is not a key of trl.SFTConfig; did you mean packing?"),
+        ("lora.lora_alfa", 1, "lora.lora_alfa is not a key of peft.LoraConfig; did you mean lora_alpha?"),
+        ("data.trian", "x", "data.trian is not a key of this section; did you mean train?"),
         (
             "training.zzz",
             1,
-            "training.zzz is no key of trl.SFTConfig; recipes/recipe.schema.json lists them",
+            "training.zzz is not a key of trl.SFTConfig; recipes/recipe.schema.json lists them",
         ),
         # a key in the wrong place
-        ("training.lora_alpha", 1, "training.lora_alpha is no key of trl.SFTConfig; it belongs under lora:"),
-        ("lora.num_train_epochs", 1, "lora.num_train_epochs is no key of peft.LoraConfig; it belongs under training:"),
-        ("data.learning_rate", 1, "data.learning_rate is no key of this section; it belongs under training:"),
-        ("learning_rate", 1e-4, "learning_rate stands at the top level; it belongs under training:"),
-        ("name_or_path", "x", "name_or_path stands at the top level; it belongs under model:"),
-        ("trainig", {}, "trainig is no section of a recipe; did you mean training?"),
-        ("zzz", {}, "zzz is no section of a recipe"),
+        ("training.lora_alpha", 1, "training.lora_alpha is not a key of trl.SFTConfig; it belongs under lora:"),
+        (
+            "lora.num_train_epochs",
+            1,
+            "lora.num_train_epochs is not a key of peft.LoraConfig; it belongs under training:",
+        ),
+        ("data.learning_rate", 1, "data.learning_rate is not a key of this section; it belongs under training:"),
+        ("learning_rate", 1e-4, "learning_rate is at the top level; it belongs under training:"),
+        ("name_or_path", "x", "name_or_path is at the top level; it belongs under model:"),
+        ("trainig", {}, "trainig is not a section of a recipe; did you mean training?"),
+        ("zzz", {}, "zzz is not a section of a recipe"),
         # pydantic's own fields of a Recipe are no sections
-        ("path", "x", "path is no section of a recipe"),
-        ("origins", {}, "origins is no section of a recipe"),
+        ("path", "x", "path is not a section of a recipe"),
+        ("origins", {}, "origins is not a section of a recipe"),
         # renamed
         ("training.max_seq_length", 512, "training.max_seq_length is called max_length"),
         ("training.evaluation_strategy", "no", "training.evaluation_strategy is called eval_strategy"),
@@ -139,9 +147,9 @@ def test_other_sections_may_not(section: str) -> None:
         ("evaluation.batch_size", True, "evaluation.batch_size must be a whole number of at least 1, not true"),
         ("data.train", 12, "data.train must be text, not the number 12"),
         ("data.train", ["a", "b"], 'data.train must be text, not the list ["a", "b"]'),
-        ("prompt.user", {"question": None}, 'prompt.user must be text or null, not the section {"question": null}'),
-        ("model", "m", 'model must be a section with keys of its own, not the text "m"'),
-        ("lora", True, "lora must be a section with keys of its own or null, not true"),
+        ("prompt.user", {"question": None}, 'prompt.user must be text or null, not the mapping {"question": null}'),
+        ("model", "m", 'model must be a mapping, not the text "m"'),
+        ("lora", True, "lora must be a mapping or null, not true"),
         # 8.0 is no whole number for pydantic, nor for range()
         ("seed", 42.0, "seed must be a whole number of at least 0, not the number 42.0"),
         (
@@ -180,7 +188,7 @@ def test_other_sections_may_not(section: str) -> None:
         (
             "training.lr_scheduler_type",
             "cosin",
-            'training.lr_scheduler_type has no value the text "cosin"; did you mean cosine?',
+            'training.lr_scheduler_type cannot be the text "cosin"; did you mean cosine?',
         ),
     ],
 )

@@ -12,8 +12,12 @@ from helpers.manifests import RECIPE, manifest_of
 from qdsft.recipe import load_recipe
 from qdsft.runs.card import metric_table, render_card, write_card
 from qdsft.runs.manifest import Manifest
+from qdsft.runs.results import parse_results
 
-METRICS = {"tuned": {"exact_match": 0.5, "samples": 3}, "baseline": {"exact_match": 0.25, "samples": 3, "loss": 1.0}}
+METRICS: dict[str, Any] = {
+    "tuned": {"exact_match": 0.5, "samples": 3},
+    "baseline": {"exact_match": 0.25, "samples": 3, "loss": 1.0},
+}
 CERTIFICATE: dict[str, Any] = {
     "method": "LoRA, rank 8, merged",
     "results_of_adapter": METRICS,
@@ -81,5 +85,5 @@ def test_a_merged_model_shows_its_certificate(run_dir: Path) -> None:
 
 
 def test_the_table_has_a_dash_for_a_metric_that_a_model_lacks() -> None:
-    table = dict(metric_table(METRICS))
+    table = dict(metric_table(parse_results(METRICS, "metrics.json")))
     assert table["exact match"] == ["0.500", "0.250"] and ["-", "1.000"] in table.values()

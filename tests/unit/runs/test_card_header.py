@@ -10,17 +10,17 @@ import yaml
 from helpers.manifests import RECIPE, manifest_of
 from huggingface_hub import ModelCard
 
+from qdsft.metrics.model_metrics import GroupMetrics, ModelMetrics
 from qdsft.recipe import load_recipe
 from qdsft.runs.card_header import card_header, read_licence
 from qdsft.runs.manifest import Manifest
 
-RESULTS: dict[str, dict[str, Any]] = {
-    "tuned": {
-        "exact_match": 0.5,
-        "sari": 0.1234567,
-        "samples": 3,
-        "groups": {"language": {"ko": {}, "en": {}, "xx": {}}},
-    }
+RESULTS = {
+    "tuned": ModelMetrics(
+        samples=3,
+        means={"exact_match": 0.5, "sari": 0.1234567},
+        groups={"language": {name: GroupMetrics(1) for name in ("ko", "en", "xx")}},
+    )
 }
 HUB_BASE = {"name_or_path": "user/base", "revision": "abc"}
 

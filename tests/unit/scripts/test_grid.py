@@ -41,11 +41,11 @@ def test_every_combination_with_what_is_fixed_apart() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ([], "nothing varies; give a key two values or more, such as training.learning_rate=1e-4,2e-4"),
+        ([], "nothing varies; give a key at least two values, such as training.learning_rate=1e-4,2e-4"),
         (["lora.r=8"], "nothing varies"),
-        (["lora.r"], "'lora.r' is no override; write section.key=value,value"),
-        (["=1,2"], "'=1,2' is no override"),
-        (["lora.r=8,16", "lora.r=32"], "lora.r is given twice; list its values behind one ="),
+        (["lora.r"], "'lora.r' is not an override; write section.key=value,value"),
+        (["=1,2"], "'=1,2' is not an override"),
+        (["lora.r=8,16", "lora.r=32"], "lora.r is given twice; list its values after one ="),
         (["lora.r=8,"], "lora.r=8,: a value is empty; remove the comma"),
         (["lora.r=8,8"], "lora.r=8,8: a value is given twice; remove one"),
         (["lora.t=[q,v"], "lora.t=[q,v: a bracket does not match; close it"),

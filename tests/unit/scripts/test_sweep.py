@@ -45,7 +45,7 @@ class Commands:
         if words[0] == "evaluate":
             run_dir = Path(words[1])
             rate = read_manifest(run_dir).recipe["training"]["learning_rate"]
-            metrics = {"tuned": {"sari": rate * 1000, "loss": 1.0, "intervals": {}}}
+            metrics = {"tuned": {"sari": rate * 1000, "loss": 1.0, "samples": 4}}
             (run_dir / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
             return 0
         recipe = load_recipe(words[1], [word for word in words[2:] if not word.startswith("--")])
@@ -209,12 +209,12 @@ def test_a_folder_with_other_values_or_data_is_refused() -> None:
             {},
             "=0.0001 and training.learning_rate=1e-4 are the same",
         ),
-        (("training.per_device_train_batch_size=1,3",), {}, "is no multiple of per_device_train_batch_size"),
-        (("lora.r=8,16", "data.eval_fraction=0"), {}, "a sweep compares runs on held-out rows and there are none"),
-        (("lora.r=8,16",), {"metric": "sary"}, "--metric sary: no metric of these runs; choose one of exact_match"),
-        (("lora.r=8,16",), {"metric": "sari"}, "--metric sari needs answers; add --evaluate"),
-        (("lora.r=8,16",), {"name": "../x"}, "--name ../x: give the name of a folder"),
-        (("lora.r=8,16",), {"name": ".."}, "--name ..: give the name of a folder"),
+        (("training.per_device_train_batch_size=1,3",), {}, "is not a multiple of per_device_train_batch_size"),
+        (("lora.r=8,16", "data.eval_fraction=0"), {}, "a sweep compares runs on held-out rows, and there are none"),
+        (("lora.r=8,16",), {"metric": "sary"}, "--metric sary: not a metric of these runs; choose one of exact_match"),
+        (("lora.r=8,16",), {"metric": "sari"}, "--metric sari requires answers; add --evaluate"),
+        (("lora.r=8,16",), {"name": "../x"}, "--name ../x: give a folder name without slashes"),
+        (("lora.r=8,16",), {"name": ".."}, "--name ..: give a folder name without slashes"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(
@@ -266,7 +266,7 @@ def test_a_real_sweep_of_two_by_two_is_stopped_and_goes_on(
 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
-    assert f"{first.relative_to(elsewhere)}: has finished; not trained again" in done.stderr
+    assert f"{first.relative_to(elsewhere)}: already finished; not trained again" in done.stderr
     assert (first / "run.json").read_bytes() == before
     results = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
     assert [row["state"] for row in results["runs"]] == ["finished"] * 4

@@ -42,11 +42,11 @@ def test_more_memory_means_less_checkpointing_and_each_choice_fits() -> None:
     for memory, setup in zip(range(16, 64), found, strict=True):
         if shares[memory - 16] < 1:
             assert training_peak(SHAPES, setup).total <= (1 - SPARED) * memory / 4 * GIB
-    assert describe_recomputation(replace(found[0], every_n_layers=2)) == "one layer in 2 is computed twice"
+    assert describe_recomputation(replace(found[0], every_n_layers=2)) == "one layer in 2 is recomputed"
 
 
 @pytest.mark.parametrize(
-    ("memory", "words"), [(8, "every layer is computed twice, chosen"), (24, "no layer is computed twice, chosen")]
+    ("memory", "words"), [(8, "every layer is recomputed, chosen"), (24, "no layer is recomputed, chosen")]
 )
 def test_plan_says_what_it_chose(memory: int, words: str, tmp_path: Path) -> None:
     from qdsft.planning.table import report

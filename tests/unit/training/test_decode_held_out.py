@@ -116,7 +116,7 @@ def test_a_decode_that_fails_does_not_end_the_run(
     run_dir = train(make_recipe("failing", *watched, *best, *saves))
     said = capsys.readouterr().err
     assert sizes[:3] == [4, 2, 1]
-    assert "continuing with 2 rows at a time" in said and "training goes on without these metrics: planted" in said
+    assert "continuing with 2 rows at a time" in said and "training continues without these metrics: planted" in said
     assert set(logged(run_dir, "loss")) >= {STEPS}
     assert set(logged(run_dir, "eval_sari")) < {0, 2, 4, 6} and (run_dir / "model").is_dir()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from qdsft.data.task import Task
 from qdsft.errors import UserError
 from qdsft.scoring.report.graph_svg import draw_graph
 from qdsft.scoring.report.page import STYLE
-from qdsft.scoring.report.text import escape
 
 COPIES = ("json", "mermaid", "self-ask")
 """What the page offers to copy."""

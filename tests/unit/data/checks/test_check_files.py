@@ -14,7 +14,7 @@ import pytest
 from qdsft.cli.main import main
 from qdsft.data.checks.check_files import Inputs, check_files
 from qdsft.data.checks.problems import Tally
-from qdsft.data.readers import read_records
+from qdsft.data.readers import stream_records
 from qdsft.data.validation import validate
 from qdsft.errors import UserError
 
@@ -77,7 +77,7 @@ def test_an_error_is_one_that_training_raises(kind: str, row: Any) -> None:
     errors = [(kind, source) for level, kind, source in found("d.jsonl") if level == "error"]
     assert (kind, "d.jsonl:2") in errors and {source for _, source in errors} == {"d.jsonl:2"}
     with pytest.raises(UserError, match=r"^d\.jsonl:2: "):
-        for record in read_records(Path("d.jsonl")):
+        for record in stream_records(Path("d.jsonl")):
             validate(record)
 
 
@@ -148,11 +148,11 @@ def test_a_recipe_without_files_takes_its_own(capsys: Capture) -> None:
 def test_data_on_the_hub_is_said(capsys: Capture) -> None:
     Path("r.yaml").write_text(RECIPE.replace("t.jsonl", "user/data").replace("e.jsonl", "user/eval"))
     assert main(["data", "check", "--recipe", "r.yaml"]) == 1
-    assert "data.train: user/data lies on the Hub; name a FILE" in capsys.readouterr().err
+    assert "data.train: user/data is on the Hub; name a FILE" in capsys.readouterr().err
     Path("r.yaml").write_text(RECIPE.replace("e.jsonl", "user/eval"))
     lines("t.jsonl", GOOD)
     assert main(["data", "check", "--recipe", "r.yaml"]) == 0
-    assert "data.eval was not checked: user/eval lies on the Hub" in capsys.readouterr().out
+    assert "data.eval was not checked: user/eval is on the Hub" in capsys.readouterr().out
 
 
 def test_another_task_needs_its_own_columns(capsys: Capture) -> None:

@@ -89,7 +89,7 @@ def test_repeats_name_the_first_row() -> None:
     )
     assert repeats.add("q", "b", "c.jsonl:8") == (
         "same question, other answer",
-        "d:b.jsonl:1 answers the same question otherwise; keep the better one",
+        "d:b.jsonl:1 has another answer to the same question; keep the better one",
     )
     assert repeats.add("r", "b", "c.jsonl:123456789") is not None
 

@@ -15,7 +15,7 @@ from helpers.paths import TEST_DATA
 from qdsft.data.decomposition import REFERENCE, Decomposition
 from qdsft.data.formats import READERS, WRITERS
 from qdsft.data.formats.convert import ConvertReport, convert, losses
-from qdsft.data.readers import read_records
+from qdsft.data.readers import stream_records
 from qdsft.data.record import Record, RowError
 from qdsft.data.validation import validate
 from qdsft.errors import UserError
@@ -259,7 +259,7 @@ def test_every_usable_row_of_the_real_files(
 ) -> None:
     target = tmp_path / "rows.jsonl"
     assert convert(source_format, "jsonl", real(name), target) == ConvertReport(count, Counter(dropped))
-    records = read_records(target)
+    records = list(stream_records(target))
     for record in records:
         validate(record)
         steps = tuple(record.row["sub_questions"])

@@ -28,7 +28,7 @@ LINES = [
     "packages",
     "driver",
     "torch",
-    "cards",
+    "gpus",
     "bfloat16",
     "bitsandbytes",
     "attention",
@@ -112,7 +112,7 @@ def test_packages_in_other_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.packages().status == "ok"
     monkeypatch.setattr(metadata, "version", lambda name: "4.57.0" if name == "transformers" else real(name))
     finding = doctor.packages()
-    assert finding.status == "failed" and finding.found.startswith("transformers 4.57.0 (wanted: ")
+    assert finding.status == "failed" and finding.found.startswith("transformers 4.57.0 (required: ")
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "file").touch()
     monkeypatch.setenv("QDSFT_CACHE", str(tmp_path / "file" / "cache"))
     finding = doctor.caches()
-    assert finding.status == "failed" and finding.remedy == "set QDSFT_CACHE to a folder of yours"
+    assert finding.status == "failed" and finding.remedy == "set QDSFT_CACHE to a folder that you can write"
 
 
 @pytest.mark.parametrize(("free", "status"), [(2**29, "failed"), (9 * 2**30, "note"), (99 * 2**30, "ok")])
@@ -186,7 +186,7 @@ def test_a_model_that_may_be_read(hub: Answer) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code", "found"),
-    [(403, "GatedRepo", "is gated, and this token"), (404, "RepoNotFound", "is not on the")],
+    [(403, "GatedRepo", "is gated, and this token"), (404, "RepoNotFound", "is private, or not on the")],
 )
 def test_a_model_that_may_not(hub: Answer, status: int, code: str, found: str) -> None:
     hub(status, code, {"error": f"no, {TOKEN}"})
@@ -198,12 +198,12 @@ def test_a_model_that_may_not(hub: Answer, status: int, code: str, found: str) -
 def test_models_in_folders(tmp_path: Path) -> None:
     assert model(str(tmp_path)).status == "failed"
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    assert model(str(tmp_path)).found == f"{tmp_path} is a folder here"
+    assert model(str(tmp_path)).found == f"{tmp_path} is a local folder"
 
 
 def test_a_token(hub: Answer) -> None:
     hub(body={"name": "kim"})
-    assert look_safely("token", doctor.token) == Finding("token", "ok", "of kim")
+    assert look_safely("token", doctor.token) == Finding("token", "ok", "valid, of Hub user kim")
     hub(401, body={"error": "Invalid credentials"})
     assert look_safely("token", doctor.token).status == "failed"
 
@@ -221,7 +221,7 @@ def test_offline_nothing_is_asked(hub: Answer, monkeypatch: pytest.MonkeyPatch) 
     hub(500)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert model().found.endswith("the Hub is not asked, since HF_HUB_OFFLINE is set")
-    assert doctor.token().found == "there is one; not tried, since HF_HUB_OFFLINE is set"
+    assert doctor.token().found == "found, but not tried, since HF_HUB_OFFLINE is set"
 
 
 def test_no_token_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

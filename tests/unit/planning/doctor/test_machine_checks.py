@@ -40,7 +40,7 @@ def test_an_old_driver_is_seen(programs: Path, version: str, status: str) -> Non
     plant(programs, "nvidia-smi", f'echo "NVIDIA H100, 81559 MiB, {version}"; echo "NVIDIA L4, 23034 MiB, {version}"')
     finding = machine_checks.driver(ask_driver())
     assert finding.status == status
-    assert finding.found == f"{version}, cards: NVIDIA H100 (81559 MiB), NVIDIA L4 (23034 MiB)"
+    assert finding.found == f"{version}, GPUs: NVIDIA H100 (81559 MiB), NVIDIA L4 (23034 MiB)"
     assert ("580 or newer" in finding.remedy) == (status == "failed")
 
 
@@ -81,12 +81,12 @@ def test_torch_against_the_cards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert machine_checks.torch_build(ONE).found.endswith("CUDA 13.0, sees no card")
+    assert machine_checks.torch_build(ONE).found.endswith("CUDA 13.0, sees no GPU")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
 def test_without_a_card_there_are_notes() -> None:
-    assert {machine_checks.cards_work().status, machine_checks.number_format().status} == {"note"}
+    assert {machine_checks.gpus_work().status, machine_checks.number_format().status} == {"note"}
 
 
 def test_four_bit_weights_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def test_a_local_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "cannot be read as JSON"), (b"\xff", "cannot be read as JSON"), (b"[]", "holds no mapping")],
+    [(b"{", "cannot be read as JSON"), (b"\xff", "cannot be read as JSON"), (b"[]", "is not a JSON mapping")],
 )
 def test_a_damaged_file(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "config.json").write_bytes(content)
@@ -60,7 +60,7 @@ def test_the_hubs_cache_and_where_nothing_is(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     found, missing, strange, heavy = done.stdout.splitlines()
     assert found == "{'model_type': 'cached'}"
-    assert "config.json of some/other is neither here nor in the Hub's cache" in missing
-    assert "give a folder that holds it with model.name_or_path=FOLDER, or connect" in missing
-    assert "config.json of a b/c is neither here" in strange
+    assert "config.json of some/other is not on this machine, and the Hub does not give it" in missing
+    assert "set model.name_or_path to a folder with the file, or connect" in missing
+    assert "config.json of a b/c is not on this machine" in strange
     assert heavy == "[]"

@@ -88,5 +88,5 @@ def test_a_packed_micro_batch_is_one_row() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UserError, match="--zero 3 cannot shard quantized weights"):
         setup_of("llama2/qlora_8gb.yaml", gpus=2, zero=3)
-    with pytest.raises(UserError, match="global_batch_size 8 is no multiple"):
+    with pytest.raises(UserError, match="global_batch_size 8 is not a multiple"):
         setup_of("llama2/qlora_8gb.yaml", gpus=3)

@@ -95,8 +95,8 @@ def test_full_fine_tuning_on_one_card_takes_16_bytes_a_weight() -> None:
 def test_ddp_copies_gradients_into_buckets() -> None:
     one, _ = fixed_components(LLAMA, on_cuda())
     two, _ = fixed_components(LLAMA, on_cuda(gpus=2))
-    assert one["buckets between cards"] == 0
-    assert two["buckets between cards"] == two["gradients"]
+    assert one["buckets between GPUs"] == 0
+    assert two["buckets between GPUs"] == two["gradients"]
     assert two["weights"] == one["weights"]
 
 

@@ -65,7 +65,7 @@ def test_a_value_that_is_not_finite_is_a_gap() -> None:
 
 
 def test_a_long_line_is_thinned_but_keeps_its_ends_and_its_gap() -> None:
-    points = [(float(step), step % 977) for step in range(100_000)]
+    points = [(float(step), float(step % 977)) for step in range(100_000)]
     points[50_000] = (50_000.0, math.nan)
     drawing = line_chart("loss", [Series("a", points)], "x", "y")
     (path,) = shapes(drawing, "line")

