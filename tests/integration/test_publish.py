@@ -146,7 +146,7 @@ def test_the_card(hub: LoopbackHub, run_dir: Path, tiny_model: TINY, capsys: pyt
     assert results == {"exact_match": 0.5, "sari": 0.75} and card.data.model_name == "decomposer"
     assert f"hf download {REPO} --local-dir decomposer" in card.text and "# decomposer" in card.text
     assert "누가 더?\n  1. A?\n  2. B of #1?\n" in card.text and "Wrong?" not in card.text
-    assert "no name on the Hub" in card.text and "baseline" in card.text
+    assert "is not on the Hub" in card.text and "baseline" in card.text
     (tiny_model("qwen3") / "README.md").write_text("---\nlicense: other\nlicense_name: tiny\n---\n", encoding="utf-8")
     push(run_dir, REPO)
     (tiny_model("qwen3") / "README.md").unlink()
