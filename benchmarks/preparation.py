@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Preparing data: rows a second and peak memory, ours against TRL's own path, on the same synthetic rows.
+"""Measure how fast data are prepared, and in how much memory, against TRL's own path on the same synthetic rows.
 
 Both start from a JSON Lines file and end with packed rows on disk. Ours reads, checks, splits, renders, tokenizes,
-masks and packs. TRL's is load_dataset, a map that makes conversations of the rows, and what SFTTrainer does with
-these: two tokenizations a row, labels, packing. The ratio to that last part alone is given too: then TRL has read
-nothing and ours has. Each measurement is a process of its own, with an empty cache; the two take turns.
+masks and packs. TRL's is load_dataset, a map that turns rows into conversations, and the preparation of SFTTrainer:
+two tokenizations a row, labels, packing. Each measurement is a process with an empty cache, and the paths take turns.
+Threads are those of the tokenizer. TRL tokenizes one row at a time and so has no use for them; with two or more
+threads TRL also runs with as many processes (dataset_num_proc).
 
-    python benchmarks/preparation.py --rows 5000 50000 --repeats 3
+    python benchmarks/preparation.py --rows 5000 50000 --threads 1 2 --repeats 3
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,21 @@ VOCABULARY = 8000
 sys.path.insert(0, str(ROOT / "scripts"))
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """One preparation in a process that did nothing else."""
+
+    seconds: float
+    without_loading: float
+    """Seconds without reading the file and building conversations; equal to `seconds` for ours."""
+    tokens: int
+    efficiency: float
+    """Share of the packed rows that holds tokens."""
+    peak_mib: float = 0.0
+
+
 def make_data(rows: int, folder: Path) -> Path:
-    """Half English, half Korean questions."""
+    """Write a file of questions, half of them English and half Korean."""
     from qdsft.data.synth import generate
 
     path = folder / f"{rows}.jsonl"
@@ -43,7 +58,7 @@ def make_data(rows: int, folder: Path) -> Path:
 
 
 def make_model(folder: Path) -> Path:
-    """A tiny model whose tokenizer needs about as many tokens for a question as a real one."""
+    """Build a tiny model whose tokenizer needs about as many tokens for a question as a real one."""
     import make_tiny_model
     from qdsft.data.prompt import SYSTEM
     from qdsft.recipe import load_recipe
@@ -57,35 +72,35 @@ def make_model(folder: Path) -> Path:
 
 
 def few_rows(data: Path) -> Path:
-    """A file of the first eight."""
+    """Write a file of the first eight rows."""
     few = data.with_name("few.jsonl")
     with data.open(encoding="utf-8") as lines:
         few.write_text("".join(islice(lines, 8)), encoding="utf-8")
     return few
 
 
-def ours(data: Path, model: Path, recipe: str) -> dict[str, Any]:
+def overrides(data: Path, model: Path) -> list[str]:
+    return [f"model.name_or_path={model}", f"data.train={data}", "data.eval=null", "data.eval_fraction=0"]
+
+
+def ours(data: Path, model: Path, recipe: str) -> Measurement:
     from qdsft.model.loading import load_config, load_tokenizer, stop_token_ids
     from qdsft.recipe import load_recipe
     from qdsft.tokenization.prepared import prepare
 
-    overrides = [f"model.name_or_path={model}", f"data.train={data}", "data.eval=null", "data.eval_fraction=0"]
-    settings = load_recipe(recipe, overrides)
+    settings = load_recipe(recipe, overrides(data, model))
     tokenizer = load_tokenizer(settings)
     stops = stop_token_ids(settings, tokenizer, load_config(settings))
-    # As TRL's trainer below has seen a few rows before its time counts.
-    prepare(load_recipe(recipe, [*overrides, f"data.train={few_rows(data)}"]), tokenizer, stops)
+    # Warm up on a few rows, as TRL's trainer does below.
+    prepare(load_recipe(recipe, overrides(few_rows(data), model)), tokenizer, stops)
     start = time.perf_counter()
-    prepared = prepare(settings, tokenizer, stops)
+    tokens = prepare(settings, tokenizer, stops).facts.tokens
     seconds = time.perf_counter() - start
-    return {
-        "seconds": seconds,
-        "tokens": prepared.tokens["tokens"],
-        "efficiency": prepared.tokens["packing"]["efficiency"],
-    }
+    assert tokens.packing is not None
+    return Measurement(seconds, seconds, tokens.tokens, tokens.packing.efficiency)
 
 
-def trls(data: Path, model: Path, recipe: str) -> dict[str, Any]:
+def trls(data: Path, model: Path, recipe: str, processes: int | None) -> Measurement:
     import datasets
     from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer
@@ -96,10 +111,7 @@ def trls(data: Path, model: Path, recipe: str) -> dict[str, Any]:
     from qdsft.recipe import load_recipe
 
     datasets.disable_progress_bars()
-    settings = load_recipe(
-        recipe, [f"model.name_or_path={model}", f"data.train={data}", "data.eval=null", "data.eval_fraction=0"]
-    )
-
+    settings = load_recipe(recipe, overrides(data, model))
     system = settings.prompt.system or SYSTEM
 
     def converse(row: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +123,7 @@ def trls(data: Path, model: Path, recipe: str) -> dict[str, Any]:
 
     def load(path: Path) -> Any:
         rows = datasets.load_dataset("json", data_files=str(path), split="train")
-        return rows.map(converse, remove_columns=rows.column_names)
+        return rows.map(converse, remove_columns=rows.column_names, num_proc=processes if len(rows) > 8 else None)
 
     tokenizer = load_tokenizer(settings)
     config = SFTConfig(
@@ -122,29 +134,25 @@ def trls(data: Path, model: Path, recipe: str) -> dict[str, Any]:
         max_length=settings.max_length,
         report_to="none",
     )
-    # The trainer itself over a few rows, so that what is timed is the preparation and nothing else.
+    # Build the trainer with a few rows, so that only the preparation is timed.
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(model),
         args=config,
         train_dataset=load(few_rows(data)),
         processing_class=tokenizer,
     )
+    config.dataset_num_proc = processes
     start = time.perf_counter()
     rows = load(data)
     loaded = time.perf_counter()
     packed = trainer._prepare_dataset(rows, tokenizer, config, True, None, "train")
     seconds = time.perf_counter() - start
     tokens = sum(sum(lengths) for lengths in packed["seq_lengths"])
-    return {
-        "seconds": seconds,
-        "without_loading": seconds - (loaded - start),
-        "tokens": tokens,
-        "efficiency": tokens / (len(packed) * config.max_length),
-    }
+    return Measurement(seconds, seconds - (loaded - start), tokens, tokens / (len(packed) * config.max_length))
 
 
-def measure(which: str, data: Path, model: Path, recipe: str) -> dict[str, Any]:
-    """One path in a process of its own."""
+def measure(which: str, data: Path, model: Path, recipe: str, *, threads: int, processes: int = 1) -> Measurement:
+    """Measure one path in a process."""
     with tempfile.TemporaryDirectory(dir=data.parent) as cache:
         environment = {
             **os.environ,
@@ -152,54 +160,67 @@ def measure(which: str, data: Path, model: Path, recipe: str) -> dict[str, Any]:
             "QDSFT_CACHE": f"{cache}/qdsft",
             "HF_DATASETS_CACHE": f"{cache}/datasets",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "OMP_NUM_THREADS": "1",
+            "RAYON_NUM_THREADS": str(threads),
+            "TOKENIZERS_PARALLELISM": "true" if threads > 1 and processes == 1 else "false",
         }
-        command = [sys.executable, __file__, "--one", which, str(data), str(model), "--recipe", recipe]
+        command = [sys.executable, __file__, "--one", which, str(data), str(model)]
+        command += ["--recipe", recipe, "--processes", str(processes)]
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def compare(data: Path, model: Path, recipe: str, rows: int, threads: int, repeats: int) -> str:
+    """Return a line of the table: medians of runs that take turns."""
+    ours_, trl, forked = [], [], []
+    for _ in range(repeats):
+        ours_.append(measure("ours", data, model, recipe, threads=threads))
+        trl.append(measure("trl", data, model, recipe, threads=threads))
+        if threads > 1:
+            forked.append(measure("trl", data, model, recipe, threads=threads, processes=threads))
+    assert ours_[0].tokens == trl[0].tokens, "the same tokens are kept"
+
+    def ratio(others: list[Measurement], *, loading: bool = True) -> str:
+        pairs = zip(ours_, others, strict=True)
+        return f"{statistics.median((b.seconds if loading else b.without_loading) / a.seconds for a, b in pairs):.1f}"
+
+    speeds = [f"{statistics.median(rows / run.seconds for run in runs):,.0f}" for runs in (ours_, trl)]
+    peaks = [f"{statistics.median(run.peak_mib for run in runs):,.0f}" for runs in (ours_, trl)]
+    ratios = [ratio(trl), ratio(trl, loading=False), ratio(forked) if forked else ""]
+    efficiencies = [f"{runs[0].efficiency:.3f}" for runs in (ours_, trl)]
+    cells = [f"{rows:,}", str(threads), f"{ours_[0].tokens / rows:.0f}", *speeds, *ratios]
+    return f"| {' | '.join([*cells, ', '.join(peaks), ', '.join(efficiencies)])} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[5_000, 50_000])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="threads of the tokenizer")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--recipe", default=RECIPE)
     parser.add_argument("--one", nargs=3, metavar=("WHICH", "DATA", "MODEL"), help=argparse.SUPPRESS)
+    parser.add_argument("--processes", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        which, data, model = options.one
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        result = (ours if which == "ours" else trls)(Path(data), Path(model), options.recipe)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(json.dumps({**result, "peak_mib": peak / 1024, "before_mib": before / 1024}))
+        which, data, model = options.one[0], Path(options.one[1]), Path(options.one[2])
+        processes = options.processes if options.processes > 1 else None
+        run = ours(data, model, options.recipe) if which == "ours" else trls(data, model, options.recipe, processes)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({**asdict(run), "peak_mib": peak}))
         return
     print(
-        "| rows | tokens a row | ours, rows/s | TRL, rows/s | ratio | ratio, TRL without loading | peak MiB: ours, TRL "
-        "| packing: ours, TRL |"
+        "| rows | threads | tokens a row | ours, rows/s | TRL, rows/s | ratio | ratio, TRL without loading "
+        "| ratio, TRL with as many processes | peak MiB: ours, TRL | packing: ours, TRL |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|" + "---|" * 10)
     with tempfile.TemporaryDirectory() as place:
         model = make_model(Path(place))
         for rows in options.rows:
             data = make_data(rows, Path(place))
-            runs = [
-                (measure("ours", data, model, options.recipe), measure("trl", data, model, options.recipe))
-                for _ in range(options.repeats)
-            ]
-            first, second = runs[0]
-            assert first["tokens"] == second["tokens"], "the same tokens are kept"
-            speeds = [statistics.median(rows / run[side]["seconds"] for run in runs) for side in (0, 1)]
-            ratio = statistics.median(theirs["seconds"] / our["seconds"] for our, theirs in runs)
-            bare = statistics.median(theirs["without_loading"] / our["seconds"] for our, theirs in runs)
-            peaks = [statistics.median(run[side]["peak_mib"] for run in runs) for side in (0, 1)]
-            print(
-                f"| {rows:,} | {first['tokens'] / rows:.0f} | {speeds[0]:,.0f} | {speeds[1]:,.0f} | {ratio:.1f} "
-                f"| {bare:.1f} | {peaks[0]:,.0f}, {peaks[1]:,.0f} "
-                f"| {first['efficiency']:.3f}, {second['efficiency']:.3f} |",
-                flush=True,
-            )
+            for threads in options.threads:
+                print(compare(data, model, options.recipe, rows, threads, options.repeats), flush=True)
 
 
 if __name__ == "__main__":

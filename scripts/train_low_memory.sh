@@ -25,5 +25,5 @@ if [[ ${FORCE:-0} == 0 ]]; then
 fi
 # Reuse freed blocks for other sizes, which saves memory when rows differ in length.
 export PYTORCH_ALLOC_CONF=${PYTORCH_ALLOC_CONF:-expandable_segments:True}
-export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0} TOKENIZERS_PARALLELISM=false
+export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}
 QDSFT_BIN=$bin exec "$root/scripts/train_local.sh" "$@"

@@ -97,7 +97,7 @@ check_driver() {
 use_volume() {
   export HF_HOME=${HF_HOME:-$volume/.cache/huggingface} PIP_CACHE_DIR=$volume/.cache/pip
   export TORCH_EXTENSIONS_DIR=$volume/.cache/torch_extensions TRITON_CACHE_DIR=$volume/.cache/triton
-  export QDSFT_CACHE=${QDSFT_CACHE:-$volume/.cache/qdsft} TOKENIZERS_PARALLELISM=false
+  export QDSFT_CACHE=${QDSFT_CACHE:-$volume/.cache/qdsft}
   bin=$volume/venv/bin
 }
 

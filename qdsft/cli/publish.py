@@ -1,4 +1,4 @@
-"""`qdsft merge` and `qdsft push`: a finished run out of its directory."""
+"""`qdsft merge` and `qdsft push`: merge an adapter, upload a run to the Hub."""
 
 from __future__ import annotations
 
@@ -20,29 +20,32 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     merge.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     merge.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder for the merged model")
     merge.add_argument(
-        "--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16", help="of the merged model (bfloat16)"
+        "--dtype",
+        choices=("bfloat16", "float16", "float32"),
+        default="bfloat16",
+        help="of the merged model (bfloat16)",
     )
     merge.add_argument(
         "--base",
         choices=("auto", "original", "dequantized"),
         default="auto",
-        help="for a run on a quantized base: what to merge into (auto: whichever agrees better)",
+        help="for a run on a quantized base: base to merge into (auto: the one that agrees better)",
     )
     merge.add_argument("--samples", type=positive, default=32, metavar="N", help="held-out rows to compare (32)")
-    merge.add_argument("--batch-size", type=positive, metavar="N", help="rows decoded together")
-    merge.add_argument("--no-check", action="store_true", help="do not load and compare; needs little memory")
+    merge.add_argument("--batch-size", type=positive, metavar="N", help="rows to decode at once")
+    merge.add_argument("--no-check", action="store_true", help="skip the comparison, which requires the most memory")
     merge.set_defaults(handler=_merge)
 
     push = commands.add_parser(
         "push",
         help="upload a run's adapter or model, or a merged model, to the Hub",
         description="Upload a run's adapter or model, or a merged model, to the Hub, with tokenizer, template and "
-        "model card. The repository is private unless --public is given. HF_TOKEN names the token.",
+        "model card. The repository is private unless --public is given. The token is read from HF_TOKEN.",
     )
     push.add_argument("run_dir", type=Path, metavar="DIR", help="a run directory, or what qdsft merge wrote")
-    push.add_argument("--repo-id", required=True, metavar="USER/NAME", help="the repository; it is made if need be")
-    push.add_argument("--public", action="store_true", help="let everybody see it")
-    push.add_argument("--revision", metavar="BRANCH", help="a branch of the repository (main); made if need be")
+    push.add_argument("--repo-id", required=True, metavar="USER/NAME", help="the repository; created if missing")
+    push.add_argument("--public", action="store_true", help="make the repository public")
+    push.add_argument("--revision", metavar="BRANCH", help="branch of the repository (main); created if missing")
     push.add_argument("--force", action="store_true", help="push a merged model that does not agree with its adapter")
     push.set_defaults(handler=_push)
 
@@ -65,21 +68,21 @@ def _merge(options: argparse.Namespace) -> int:
         check=not options.no_check,
         manifest=manifest,
     )
-    for base, figures in found["candidates"].items():
-        logits, answers = figures["logits"], figures["answers"]
-        scores = ", ".join(f"{name} {score['difference']:+.3f}" for name, score in figures["scores"].items())
+    for base, figures in found.candidates.items():
+        logits, answers = figures.logits, figures.answers
+        scores = ", ".join(f"{name} {change.difference:+.3f}" for name, change in figures.scores.items())
         print(
-            f"{base:<12} mean KL {logits['mean_kl']:.2g} nats, largest logit difference "
-            f"{logits['largest_difference']:.2g}, {answers['identical']:.0%} of {answers['compared']} answers equal"
+            f"{base:<12} mean KL {logits.mean_kl:.2g} nats, largest logit difference "
+            f"{logits.largest_difference:.2g}, {answers.identical:.0%} of {answers.compared} answers equal"
             + (f"; {scores}" if scores else "")
         )
     verdict = {
         True: "agrees with the adapter",
-        False: "NOT PASSED: " + "; ".join(found["failed"]),
+        False: "NOT PASSED: " + "; ".join(found.failed),
         None: "not measured",
     }
-    print(f"{options.output}: {found['base']} base, {found['dtype']}, {verdict[found['passed']]}")
-    if found["passed"]:
+    print(f"{options.output}: {found.base} base, {found.dtype}, {verdict[found.passed]}")
+    if found.passed:
         say(f"next: qdsft push {options.output} --repo-id user/name")
     return 0
 

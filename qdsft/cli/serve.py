@@ -1,4 +1,4 @@
-"""`qdsft serve`: a run behind an OpenAI-compatible server."""
+"""`qdsft serve`: serve a run with an OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -17,22 +17,20 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="answer requests through an OpenAI-compatible server",
         usage="qdsft serve RUN_DIR [--engine vllm|transformers] [--host HOST] [--port PORT] [-- ENGINE ARGUMENTS]",
         description="Start vLLM's or transformers' OpenAI-compatible server with a run's template, weights and stop "
-        "tokens. What stands behind -- is handed on to the server.",
+        "tokens. Arguments after -- are passed to the server.",
     )
     serve.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run directory, or what qdsft merge wrote")
     serve.add_argument(
         "--engine", choices=("transformers", "vllm"), default="transformers", help="the server (transformers)"
     )
-    serve.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1: this machine only)")
-    serve.add_argument("--port", type=port, default=8000, help="the port to listen at (8000)")
-    serve.add_argument(
-        "--request", metavar="QUESTION", help="start nothing: print the request that asks this question, as JSON"
-    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
+    serve.add_argument("--port", type=port, default=8000, help="port to listen on (8000)")
+    serve.add_argument("--request", metavar="QUESTION", help="only print the request that asks this question, as JSON")
     serve.set_defaults(handler=_serve)
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(arguments for qdsft, arguments for the engine): what stands behind -- of `qdsft serve` is not ours to read."""
+    """Return (arguments for qdsft, arguments for the engine): those of `qdsft serve` after -- belong to the engine."""
     given = list(arguments)
     if given[:1] != ["serve"] or "--" not in given:
         return given, []

@@ -1,1 +1,1 @@
-"""What leaves a run: merged weights with their certificate, uploads to the Hub, a server."""
+"""Merge an adapter, push to the Hub, serve, export to GGUF, and the demo page."""

@@ -1,4 +1,4 @@
-"""A port, taken before anything slow is done, and the address that a browser or client is told."""
+"""Check that a port is free before anything slow starts, and name the address for browsers and clients."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from qdsft.errors import UserError
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that holds the port, before any weights are loaded; raises UserError if that cannot be."""
+    """Return a socket that listens on the port; raises UserError if that is not possible."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
         raise UserError(f"--host {host}: {error.strerror or error}; give 127.0.0.1 or 0.0.0.0") from error
     try:
-        if os.name != "nt":  # where it would take a port away from whoever has it
+        if os.name != "nt":  # on Windows it would take a port away from the process that has it
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen()
@@ -29,5 +29,5 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def reachable(host: str) -> str:
-    """The name to ask at, in a URL, for an address to listen at."""
+    """Return the host name in the URL of a server that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)

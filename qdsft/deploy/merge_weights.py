@@ -1,4 +1,4 @@
-"""An adapter merged into its base model on disk: tensor by tensor, in float32, cast once at the end."""
+"""Merge an adapter into its base model on disk: tensor by tensor, in float32, cast once at the end."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from qdsft.errors import UserError
 from qdsft.model.weight_files import BaseWeights, module_names
 
 SHARD_BYTES = 2 * 2**30
-"""Most bytes of a written file, which is as much as is held in memory beside one tensor."""
+"""Largest size of a written file in bytes; this much is held in memory, beside one tensor."""
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 
 Dequantized = Mapping[str, Callable[[], torch.Tensor]]
-"""Weight's name in the model -> its value as the quantized model computes with it."""
+"""Weight name in the model -> reader of its dequantized value."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What an adapter does to one parameter of the model."""
+    """The change that an adapter makes to one parameter of the model."""
 
     apply: Callable[[Callable[[str], torch.Tensor]], torch.Tensor]
-    """Given a reader of the base model's parameters by name, float32: the parameter's new value."""
+    """Takes a reader of the base model's parameters by name (float32) and returns the parameter's new value."""
 
 
 class Merge:
     """The changes that an adapter makes to a model of this config.
 
-    PEFT itself computes each of them: its layers are built without memory, given one layer's weights, and merged. So
-    LoRA, rsLoRA, DoRA, rank and alpha patterns, embeddings and modules_to_save come out as PEFT has them.
-    Raises UserError for an adapter that cannot be read or that has a part that cannot be merged.
+    PEFT itself computes each change: its layers are built on the meta device, given one layer's weights, and merged.
+    So LoRA, rsLoRA, DoRA, rank and alpha patterns, embeddings and modules_to_save are merged exactly as PEFT does it.
+    Raises UserError for an adapter that cannot be read or cannot be merged.
     """
 
     def __init__(self, adapter: Path, config: PretrainedConfig, *, trust_remote_code: bool = False) -> None:
@@ -53,7 +53,7 @@ class Merge:
         self.config = config
         self._tensors = _adapter_tensors(adapter)
         with warnings.catch_warnings(), torch.device("meta"):
-            warnings.simplefilter("ignore")  # about tied weights, which are seen to below
+            warnings.simplefilter("ignore")  # about tied weights, which are handled below
             self.model: PreTrainedModel = AutoModelForCausalLM.from_config(
                 config, dtype=torch.float32, trust_remote_code=trust_remote_code
             )
@@ -63,7 +63,7 @@ class Merge:
         self.changes = self._find_changes(wrapped.base_model.model)
         touched = self.changes.keys() & (self._tied.keys() | set(self._tied.values()))
         self.unties = bool(touched) and config.get_text_config().tie_word_embeddings
-        """Whether one of two tied matrices is changed: the merged model then has both."""
+        """Whether one of two tied matrices changes. The merged model then saves both."""
 
     def _find_changes(self, model: Any) -> dict[str, Change]:
         changes: dict[str, Change] = {}
@@ -85,7 +85,7 @@ class Merge:
                 changes |= self._layer_changes(name, module, own)
                 used |= own.keys()
         if left := sorted(self._tensors.keys() - used):
-            raise UserError(f"{self.adapter}: {left[0]} has no place in the base model; put the adapter's files back")
+            raise UserError(f"{self.adapter}: {left[0]} matches no weight of the base; put the adapter's files back")
         return changes
 
     def _replacement(self, key: str) -> Change:
@@ -93,7 +93,7 @@ class Merge:
 
     def _layer_changes(self, name: str, layer: Any, own: dict[str, str]) -> dict[str, Change]:
         wanted = {key for key in layer.state_dict() if not key.startswith("base_layer.")}
-        # The base's own embedding, which PEFT saves beside an adapter on it, is read from the base model.
+        # PEFT saves a copy of the base embedding beside an adapter on it. The base model's own is read instead.
         added = {key: short for key, short in own.items() if not short.startswith("base_layer.")}
         given = {_with_adapter_name(short, wanted): key for key, short in added.items()}
         if given.keys() != wanted:
@@ -101,7 +101,9 @@ class Merge:
             raise UserError(f"{self.adapter}: {name}.{odd} is missing or unknown; put the adapter's files back")
         for short, key in given.items():
             if tuple(self._tensors[key]) != tuple(layer.state_dict()[short].shape):
-                raise UserError(f"{self.adapter}: {key} has another shape than the base model asks for")
+                raise UserError(
+                    f"{self.adapter}: {key} has another shape than the base model's; put the adapter's files back"
+                )
         parts = ["weight", *(["bias"] if any(layer.lora_bias.values()) else [])]
 
         def change(part: str) -> Change:
@@ -132,7 +134,7 @@ class Merge:
             return tensor
 
     def write(self, base: BaseWeights, folder: Path, dtype: torch.dtype, dequantized: Dequantized | None = None) -> int:
-        """Write the merged weights to `folder` as safetensors files of at most SHARD_BYTES; returns their bytes.
+        """Write the merged weights to `folder` as safetensors files of at most SHARD_BYTES; returns their total size.
 
         `dequantized` replaces weights of the base model's files. Raises UserError if a changed weight is in no file.
         """
@@ -142,7 +144,7 @@ class Merge:
         if converted := sorted(
             module for module, is_converted in names.values() if is_converted and module in self.changes
         ):
-            raise UserError(f"{converted[0]}: is saved in parts, into which an adapter cannot be merged")
+            raise UserError(f"{converted[0]}: is saved in parts; an adapter cannot be merged into it")
 
         def read(module: str) -> torch.Tensor:
             if dequantized and module in dequantized:
@@ -187,7 +189,7 @@ def _write_shards(
                 bar.update()
             try:
                 save_file(tensors, folder / file, metadata={"format": "pt"})
-            except SafetensorError as error:  # what a full disk is here
+            except SafetensorError as error:  # safetensors reports a full disk so
                 raise OSError(str(error)) from error
             places |= dict.fromkeys(names, file)
     if len(shards) > 1:
@@ -227,7 +229,7 @@ def _read_config(adapter: Path) -> LoraConfig:
 
 
 def _adapter_tensors(adapter: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the adapter's tensors; all are read once, so that a cut file is seen now."""
+    """Return name -> shape of the adapter's tensors. All are read once, to detect a truncated file early."""
     path = adapter / ADAPTER_WEIGHTS
     try:
         with safe_open(path, framework="pt") as reader:
@@ -243,7 +245,7 @@ def _adapter_tensors(adapter: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _with_adapter_name(short: str, wanted: set[str]) -> str:
-    """A saved name such as lora_A.weight as it is in memory, lora_A.default.weight."""
+    """Return the name in memory, such as lora_A.default.weight, of a saved name, such as lora_A.weight."""
     kind, _, rest = short.partition(".")
     for candidate in (f"{kind}.default.{rest}" if rest else f"{kind}.default", f"{kind}.default.weight"):
         if candidate in wanted:

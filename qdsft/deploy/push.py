@@ -1,4 +1,4 @@
-"""Stage: an adapter or model onto the Hub, with all that answering needs and nothing of this machine."""
+"""Stage: push an adapter or model to the Hub, with everything that answering requires and nothing of this machine."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from qdsft.inference.loaded_run import load_prompts
 from qdsft.model.hub import check_write, patiently
 from qdsft.runs.card import render_card
 from qdsft.runs.card_header import read_licence
+from qdsft.runs.certificate import Certificate, read_certificate
 from qdsft.runs.layout import CARD, MANIFEST, MERGE_FILE
 from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.runs.public import base_on_hub, check_secrets, public_base, public_manifest
@@ -36,23 +37,21 @@ TOKENIZER = (
     "chat_template.jinja",
 )
 ALLOWED = {"adapter": (*WEIGHTS, *TOKENIZER), "model": (*WEIGHTS, *TOKENIZER, "config.json", "*.py")}
-"""Files of the folder that are uploaded as they are; no others are."""
+"""The only files of the folder that are uploaded unchanged."""
 VOCABULARY = re.compile(r"tokenizer\.json|tokenizer\.model|vocab.*|merges\.txt")
-"""Files in which any text may stand by chance."""
-SHOWN_OF_MERGE = {"base", "candidates", "dtype", "example", "method", "results_of_adapter"}
-"""What the card takes from merge.json."""
+"""Files that may contain any text by chance, so they are not searched for patterns of secrets."""
 Content = Path | bytes
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """Where it is now."""
+    """A finished upload."""
 
     url: str
     commit: str
     files: tuple[str, ...]
     is_new: bool
-    """Whether there was anything to upload."""
+    """False if nothing had changed since the last push."""
 
 
 def push(
@@ -66,12 +65,12 @@ def push(
 ) -> Pushed:
     """Upload a finished run's adapter or model, or a merged model; private unless `public` is given.
 
-    The same content once more makes no commit. A merged model that does not agree with its adapter is refused unless
-    `force` is given. Raises UserError, with the remedy, for that, for files that hold a token or a path of this
-    machine, as `load_prompts` does, and for what the Hub refuses.
+    Pushing unchanged content makes no commit. Raises UserError for a merged model that does not agree with its adapter
+    (unless `force` is given), for files that contain a token or a path of this machine, for anything that the Hub
+    refuses, and as `load_prompts` does.
     """
     manifest = manifest or read_finished(source)
-    certificate = read_certificate(source, force=force)
+    certificate = check_certificate(source, force=force)
     prompts = load_prompts(source, manifest)
     check_write(repo_id)
     files = collect(source, manifest, certificate, repo_id)
@@ -80,36 +79,28 @@ def push(
     return _upload(files, repo_id, public=public, revision=revision)
 
 
-def read_certificate(source: Path, *, force: bool) -> dict[str, Any] | None:
-    """merge.json of a merged model, None for anything else.
+def check_certificate(source: Path, *, force: bool) -> Certificate | None:
+    """Return the certificate of a merged model, None for anything else.
 
-    Raises UserError if it is damaged, if a file is no longer the one that it is about, or, unless `force` is given,
-    if the merged model did not pass or was not measured.
+    Raises UserError if it is damaged, if a file has changed since the merge, and, unless `force` is given, if the
+    merged model did not pass or was not measured.
     """
-    path = source / MERGE_FILE
-    if not path.is_file():
+    certificate = read_certificate(source)
+    if certificate is None:
         return None
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        passed, failed, sums = found["passed"], list(found["failed"]), dict(found["files"])
-        if absent := SHOWN_OF_MERGE - found.keys():
-            raise KeyError(*absent)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged; merge again") from error
-    for name, digest in sums.items():
+    for name, digest in certificate.files.items():
         file = source / Path(name).name
         if name != CARD and (not file.is_file() or file_sha256(file) != digest):
             raise UserError(f"{file}: is not the file that {MERGE_FILE} is about; merge again")
-    if not force and passed is not True:
-        reason = (
-            f"does not agree with its adapter ({'; '.join(failed)})" if failed else "was not compared with its adapter"
-        )
+    if not force and certificate.passed is not True:
+        failed = "; ".join(certificate.failed)
+        reason = f"does not agree with its adapter ({failed})" if failed else "was not compared with its adapter"
         raise UserError(f"{source}: the merged model {reason}; merge again, or push it all the same with --force")
-    return found
+    return certificate
 
 
-def collect(source: Path, manifest: Manifest, certificate: dict[str, Any] | None, repo_id: str) -> dict[str, Content]:
-    """Path in the repository -> a file, or text that was made for it."""
+def collect(source: Path, manifest: Manifest, certificate: Certificate | None, repo_id: str) -> dict[str, Content]:
+    """Return path in the repository -> a file, or generated content."""
     folder = manifest.folder(source)
     patterns = ALLOWED[manifest.artifact]
     found: dict[str, Content] = {
@@ -131,7 +122,7 @@ def collect(source: Path, manifest: Manifest, certificate: dict[str, Any] | None
 
 
 def base_licence(manifest: Manifest) -> dict[str, str]:
-    """The licence in the base model's card; empty, which is said, where none is known."""
+    """Return the license of the base model's card, and print it; empty if none is known."""
     name = manifest.base_model.name_or_path
     card: str | Path = Path(name) / CARD
     try:
@@ -159,7 +150,7 @@ def _check_all(files: dict[str, Content], source: Path, manifest: Manifest) -> N
 
 
 def _beginning(path: Path) -> bytes:
-    """The whole of a text, and the header of a safetensors file."""
+    """Return the whole content of a text file, or the header of a safetensors file."""
     if path.suffix != ".safetensors":
         return path.read_bytes()
     with path.open("rb") as file:
@@ -168,15 +159,15 @@ def _beginning(path: Path) -> bytes:
 
 def _upload(files: dict[str, Content], repo_id: str, *, public: bool, revision: str | None) -> Pushed:
     api = HfApi(endpoint=variable("HF_ENDPOINT") or None)
-    hub_logging.set_verbosity_error()  # it warns where there is nothing to commit
+    hub_logging.set_verbosity_error()  # it warns if there is nothing to commit
     patiently("creating the repository", repo_id, lambda: api.create_repo(repo_id, private=not public, exist_ok=True))
     info = patiently("reading the repository", repo_id, lambda: api.repo_info(repo_id))
     if not info.private and not public:
         raise UserError(f"{repo_id} is public on the Hub; add --public if others may see it, or give another --repo-id")
     if info.private and public:
-        say(f"{repo_id} is there already and stays private; make it public in its settings on the Hub")
+        say(f"{repo_id} exists and stays private; make it public in its settings on the Hub")
     if revision:
-        patiently("making the branch", repo_id, lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
+        patiently("creating the branch", repo_id, lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
     before = patiently("reading the repository", repo_id, lambda: api.repo_info(repo_id, revision=revision)).sha
 
     def commit() -> Any:

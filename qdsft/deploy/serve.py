@@ -1,4 +1,4 @@
-"""Stage: a run behind an existing OpenAI-compatible server, with the prompt and stop tokens that it was trained on."""
+"""Stage: serve a run with an existing OpenAI-compatible server, with the prompt and stop tokens it was trained on."""
 
 from __future__ import annotations
 
@@ -27,52 +27,52 @@ from qdsft.model.device import find_machine
 from qdsft.runs.manifest import Manifest
 
 NEEDED = ("fastapi", "uvicorn", "openai")
-"""What `transformers serve` imports and transformers does not bring along."""
+"""Imported by `transformers serve`, but not installed with transformers."""
 SECONDS_TO_STOP = 20
 
 
 def serve(
     run_dir: Path, *, engine: str, host: str, port: int, extra: Sequence[str] = (), manifest: Manifest | None = None
 ) -> int:
-    """Serve a run until the server ends or is stopped; `engine` is transformers or vllm, `extra` its own arguments.
+    """Serve a run until the server ends or is stopped. `engine` is transformers or vllm, `extra` goes to the engine.
 
-    Template and tokenizer are first compared with the golden prompts. Raises UserError for a run that the engine
-    cannot serve, a port in use, a missing package, a server that fails, and as `load_prompts` does.
+    Raises UserError for a run that the engine cannot serve, a port in use, a missing package, a server that fails, and
+    as `load_prompts` does.
     """
     run = load_prompts(run_dir, manifest)
     if engine == "transformers":
         _check_transformers(run)
-    listen(host, port).close()  # a server would only say that it cannot once its model is loaded
+    listen(host, port).close()  # the server itself fails only after it has loaded the model
     name = served_name(run_dir)
     with tempfile.TemporaryDirectory(prefix="qdsft-serve-") as above:
         stage(run, Path(above) / name)
         build = transformers_command if engine == "transformers" else vllm_command
         command = build(run, Path(above) / name, host, port, extra)
         say(f"starting: {shlex.join(command)}")
-        say(f"once it is up, a question is asked so:\n{curl(run, name, host, port)}")
+        say(f"when it is up, ask a question with:\n{curl(run, name, host, port)}")
         status = _run(command, Path(above) if engine == "transformers" else None)
     if status:
-        raise UserError(f"{run_dir}: the server ended with status {status}; what it said stands above")
+        raise UserError(f"{run_dir}: the server ended with status {status}; its messages are above")
     return 0
 
 
 def make_request(run_dir: Path, question: str, manifest: Manifest | None = None) -> dict[str, Any]:
-    """The body of a chat completion that asks a served run as `qdsft decompose` does; raises UserError as that does."""
+    """Return the request that asks a served run as `qdsft decompose` does; raises UserError likewise."""
     run = load_prompts(run_dir, manifest)
     body = _body(run, served_name(run_dir), run.task.messages(run.task.typed_record(question)))
-    run.encode([body["messages"]])  # a server would not refuse what cannot be encoded as in training
+    run.encode([body["messages"]])  # raises for text that a server would encode otherwise than in training
     return body
 
 
 def curl(run: RunPrompts, name: str, host: str, port: int) -> str:
-    """A command that asks the run's first golden prompt."""
+    """Return a curl command that asks the run's first golden prompt."""
     body = json.dumps(_body(run, name, run.manifest.golden_prompts[0].messages), ensure_ascii=False)
     address = f"http://{reachable(host)}:{port}/v1/chat/completions"
     return f"curl {address} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
 
 
 def transformers_command(run: RunPrompts, staged: Path, host: str, port: int, extra: Sequence[str]) -> list[str]:
-    """`transformers serve`, to be run in the folder above `staged`: the name of the model is its path from there."""
+    """Return the command, to be run in the parent folder of `staged`: the model's name is its path from there."""
     machine = find_machine()
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", staged.name]
     command += ["--host", host, "--port", str(port), "--device", machine.device]
@@ -84,9 +84,10 @@ def transformers_command(run: RunPrompts, staged: Path, host: str, port: int, ex
 
 
 def vllm_command(run: RunPrompts, staged: Path, host: str, port: int, extra: Sequence[str]) -> list[str]:
-    """`vllm serve` with what `qdsft decompose --engine vllm` gives its engine. Unverified: vLLM was never run.
+    """Return a `vllm serve` command with the settings of `qdsft decompose --engine vllm`.
 
-    Raises UserError for an adapter that vLLM cannot serve, and without vLLM.
+    Experimental: this command was never run with vLLM. Raises UserError for an adapter that vLLM cannot serve, and
+    without vLLM.
     """
     merge = f"merge it with: qdsft merge {run.run_dir} --output DIR, and serve DIR"
     asked = vllm_engine.make_request(run, [], otherwise=merge)
@@ -95,7 +96,7 @@ def vllm_command(run: RunPrompts, staged: Path, host: str, port: int, extra: Seq
     options.pop("model", None)
     options |= {"host": host, "port": port, "chat_template": str(staged / "chat_template.jinja")}
     options["chat_template_content_format"] = "string"
-    # Greedy where a request does not say; the stop tokens and the length are in generation_config.json.
+    # Greedy unless a request sets a temperature. generation_config.json has the stop tokens and the length.
     options["override_generation_config"] = json.dumps({"temperature": 0.0})
     if asked.adapter:
         options["lora_modules"] = f"{staged.name}={asked.adapter['lora_path']}"
@@ -122,30 +123,30 @@ def _body(run: RunPrompts, name: str, messages: Sequence[dict[str, str]]) -> dic
 def _check_transformers(run: RunPrompts) -> None:
     if run.manifest.artifact == "adapter":
         raise UserError(
-            f"{run.run_dir}: transformers serve has no place for an adapter; merge it with: qdsft merge {run.run_dir} "
+            f"{run.run_dir}: transformers serve cannot load an adapter; merge it with: qdsft merge {run.run_dir} "
             "--output DIR, and serve DIR; or use --engine vllm"
         )
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise UserError(f"qdsft serve needs {', '.join(missing)}; install with: pip install -e '.[serve]'")
+        raise UserError(f"qdsft serve requires {', '.join(missing)}; install with: pip install -e '.[serve]'")
 
 
 def _vllm() -> str:
-    """The vllm command of this environment, else of the PATH."""
+    """Return the vllm command of this environment, or else of the PATH."""
     beside = Path(sys.executable).parent / "vllm"
     found = str(beside) if beside.is_file() else shutil.which("vllm")
     if found is None:
         vllm_engine.check_installed()
-        raise UserError("--engine vllm needs the command vllm; put it on the PATH")
+        raise UserError("--engine vllm requires the command vllm; put it on the PATH")
     return found
 
 
 def _run(command: Sequence[str], folder: Path | None) -> int:
-    """Run a server to its end, in `folder` if given, and return its status; it ends with us if we are asked to end."""
+    """Run a server, in `folder` if given, and return its exit status. Interrupting this process stops the server."""
 
     def stop(_number: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    environment = {**os.environ, "HF_HUB_DISABLE_UPDATE_CHECK": "1"}  # no question to the network at every start
+    environment = {**os.environ, "HF_HUB_DISABLE_UPDATE_CHECK": "1"}  # no network request at every start
     before = signal.signal(signal.SIGTERM, stop)
     server = None
     try:

@@ -1,4 +1,4 @@
-"""A finished model as other programs should find it: greedy, with the run's stop tokens, read as it was trained."""
+"""Prepare a finished model for other programs: greedy decoding, the run's stop tokens, the trained tokenization."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from qdsft.errors import UserError
 from qdsft.files import write_json
 from qdsft.inference.generation_config import generation_config
 from qdsft.inference.loaded_run import RunPrompts
+from qdsft.runs.certificate import read_certificate
 from qdsft.runs.layout import MERGE_FILE
 
 GENERATION = "generation_config.json"
@@ -18,15 +19,16 @@ TOKENIZER = "tokenizer_config.json"
 
 
 def stage(run: RunPrompts, folder: Path) -> None:
-    """Fill the new folder with links to the run's adapter or model, and with settings that make others answer alike.
+    """Fill the new folder with links to the run's adapter or model, and with settings that make other programs answer
+    as the run does.
 
-    generation_config.json gets the run's stop tokens and length, and no sampling: what the base model came with would
-    give other answers than were evaluated, in greedy decoding too (repetition_penalty). tokenizer_config.json gets no
-    cleaning of spaces, which turns the step "1. ?" into "1.?", no token_type_ids, which models refuse, and a
-    response template by which an answer is all text up to a stop token: transformers serve has one of its own for some
-    architectures, which counts the prompt as part of the answer unless it is written in the form that it expects.
+    generation_config.json gets the run's stop tokens and length, and no sampling. The base model's own file could
+    change answers even in greedy decoding (repetition_penalty). tokenizer_config.json turns off the clean-up of spaces,
+    which turns the step "1. ?" into "1.?", and token_type_ids, which some models refuse. It also gets a response
+    template that takes all text up to a stop token as the answer: for some architectures transformers serve has its own
+    template, which counts a prompt in another form as part of the answer.
 
-    Raises UserError if the tokenizer's settings cannot be read.
+    Raises UserError if the tokenizer's settings or the certificate of a merge cannot be read.
     """
     source = run.manifest.folder(run.run_dir)
     _warn_of_merge(source)
@@ -49,7 +51,7 @@ def stage(run: RunPrompts, folder: Path) -> None:
 
 
 def served_name(run_dir: Path) -> str:
-    """What a server calls the model of a run: its folder's name, in characters that stand for themselves in a URL."""
+    """Return the name of a run's model on a server: its folder's name, in characters that a URL leaves unescaped."""
     name = run_dir.resolve().name
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)
 
@@ -63,5 +65,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _warn_of_merge(folder: Path) -> None:
-    if (folder / MERGE_FILE).is_file() and _read(folder / MERGE_FILE).get("passed") is False:
+    certificate = read_certificate(folder)
+    if certificate is not None and certificate.passed is False:
         say(f"warning: {folder / MERGE_FILE}: this merged model does not agree with the adapter as it was trained")

@@ -9,6 +9,7 @@ from typing import Any
 from qdsft.files import write_text
 from qdsft.metrics.catalog import METRICS
 from qdsft.runs.card_header import card_header
+from qdsft.runs.certificate import Certificate
 from qdsft.runs.facts import ResultFacts
 from qdsft.runs.layout import CARD
 from qdsft.runs.manifest import Manifest
@@ -30,20 +31,20 @@ def render_card(
     manifest: Manifest,
     *,
     name: str | None = None,
-    merge: dict[str, Any] | None = None,
+    merge: Certificate | None = None,
     licence: dict[str, str] | None = None,
 ) -> str:
     """Return the card as Markdown, without paths of the machine that trained.
 
     `merge` is the certificate of a merged model. `name` is what others load: `user/name` on the Hub, or a folder.
     """
-    results = parse_results(merge["results_of_adapter"], str(run_dir)) if merge else read_metrics(run_dir)
+    results = parse_results(merge.results_of_adapter, str(run_dir)) if merge else read_metrics(run_dir)
     name = name or Path(run_dir).resolve().name
     title = name.rpartition("/")[2]
     facts = {
         "base model": public_base(manifest),
         "base model commit": manifest.base_model.revision,
-        "method": merge["method"] if merge else method(manifest),
+        "method": merge.method if merge else method(manifest),
         "training rows": manifest.data.train_rows,
         "held-out rows": manifest.data.eval_rows,
         "optimizer steps": manifest.results.steps,
@@ -58,7 +59,7 @@ def render_card(
     lines = [header, f"# {title}", "", "| | |", "|---|---|", *rows, ""]
     lines += _metric_lines(results, "Held-out results" + (" of the adapter, before the merge" if merge else ""))
     lines += _merge_lines(merge) if merge else []
-    lines += _example_lines(merge["example"] if merge else read_example(run_dir))
+    lines += _example_lines(_merged_example(merge) if merge else read_example(run_dir))
     lines += _use_lines(manifest, name, is_adapter=manifest.artifact == "adapter" and merge is None)
     return "\n".join(lines) + "\n"
 
@@ -103,23 +104,27 @@ def _metric_lines(results: Results, heading: str) -> list[str]:
     return [*head, *(f"| {label} | {' | '.join(values)} |" for label, values in metric_table(results)), ""]
 
 
-def _merge_lines(merge: dict[str, Any]) -> list[str]:
+def _merged_example(merge: Certificate) -> dict[str, Any] | None:
+    return merge.example.model_dump() if merge.example else None
+
+
+def _merge_lines(merge: Certificate) -> list[str]:
     """Return the section on the merge certificate."""
-    state = {True: "passed", False: f"**not passed**: {'; '.join(merge['failed'])}", None: "not measured"}
+    state = {True: "passed", False: f"**not passed**: {'; '.join(merge.failed)}", None: "not measured"}
     lines = [
         "## Merge",
         "",
-        f"The adapter was merged into the {merge['base']} base model in float32 and cast once to {merge['dtype']}. "
-        f"Agreement with the adapter as it was trained: {state[merge['passed']]}.",
+        f"The adapter was merged into the {merge.base} base model in float32 and cast once to {merge.dtype}. "
+        f"Agreement with the adapter as it was trained: {state[merge.passed]}.",
         "",
     ]
-    if not merge["candidates"]:
+    if not merge.candidates:
         return lines
     lines += ["| base | mean KL, nats | largest logit difference | equal answers |", "|---|---|---|---|"]
-    for base, found in merge["candidates"].items():
-        logits, answers = found["logits"], found["answers"]
-        equal = f"{answers['identical']:.0%} of {answers['compared']}"
-        lines.append(f"| {base} | {logits['mean_kl']:.2g} | {logits['largest_difference']:.2g} | {equal} |")
+    for base, found in merge.candidates.items():
+        logits, answers = found.logits, found.answers
+        equal = f"{answers.identical:.0%} of {answers.compared}"
+        lines.append(f"| {base} | {logits.mean_kl:.2g} | {logits.largest_difference:.2g} | {equal} |")
     return [*lines, ""]
 
 

@@ -1,4 +1,4 @@
-"""Stage: training rows as the model sees them, with their lengths and what carries loss."""
+"""Show training rows as the model sees them: their lengths, and which tokens carry loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow.compute as compute
 from transformers import PreTrainedTokenizerBase
 
-from qdsft.data.examples import Example
 from qdsft.data.sources import read_rows
 from qdsft.data.split import stream_split
 from qdsft.model.loading import load_config, load_tokenizer, stop_token_ids
@@ -19,15 +18,15 @@ from qdsft.tokenization.prepared import Prepared, describe, prepare
 from qdsft.tokenization.rows import Row, RowMaker
 
 BAR = 40
-"""Widest bar of the histogram, in characters."""
+"""Width of the longest bar of the histogram, in characters."""
 BUCKETS = 12
 PROMPT, ANSWER, MARKED, RESET = "\033[2m", "\033[32m", "\033[7m", "\033[0m"
 
 
 def inspect(recipe: Recipe, rows: int, *, colour: bool) -> Iterator[str]:
-    """Lines that show the data of a recipe and its first `rows` training rows.
+    """Yield lines that show the data of a recipe and its first `rows` training rows.
 
-    Raises UserError as `model.load_tokenizer` and `dataset.prepare` do.
+    Raises UserError as `load_tokenizer` and `prepare` do.
     """
     tokenizer = load_tokenizer(recipe)
     stop_ids = stop_token_ids(recipe, tokenizer, load_config(recipe))
@@ -37,19 +36,16 @@ def inspect(recipe: Recipe, rows: int, *, colour: bool) -> Iterator[str]:
     yield from histogram(sample_lengths(prepared))
     encoder = Encoder(RowMaker(tokenizer, stop_ids), recipe.max_length, recipe.data.overlength)
     train = (example for side, example in stream_split(recipe, read_rows) if side == "train")
-    for row, example in islice(_encoded(encoder, train), rows):
+    # overlength: drop can skip examples, so rows are counted after encoding.
+    encoded = (pair for example in train for pair in encoder.encode([example]))
+    for row, example in islice(encoded, rows):
         yield ""
         yield f"{example.record.source}: {len(row.input_ids)} tokens, {len(row.answer_ids)} with loss"
         yield from show_row(row, tokenizer, stop_ids, colour=colour)
 
 
-def _encoded(encoder: Encoder, examples: Iterator[Example]) -> Iterator[tuple[Row, Example]]:
-    for example in examples:
-        yield from encoder.encode([example])
-
-
 def sample_lengths(prepared: Prepared) -> np.ndarray:
-    """Tokens of every training sample, packed or not; `[sample]`."""
+    """Return the number of tokens of every training sample, packed or not: `[sample]`."""
     table = prepared.train.data.table
     if "seq_lengths" in table.column_names:
         return np.asarray(compute.list_flatten(table["seq_lengths"]))
@@ -57,7 +53,7 @@ def sample_lengths(prepared: Prepared) -> np.ndarray:
 
 
 def histogram(lengths: np.ndarray) -> Iterator[str]:
-    """How many samples are how long, as bars of text."""
+    """Yield the number of samples by length, as bars of text."""
     width = max(int(np.ceil((lengths.max() + 1) / BUCKETS)), 1)
     counts = np.bincount(lengths // width)
     yield f"{'tokens':>13}  {'samples':>9}"
@@ -67,28 +63,29 @@ def histogram(lengths: np.ndarray) -> Iterator[str]:
 
 
 def show_row(row: Row, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], *, colour: bool) -> Iterator[str]:
-    """The text of a row, token after token; BOS and stop tokens are marked, the answer set apart.
+    """Yield the text of a row token by token, with BOS and stop tokens marked and the answer kept apart.
 
-    With `colour`, prompt tokens are dim and those with loss green, in the lines that the text has; without,
-    tokens are set apart by `│`, and line breaks are written as `\\n`.
+    With `colour`, prompt tokens are dim, tokens with loss are green, and the text keeps its lines. Without,
+    `│` separates tokens and line breaks are written as `\\n`.
     """
     special = {tokenizer.bos_token_id: "BOS", **dict.fromkeys(stop_ids, "STOP")}
-    pieces = [list(_pieces(tokenizer, ids)) for ids in (row.input_ids[: row.prompt_length], row.answer_ids)]
+    prompt, answer = (
+        list(_token_texts(tokenizer, ids)) for ids in (row.input_ids[: row.prompt_length], row.answer_ids)
+    )
     if colour:
-        styled = zip((PROMPT, ANSWER), pieces, strict=True)
         yield "".join(
-            f"{MARKED}{special[token]} {piece}{RESET}" if token in special else f"{style}{piece}{RESET}"
-            for style, part in styled
-            for piece, token in part
+            f"{MARKED}{special[token]} {text}{RESET}" if token in special else f"{style}{text}{RESET}"
+            for style, part in ((PROMPT, prompt), (ANSWER, answer))
+            for text, token in part
         )
         return
-    for name, part in zip(("no loss", "loss"), pieces, strict=True):
-        shown = (f"[{special[token]} {piece}]" if token in special else piece for piece, token in part)
+    for name, part in (("no loss", prompt), ("loss", answer)):
+        shown = (f"[{special[token]} {text}]" if token in special else text for text, token in part)
         yield f"  {name:<7} {'│'.join(shown)}".replace("\n", "\\n")
 
 
-def _pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> Iterator[tuple[str, int]]:
-    """(text, id) of every token; those of one character come together, under the id of the last."""
+def _token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> Iterator[tuple[str, int]]:
+    """Yield (text, id) of every token. Tokens that share one character are joined, with the id of the last."""
     done = ""
     for end in range(1, len(ids) + 1):
         text = tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)

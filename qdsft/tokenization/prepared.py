@@ -1,22 +1,20 @@
-"""Prepared data: split, tokenized, packed, on disk as Arrow and read from there without loading it.
+"""Prepared data: split, tokenized and packed rows in Arrow files, memory-mapped for training.
 
-Preparing streams: neither the rows nor their tokens are held in memory. The result is kept under a key
-of everything that shapes it, so that a second run, and every other process of this one, only reads it.
+Preparation streams: neither the rows nor their tokens are all held in memory. The result is cached under a key of
+everything that changes it, so that a second run and the other processes of this run only read it.
 """
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import datasets
 import pyarrow as arrow
@@ -24,11 +22,10 @@ import tokenizers
 import transformers
 import trl
 from datasets import Dataset
-from datasets.table import MemoryMappedTable
 from huggingface_hub import constants
+from pydantic import BaseModel
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
-from trl import pack_dataset
 
 from qdsft.console import is_main_process
 from qdsft.data import sources
@@ -39,16 +36,37 @@ from qdsft.errors import UserError
 from qdsft.files import disk_errors, write_json
 from qdsft.recipe import Recipe
 from qdsft.runs.layout import EVAL_ROWS
-from qdsft.tokenization.length_limit import BATCH, Encoder
-from qdsft.tokenization.packing import COLUMNS, PACKED, TOGETHER, Packer
-from qdsft.tokenization.rows import Block, Row, RowMaker
+from qdsft.runs.manifest import GoldenPrompt
+from qdsft.tokenization.length_limit import BATCH, Encoder, PackingFacts, RowFacts
+from qdsft.tokenization.row_files import SCHEMA, load_rows, pack_file, record_batch
+from qdsft.tokenization.rows import Row, RowMaker
 
 FACTS = "facts.json"
-OUR_STRATEGY = "bfd"
-"""TRL's default, and what `packing.bins` refines; its other strategies cut samples and are left to it."""
 GOLDEN_PROMPTS = 3
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raise this number with any change of the code that changes prepared rows: older caches are then not read."""
+
+
+class SplitFacts(BaseModel):
+    """Row counts and SHA-256 of both sides of the split."""
+
+    train_rows: int
+    eval_rows: int
+    left_out: int
+    train_sha256: str
+    eval_sha256: str
+
+
+class Facts(BaseModel):
+    """Facts about prepared data, stored beside the rows."""
+
+    data: SplitFacts
+    tokens: RowFacts
+    """The training rows."""
+    eval_tokens: RowFacts
+    """The held-out rows."""
+    golden_prompts: list[GoldenPrompt]
+    """The first prompts of the training rows."""
 
 
 @dataclass(frozen=True)
@@ -57,219 +75,60 @@ class Prepared:
 
     folder: Path
     train: Dataset
-    """Columns input_ids and labels, `[row][token]`; packed also seq_lengths, the lengths of the samples in a row."""
+    """Columns input_ids and labels, `[row][token]`; if packed also seq_lengths, the lengths of the samples in a row."""
     eval: Dataset | None
-    data: dict[str, Any]
-    """Row counts and hashes of the split, as `examples.Tally.summary`."""
-    tokens: dict[str, Any]
-    """Counts of the training rows, as `encoder.Counts.summary`, and `packing` (None without it)."""
-    eval_tokens: dict[str, Any]
-    golden_prompts: list[dict[str, Any]]
-    """The first prompts of the training rows: `messages` and `ids`."""
+    facts: Facts
 
     @property
     def eval_rows(self) -> Path:
-        """JSON Lines of the held-out examples, as `run.write_eval_rows` writes them."""
+        """JSON Lines file of the held-out examples, as `Example.to_json` writes them."""
         return self.folder / EVAL_ROWS
 
 
 def prepare(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> Prepared:
-    """The prepared data of a recipe: from the cache if it is there, else made and put there.
+    """Return the prepared data of a recipe, from the cache if possible.
 
-    Raises UserError as `corpus.read_rows`, `examples.stream_split` and `encoder.Encoder` do, if every row
-    was dropped, and if the cache folder cannot be written or what lies there not be read.
+    Raises UserError as `sources.read_rows`, `stream_split` and `Encoder` do, if every training row was
+    dropped, and if the cache folder cannot be written or its contents not be read.
     """
     key = cache_folder() / _key(recipe, tokenizer, stop_ids)
-    # Nothing is ever removed there, since others may be at it: where a folder lost a part, another takes its place.
-    for folder in (key, key.with_name(f"{key.name}-1")):
-        if not folder.exists():
-            _make_folder(recipe, tokenizer, stop_ids, folder)
-        if prepared := _opened(folder):
-            return prepared
-    raise UserError(f"{key}: damaged, and so is what was made in its place; delete both")
-
-
-def _make_folder(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
-    """Each process works in a folder of its own, and the first to be done gives it its name."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with disk_errors(folder, "set QDSFT_CACHE to another folder"):
-        try:
-            temporary.mkdir(parents=True)
-            _make(recipe, tokenizer, stop_ids, temporary)
-            try:
-                os.replace(temporary, folder)
-            except OSError:
-                if not folder.exists():
-                    raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _opened(folder: Path) -> Prepared | None:
-    """What lies there; None if it is not there or not whole."""
-    try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        train, held_out = (_load(folder / f"{side}.arrow") for side in ("train", "eval"))
-    except (OSError, ValueError, arrow.ArrowException):
-        return None
-    return Prepared(folder, train, held_out, **facts) if train and (folder / EVAL_ROWS).is_file() else None
+    # Nothing in the cache is ever removed, because another process may be reading it. A damaged folder is left there
+    # and a second one is used instead.
+    with _tokenizer_threads():
+        for folder in (key, key.with_name(f"{key.name}-1")):
+            if not folder.exists():
+                _make_folder(recipe, tokenizer, stop_ids, folder)
+            if prepared := _open(folder):
+                return prepared
+    raise UserError(f"{key}: damaged, and so is its replacement {key.name}-1; delete both")
 
 
 def describe(prepared: Prepared, recipe: Recipe) -> Iterator[str]:
-    """Lines that say what there is to train on, and what overlength and packing did."""
-    data, facts = prepared.data, prepared.tokens
-    note = f", {data['left_out']} left out because they stand in data.eval" if data["left_out"] else ""
-    yield f"data: {data['train_rows']} rows to train on, {data['eval_rows']} held out{note}"
+    """Yield lines about the rows to train on and the effect of overlength and packing."""
+    data, tokens = prepared.facts.data, prepared.facts.tokens
+    note = f", {data.left_out} left out because they are in data.eval" if data.left_out else ""
+    yield f"data: {data.train_rows} rows to train on, {data.eval_rows} held out{note}"
     yield (
-        f"training: {facts['rows']} rows, {facts['tokens']} tokens ({facts['shortest']} to {facts['longest']} a row), "
-        f"{facts['supervised_share']:.0%} supervised"
+        f"training: {tokens.rows} rows, {tokens.tokens} tokens ({tokens.shortest} to {tokens.longest} a row), "
+        f"{tokens.supervised_share:.0%} supervised"
     )
-    if packing := facts["packing"]:
-        yield f"packing: {packing['rows']} rows of {recipe.max_length} tokens, {packing['efficiency']:.1%} full"
-    for name, side in (("training", facts), ("held out", prepared.eval_tokens)):
-        if side["dropped"] or side["truncated"]:
+    if tokens.packing:
+        yield f"packing: {tokens.packing.rows} rows of {recipe.max_length} tokens, {tokens.packing.efficiency:.1%} full"
+    for name, side in (("training", tokens), ("held out", prepared.facts.eval_tokens)):
+        if side.dropped or side.truncated:
             yield (
-                f"{name}: over {recipe.max_length} tokens: {side['dropped']} rows dropped, {side['truncated']} rows "
+                f"{name}: over {recipe.max_length} tokens: {side.dropped} rows dropped, {side.truncated} rows "
                 "shortened (data.overlength)"
             )
 
 
 def cache_folder() -> Path:
-    """`$QDSFT_CACHE`, else `qdsft` in the folder where the Hub's libraries keep theirs (`$HF_HOME`)."""
+    """Return `$QDSFT_CACHE`, by default `qdsft` in the cache of the Hugging Face libraries (`$HF_HOME`)."""
     return Path(variable("QDSFT_CACHE") or Path(constants.HF_HOME) / "qdsft")
 
 
-def of_rows(rows: Sequence[Row]) -> Dataset:
-    """A few rows in memory."""
-    return Dataset(arrow.Table.from_batches([_batch(Block.of(rows))], COLUMNS))
-
-
-def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
-    tally = Tally()
-    with ExitStack() as files:
-        # What was imported stays: looking through it for garbage, again and again, takes a quarter of the time.
-        # Rows are no garbage either until their batch is written.
-        files.callback(gc.set_threshold, *gc.get_threshold())
-        gc.freeze()
-        files.callback(gc.unfreeze)
-        gc.set_threshold(50 * BATCH)
-        maker = RowMaker(tokenizer, stop_ids)
-        train, held_out = (
-            _Side(Encoder(maker, recipe.max_length, recipe.data.overlength), folder, side, files, _size(recipe, side))
-            for side in ("train", "eval")
-        )
-        bar = files.enter_context(tqdm(desc="preparing", unit="row", delay=2, disable=not is_main_process()))
-        seen = 0
-        for side, example in stream_split(recipe, sources.read_rows):
-            tally.add(side, example)
-            if side != "left_out":
-                (train if side == "train" else held_out).add(example)
-            if (seen := seen + 1) % BATCH == 0:
-                bar.update(BATCH)
-        bar.update(seen % BATCH)
-        train.finish()
-        held_out.finish()
-    if not train.encoder.counts.rows:
-        raise UserError(f"{recipe.where('data.overlength')}: every training row was dropped; raise training.max_length")
-    packed = [_packed_rows(side, recipe) for side in (train, held_out)]
-    facts = {
-        "data": tally.summary(),
-        "tokens": {**train.encoder.counts.summary(), "packing": packed[0]},
-        "eval_tokens": held_out.encoder.counts.summary(),
-        "golden_prompts": train.golden_prompts,
-    }
-    write_json(folder / FACTS, facts)
-
-
-class _Side:
-    """Encodes the rows of one side of the split batch after batch and writes them."""
-
-    def __init__(self, encoder: Encoder, folder: Path, side: str, files: ExitStack, size: int | None) -> None:
-        self.encoder = encoder
-        self.path = folder / f"{side}.arrow"
-        self.golden_prompts: list[dict[str, Any]] = []
-        self._pending: list[Example] = []
-        file = files.enter_context(self.path.open("wb"))
-        self._arrow = files.enter_context(arrow.ipc.new_stream(file, PACKED if size else COLUMNS))
-        self.packer = Packer(self._arrow, size) if size else None
-        self._text = None
-        if side == "eval":
-            self._text = files.enter_context((folder / EVAL_ROWS).open("w", encoding="utf-8", newline="\n"))
-
-    def add(self, example: Example) -> None:
-        self._pending.append(example)
-        if len(self._pending) == BATCH:
-            self._write()
-
-    def finish(self) -> None:
-        self._write()
-        self.encoder.finish()
-        if self.packer:
-            self.packer.finish()
-
-    def _write(self) -> None:
-        pending, self._pending = self._pending, []
-        block, examples = self.encoder.keep(self.encoder.maker.make(pending), pending)
-        if not examples:
-            return
-        if self.packer:
-            self.packer.write(block)
-        else:
-            self._arrow.write_batch(_batch(block))
-        wanted = GOLDEN_PROMPTS - len(self.golden_prompts)
-        for row, example in zip(islice(block.rows(), wanted), examples, strict=False):
-            prompt = {"messages": list(example.messages), "ids": row.input_ids[: row.prompt_length]}
-            self.golden_prompts.append(prompt)
-        if self._text:
-            self._text.writelines(example.to_json() + "\n" for example in examples)
-
-
-def _batch(block: Block) -> arrow.RecordBatch:
-    offsets = arrow.array(block.ends, arrow.int32())
-    columns = [arrow.ListArray.from_arrays(offsets, arrow.array(values)) for values in (block.ids, block.labels)]
-    return arrow.RecordBatch.from_arrays(columns, schema=COLUMNS)
-
-
-def _is_packed(recipe: Recipe, side: str) -> bool:
-    return recipe.packing and (side == "train" or recipe.training_value("eval_packing") in {None, True})
-
-
-def _strategy(recipe: Recipe) -> str:
-    return recipe.training_value("packing_strategy") or OUR_STRATEGY
-
-
-def _size(recipe: Recipe, side: str) -> int | None:
-    """Tokens of a packed row, where we pack this side ourselves."""
-    return recipe.max_length if _is_packed(recipe, side) and _strategy(recipe) == OUR_STRATEGY else None
-
-
-def _packed_rows(side: _Side, recipe: Recipe) -> dict[str, Any] | None:
-    """Packed rows and the share of their room that holds tokens; packs what is to be packed by TRL."""
-    counts = side.encoder.counts
-    if not counts.rows or not _is_packed(recipe, side.path.stem):
-        return None
-    assert recipe.max_length is not None
-    if side.packer:
-        rows = side.packer.rows
-    else:
-        loaded = _load(side.path)
-        assert loaded is not None
-        packed = side.path.with_suffix(".packed")
-        options = {"batch_size": TOGETHER, "cache_file_name": str(packed), "desc": None}
-        rows = len(pack_dataset(loaded, recipe.max_length, _strategy(recipe), options))
-        del loaded
-        os.replace(packed, side.path)
-    return {"rows": rows, "efficiency": round(counts.tokens / (rows * recipe.max_length), 4)}
-
-
-def _load(path: Path) -> Dataset | None:
-    table = MemoryMappedTable.from_file(str(path))
-    # The folder's name tells the contents, so that they need no fingerprint of datasets' own.
-    return Dataset(table, fingerprint=f"{path.parent.name.strip('.')[:32]}-{path.stem}") if len(table) else None
-
-
 def _key(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> str:
-    """SHA-256 of everything that the prepared data depend on."""
+    """Return a hash of everything that the prepared data depend on."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     parts = {
         "content": [sources.content_id(recipe, key) for key in ("train", "eval")],
@@ -287,3 +146,118 @@ def _key(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[
     }
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
+
+
+def _make_folder(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
+    """Prepare in a temporary folder, then rename it: of several processes, the first to finish provides the data."""
+    cache = folder.parent
+    with disk_errors(folder, "set QDSFT_CACHE to another folder"):
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=cache, ignore_cleanup_errors=True) as place:
+            # A folder inside, because the temporary folder can be read by its owner only.
+            made = Path(place) / folder.name
+            made.mkdir()
+            _make(recipe, tokenizer, stop_ids, made)
+            try:
+                os.replace(made, folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+
+
+def _open(folder: Path) -> Prepared | None:
+    """Return the data in a folder; None if a part is missing or damaged."""
+    try:
+        facts = Facts.model_validate_json((folder / FACTS).read_text(encoding="utf-8"))
+        train, held_out = (load_rows(folder / f"{side}.arrow") for side in ("train", "eval"))
+    except (OSError, ValueError, arrow.ArrowException):
+        return None
+    return Prepared(folder, train, held_out, facts) if train and (folder / EVAL_ROWS).is_file() else None
+
+
+@contextmanager
+def _tokenizer_threads() -> Iterator[None]:
+    """Let the tokenizer use its threads, then turn them off: they would block in forked data loader workers."""
+    name = "TOKENIZERS_PARALLELISM"
+    set_by_user = name in os.environ
+    os.environ.setdefault(name, "true")
+    try:
+        yield
+    finally:
+        if not set_by_user:
+            os.environ[name] = "false"
+
+
+def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
+    tally = Tally()
+    maker = RowMaker(tokenizer, stop_ids)
+    with ExitStack() as files:
+        train, held_out = (
+            _Side(Encoder(maker, recipe.max_length, recipe.data.overlength), folder / f"{side}.arrow", files)
+            for side in ("train", "eval")
+        )
+        held_out.text = files.enter_context((folder / EVAL_ROWS).open("w", encoding="utf-8", newline="\n"))
+        split = stream_split(recipe, sources.read_rows)
+        for side, example in tqdm(split, desc="preparing", unit="row", delay=2, disable=not is_main_process()):
+            tally.add(side, example)
+            if side == "train":
+                train.add(example)
+            elif side == "eval":
+                held_out.add(example)
+        train.finish()
+        held_out.finish()
+    if not train.encoder.counts.rows:
+        raise UserError(f"{recipe.where('data.overlength')}: every training row was dropped; raise training.max_length")
+    facts = Facts(
+        data=SplitFacts.model_validate(tally.summary()),
+        tokens=train.facts(recipe, pack=recipe.packing),
+        eval_tokens=held_out.facts(recipe, pack=recipe.packing and recipe.training_value("eval_packing") is not False),
+        golden_prompts=[
+            GoldenPrompt(messages=[dict(m) for m in example.messages], ids=row.input_ids[: row.prompt_length])
+            for row, example in train.first
+        ],
+    )
+    write_json(folder / FACTS, facts.model_dump())
+
+
+class _Side:
+    """Encode the rows of one side of the split batch by batch and write them to an Arrow file."""
+
+    def __init__(self, encoder: Encoder, path: Path, files: ExitStack) -> None:
+        self.encoder = encoder
+        self.first: list[tuple[Row, Example]] = []
+        """The first GOLDEN_PROMPTS rows."""
+        self.text: TextIO | None = None
+        """Receives the examples that are kept, as JSON lines."""
+        self._path = path
+        self._pending: list[Example] = []
+        file = files.enter_context(path.open("wb"))
+        self._arrow = files.enter_context(arrow.ipc.new_stream(file, SCHEMA))
+
+    def add(self, example: Example) -> None:
+        self._pending.append(example)
+        if len(self._pending) == BATCH:
+            self._write()
+
+    def finish(self) -> None:
+        """Write the last batch; raises UserError as `Encoder.finish` does."""
+        self._write()
+        self.encoder.finish()
+
+    def facts(self, recipe: Recipe, *, pack: bool) -> RowFacts:
+        """Return the facts about the rows, and pack the closed file if asked to."""
+        counts = self.encoder.counts
+        if not pack or not counts.rows:
+            return counts.summary()
+        assert recipe.max_length is not None
+        rows = pack_file(self._path, recipe.max_length, recipe.training_value("packing_strategy") or "bfd")
+        return counts.summary(PackingFacts(rows=rows, efficiency=round(counts.tokens / (rows * recipe.max_length), 4)))
+
+    def _write(self) -> None:
+        kept = self.encoder.encode(self._pending)
+        self._pending = []
+        if kept:
+            self._arrow.write_batch(record_batch([row for row, _ in kept]))
+        self.first += kept[: GOLDEN_PROMPTS - len(self.first)]
+        if self.text:
+            self.text.writelines(example.to_json() + "\n" for _, example in kept)

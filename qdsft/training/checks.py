@@ -135,15 +135,15 @@ def _bos(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _prompt_ids(prepared: Prepared, tokenizer: PreTrainedTokenizerBase) -> str:
-    golden = prepared.golden_prompts
-    ids = encode_prompts(tokenizer, [prompt["messages"] for prompt in golden])
-    if ids != [prompt["ids"] for prompt in golden]:
+    golden = prepared.facts.golden_prompts
+    ids = encode_prompts(tokenizer, [prompt.messages for prompt in golden])
+    if ids != [prompt.ids for prompt in golden]:
         raise UserError("prompts get other token ids than the prepared data have; delete the cache ($QDSFT_CACHE)")
     return f"{len(golden)} prompts get the ids that they have in the training rows"
 
 
 def _isolation(trainer: RecipeTrainer, prepared: Prepared, recipe: Recipe) -> str:
-    change = check_isolation(trainer, [prompt["ids"] for prompt in prepared.golden_prompts], recipe)
+    change = check_isolation(trainer, [prompt.ids for prompt in prepared.facts.golden_prompts], recipe)
     return f"a packed sample's logits move by {change:.1g} of their spread when its neighbour changes"
 
 

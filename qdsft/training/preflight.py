@@ -34,8 +34,8 @@ def _checks(recipe: Recipe) -> Iterator[Check]:
         machine = join_launch(recipe)
         name = "data"
         inputs = prepare_run(recipe)
-        data = inputs.prepared.data
-        yield Check(name, True, f"{data['train_rows']} rows to train on, {data['eval_rows']} held out")
+        data = inputs.prepared.facts.data
+        yield Check(name, True, f"{data.train_rows} rows to train on, {data.eval_rows} held out")
         name = "model"
         run = build_run(inputs)
     except UserError as error:

@@ -13,7 +13,7 @@ from qdsft.model.loading import base_model_facts
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import find_custom_loss
 from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, TokenFacts
-from qdsft.runs.manifest import GoldenPrompt, Manifest, fingerprint
+from qdsft.runs.manifest import Manifest, fingerprint
 from qdsft.runs.provenance import git_commit, versions
 from qdsft.tokenization.prepared import Prepared
 from qdsft.training.run_setup import RunInputs
@@ -22,9 +22,9 @@ from qdsft.training.trainer import RecipeTrainer
 
 def new_manifest(inputs: RunInputs) -> Manifest:
     """Return the run.json of a run that starts."""
-    recipe, prepared = inputs.recipe, inputs.prepared
+    recipe, facts = inputs.recipe, inputs.prepared.facts
+    data = DataFacts.model_validate(facts.data.model_dump())
     template_sha256 = text_sha256(inputs.tokenizer.chat_template)
-    data = DataFacts.model_validate(prepared.data)
     inputs_fingerprint = fingerprint(recipe, data, template_sha256, world_size())
     inputs_fingerprint.update(_loss_fingerprint(recipe))
     return Manifest(
@@ -34,9 +34,9 @@ def new_manifest(inputs: RunInputs) -> Manifest:
         origins=recipe.origins,
         fingerprint=inputs_fingerprint,
         data=data,
-        tokens=TokenFacts.model_validate(prepared.tokens),
+        tokens=TokenFacts.model_validate(facts.tokens.model_dump()),
         template_sha256=template_sha256,
-        golden_prompts=[GoldenPrompt.model_validate(prompt) for prompt in prepared.golden_prompts],
+        golden_prompts=facts.golden_prompts,
         stop_token_ids=inputs.stop_ids,
         base_model=BaseModelFacts.model_validate(base_model_facts(recipe, inputs.config)),
         artifact="model" if recipe.lora is None else "adapter",
@@ -57,7 +57,7 @@ def training_results(
     """Return the timings, losses and peak memory of a finished run."""
     history = trainer.state.log_history
     losses = [entry["loss"] for entry in history if "loss" in entry]
-    seen = prepared.tokens["tokens"] * (trainer.state.epoch or 0)
+    seen = prepared.facts.tokens.tokens * (trainer.state.epoch or 0)
     return {
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,

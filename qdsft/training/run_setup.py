@@ -73,7 +73,7 @@ def prepare_run(recipe: Recipe) -> RunInputs:
 def build_run(inputs: RunInputs, *, resumed: bool = False) -> Run:
     """Load the model and build the trainer. Raises UserError for what only the model or its processes can show."""
     recipe, machine, prepared = inputs.recipe, inputs.machine, inputs.prepared
-    checkpointing = choose_checkpointing(recipe, machine, prepared.tokens["longest"])
+    checkpointing = choose_checkpointing(recipe, machine, prepared.facts.tokens.longest)
     if checkpointing:
         say(checkpointing.said)
     # Keep the arguments alive: transformers reads from them whether to shard the weights as they load (ZeRO-3).

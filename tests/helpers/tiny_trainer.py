@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qdsft.model.device import find_machine
 from qdsft.model.loading import load_model, load_tokenizer
 from qdsft.recipe import Recipe
-from qdsft.tokenization.prepared import of_rows
+from qdsft.tokenization.row_files import of_rows
 from qdsft.tokenization.rows import Row
 from qdsft.training.build import build_config, build_trainer
 from qdsft.training.trainer import RecipeTrainer

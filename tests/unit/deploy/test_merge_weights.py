@@ -165,9 +165,9 @@ def setting(**values: Any) -> Callable[[Path], None]:
     ("damage", "message"),
     [
         (damage_missing, r"lora_B.default.weight is missing or unknown; put the adapter's files back"),
-        (damage_extra, r"layers.9.mlp.up_proj.lora_B.weight has no place in the base model"),
+        (damage_extra, r"layers.9.mlp.up_proj.lora_B.weight matches no weight of the base"),
         (damage_nan, r"holds NaN or infinity; train again"),
-        (damage_shape, r"has another shape than the base model asks for"),
+        (damage_shape, r"has another shape than the base model's"),
         (damage_cut, r"adapter_model.safetensors: cannot be read"),
         (lambda adapter: (adapter / ADAPTER_WEIGHTS).unlink(), r"adapter_model.safetensors: cannot be read"),
         (lambda adapter: (adapter / "adapter_config.json").write_text("{"), r"adapter_config.json: cannot be read"),
@@ -188,7 +188,7 @@ def test_damaged_and_unknown_adapters_are_refused(
 
 
 def test_base_models_that_cannot_be_read(tiny_model: TINY, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no weights that can be merged into"):
+    with pytest.raises(UserError, match="no weights to merge into"):
         BaseWeights(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"short")
     with pytest.raises(UserError, match="weights cannot be read"), BaseWeights(str(tmp_path)):

@@ -74,3 +74,29 @@ def test_an_adapter_that_cannot_share_the_base_is_refused(runs: dict[str, Path])
             load_beside(run, taken, runs["two"])
     with pytest.raises(UserError, match="is a whole model; only an adapter's base model can take another adapter"):
         load_beside(load_run(runs["whole"]), "second", runs["two"])
+
+
+def test_an_answer_is_seen_as_it_is_written_and_can_be_ended(tiny_model: TINY, tmp_path: Path) -> None:
+    run = load_run(make_run(tmp_path / "long", tiny_model("llama"), "tiny/full", "evaluation.max_new_tokens=200"))
+    messages = [{"role": "user", "content": GOLDEN[0]}]
+    seen: list[str] = []
+    answer = run.watch(messages, seen.append)
+    assert answer == run.answer([messages])[0]
+    assert len(seen) == answer.tokens and seen[-1] == answer.text.rstrip("\ufffd")
+    assert len(set(seen)) > 20 and max(map(len, seen)) == len(seen[-1])
+
+    def leave(text: str) -> None:
+        seen.append(text)
+        if len(seen) == 5:
+            raise InterruptedError
+
+    seen.clear()
+    with pytest.raises(InterruptedError):
+        run.watch(messages, leave)
+    assert len(seen) == 5
+    assert run.answer([messages])[0] == answer
+
+
+def test_a_whole_model_has_its_base_beside_it(runs: dict[str, Path]) -> None:
+    tuned, base = load_columns([runs["whole"]], base=True)
+    assert base.run.model is not tuned.run.model and base.is_base and not tuned.is_base

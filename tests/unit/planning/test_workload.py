@@ -91,5 +91,5 @@ def test_against_the_real_preparation(
     monkeypatch.setattr(workload, "BYTES_PER_TOKEN", len(text.encode()) / len(tokenizer(text)["input_ids"]))
     found, _ = estimate_workload(recipe)
     assert found is not None
-    assert found.rows == prepared.tokens["rows"]
-    assert found.tokens == pytest.approx(prepared.tokens["tokens"], rel=0.25)
+    assert found.rows == prepared.facts.tokens.rows
+    assert found.tokens == pytest.approx(prepared.facts.tokens.tokens, rel=0.25)

@@ -11,6 +11,7 @@ from helpers.manifests import RECIPE, manifest_of
 
 from qdsft.recipe import load_recipe
 from qdsft.runs.card import metric_table, render_card, write_card
+from qdsft.runs.certificate import Certificate
 from qdsft.runs.manifest import Manifest
 from qdsft.runs.results import parse_results
 
@@ -18,21 +19,29 @@ METRICS: dict[str, Any] = {
     "tuned": {"exact_match": 0.5, "samples": 3},
     "baseline": {"exact_match": 0.25, "samples": 3, "loss": 1.0},
 }
-CERTIFICATE: dict[str, Any] = {
-    "method": "LoRA, rank 8, merged",
-    "results_of_adapter": METRICS,
-    "example": None,
-    "base": "original",
-    "dtype": "bfloat16",
-    "passed": False,
-    "failed": ["KL is 2"],
-    "candidates": {
-        "original": {
-            "logits": {"mean_kl": 2.0, "largest_difference": 0.5},
-            "answers": {"identical": 0.5, "compared": 4},
-        }
-    },
-}
+CERTIFICATE = Certificate.model_validate(
+    {
+        "method": "LoRA, rank 8, merged",
+        "results_of_adapter": METRICS,
+        "base_model": {},
+        "thresholds": {"mean_kl": 0.1, "identical_answers": 0.9, "score_drop": 0.01},
+        "questions": "golden prompts",
+        "run": "",
+        "versions": {},
+        "example": None,
+        "base": "original",
+        "dtype": "bfloat16",
+        "passed": False,
+        "failed": ["KL is 2"],
+        "candidates": {
+            "original": {
+                "logits": {"positions": 9, "mean_kl": 2.0, "largest_difference": 0.5, "same_greedy_token": 0.5},
+                "answers": {"identical": 0.5, "compared": 4},
+                "scores": {},
+            }
+        },
+    }
+)
 
 
 @pytest.fixture(autouse=True)

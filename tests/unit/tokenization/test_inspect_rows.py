@@ -1,4 +1,4 @@
-"""Rows as the model sees them: nothing left out, loss and special tokens where they are."""
+"""Shown rows are complete, with the loss and the special tokens in their places."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ TinyModel = Callable[[str], Path]
 
 
 @pytest.mark.parametrize(("folder", "architecture"), [("tiny/full", "llama"), ("koalpaca/qlora_8gb", "gpt_neox")])
-def test_the_text_of_a_row_is_whole_and_the_answer_set_apart(
-    folder: str, architecture: str, tiny_model: TinyModel
-) -> None:
+def test_a_row_is_shown_whole_with_its_answer_apart(folder: str, architecture: str, tiny_model: TinyModel) -> None:
     recipe = load_recipe(ROOT / f"recipes/{folder}.yaml", [f"model.name_or_path={tiny_model(architecture)}"])
     tokenizer = load_tokenizer(recipe)
     messages = [{"role": "user", "content": "퀭한 사람은 누구인가요?"}]
@@ -64,7 +62,8 @@ def test_inspect_from_the_command_line(
     model = f"model.name_or_path={tiny_model('llama')}"
     command = ["inspect", "recipes/tiny/full.yaml", model, *data, "training.packing=true", "-n", "2"]
     assert main(command) == 0
-    out = capsys.readouterr().out
+    out, error = capsys.readouterr()
+    assert "it/s" not in error and "examples/s" not in error, "no progress bar for a moment's work"
     assert out.count(" with loss\n") == 2 and "data/examples/sample_train.jsonl:1: " in out
     assert "96 rows to train on, 16 held out" in out and "% supervised" in out and "% full" in out
     assert "\033" not in out

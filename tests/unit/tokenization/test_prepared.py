@@ -1,4 +1,4 @@
-"""Prepared data: what SFTTrainer itself would make of the rows, made once, and made anew when anything changes."""
+"""Prepared data equal those of SFTTrainer, are cached, and are prepared again when anything changes."""
 
 from __future__ import annotations
 
@@ -15,51 +15,31 @@ from typing import Any
 import pytest
 from datasets import Dataset
 from helpers.paths import ROOT
+from helpers.preparation import prepare_recipe, tiny_recipe
 from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from qdsft.data.examples import Example
 from qdsft.data.split import stream_split
 from qdsft.errors import UserError
-from qdsft.model.loading import load_config, load_tokenizer, stop_token_ids
+from qdsft.model.loading import load_tokenizer
 from qdsft.recipe import Recipe, load_recipe
-from qdsft.tokenization import length_limit, prepared, word_cache
-from qdsft.tokenization.prepared import Prepared, cache_folder, prepare
+from qdsft.tokenization import prepared
+from qdsft.tokenization.prepared import cache_folder, prepare
 from qdsft.tokenization.rows import IGNORED
 
-ARCHITECTURES = {
-    "koalpaca": "gpt_neox",
-    "mistral": "mistral",
-    "qwen3_4b": "qwen3",
-    "tasks": "qwen3",
-    "llama3_korean": "llama3",
-    "gemma3_270m": "gemma3_text",
-}
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("recipes/**/*.yaml"))
-EXAMPLES = ("data.train=data/examples/sample_train.jsonl", "data.eval=data/examples/sample_eval.jsonl")
-"""Fewer rows than the tiny recipe's own."""
 TinyModel = Callable[[str], Path]
 
 
 @pytest.fixture(autouse=True)
-def a_cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # recipes name their data from there
     monkeypatch.setenv("QDSFT_CACHE", str(tmp_path / "cache"))
 
 
-def recipe_of(path: str, tiny_model: TinyModel, *overrides: str) -> Recipe:
-    model = tiny_model(ARCHITECTURES.get(Path(path).parent.name, "llama"))
-    data = EXAMPLES if Path(path).parent.name == "tiny" else ()
-    return load_recipe(path, [f"model.name_or_path={model}", *data, *overrides])
-
-
-def prepared_of(recipe: Recipe) -> Prepared:
-    tokenizer = load_tokenizer(recipe)
-    return prepare(recipe, tokenizer, stop_token_ids(recipe, tokenizer, load_config(recipe)))
-
-
 def rows_of(data: Dataset | None) -> list[tuple[list[int], list[int]]]:
-    """Every sample as (ids, labels), packed ones taken apart."""
+    """Return every sample as (ids, labels), from packed rows too."""
     found = []
     for row in data or []:
         start = 0
@@ -71,8 +51,8 @@ def rows_of(data: Dataset | None) -> list[tuple[list[int], list[int]]]:
     return found
 
 
-def trainers_own(recipe: Recipe, examples: list[Example], tmp_path: Path, *, packing: bool) -> Dataset:
-    """The same conversations, prepared by SFTTrainer."""
+def prepare_with_trl(recipe: Recipe, examples: list[Example], tmp_path: Path, *, packing: bool) -> Dataset:
+    """Return the same conversations as SFTTrainer prepares them."""
     rows = [
         {"prompt": list(e.messages), "completion": [{"role": "assistant", "content": e.completion}]} for e in examples
     ]
@@ -95,13 +75,13 @@ def trainers_own(recipe: Recipe, examples: list[Example], tmp_path: Path, *, pac
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES)
 def test_ids_and_labels_are_those_of_sfttrainer(path: str, tiny_model: TinyModel, tmp_path: Path) -> None:
-    recipe = recipe_of(path, tiny_model, "training.packing=false")
-    ours = prepared_of(recipe)
+    recipe = tiny_recipe(path, tiny_model, "training.packing=false")
+    ours = prepare_recipe(recipe)
     sides: dict[str, list[Example]] = {"train": [], "eval": []}
     for side, example in stream_split(recipe):
         sides[side].append(example)
     for side, data in (("train", ours.train), ("eval", ours.eval)):
-        theirs = rows_of(trainers_own(recipe, sides[side], tmp_path, packing=False))
+        theirs = rows_of(prepare_with_trl(recipe, sides[side], tmp_path, packing=False))
         assert len(theirs) == len(sides[side]) > 0
         assert rows_of(data) == theirs
         assert all(any(label != IGNORED for label in labels) for _, labels in theirs)
@@ -109,18 +89,20 @@ def test_ids_and_labels_are_those_of_sfttrainer(path: str, tiny_model: TinyModel
 
 @pytest.mark.parametrize("path", ["recipes/koalpaca/qlora_8gb.yaml", "recipes/tiny/full.yaml"])
 def test_packed_rows_hold_the_same_samples(path: str, tiny_model: TinyModel, tmp_path: Path) -> None:
-    recipe = recipe_of(path, tiny_model, "training.packing=true", "training.max_length=700")
-    ours = prepared_of(recipe)
-    single = prepared_of(load_recipe(path, [*_overrides(recipe), "training.packing=false"]))
-    theirs = trainers_own(recipe, [e for side, e in stream_split(recipe) if side == "train"], tmp_path, packing=True)
+    recipe = tiny_recipe(path, tiny_model, "training.packing=true", "training.max_length=700")
+    ours = prepare_recipe(recipe)
+    single = prepare_recipe(load_recipe(path, [*_overrides(recipe), "training.packing=false"]))
+    theirs = prepare_with_trl(
+        recipe, [e for side, e in stream_split(recipe) if side == "train"], tmp_path, packing=True
+    )
     assert sorted(rows_of(ours.train)) == sorted(rows_of(single.train)) == sorted(rows_of(theirs))
     assert max(len(row) for row in ours.train["input_ids"]) <= 700
     assert len(ours.train) <= len(theirs)
-    packing = ours.tokens["packing"]
-    assert packing["rows"] == len(ours.train)
+    packing = ours.facts.tokens.packing
+    assert packing and packing.rows == len(ours.train)
     tokens = sum(len(ids) for ids, _ in rows_of(single.train))
-    assert packing["efficiency"] == pytest.approx(tokens / (len(ours.train) * 700), abs=1e-4)
-    assert ours.tokens["tokens"] == tokens
+    assert packing.efficiency == pytest.approx(tokens / (len(ours.train) * 700), abs=1e-4)
+    assert ours.facts.tokens.tokens == tokens
     assert sorted(rows_of(ours.eval)) == sorted(rows_of(single.eval))
 
 
@@ -129,26 +111,26 @@ def _overrides(recipe: Recipe) -> list[str]:
 
 
 def test_facts_are_those_of_the_rows(tiny_model: TinyModel) -> None:
-    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model, "training.packing=false")
-    made = prepared_of(recipe)
+    recipe = tiny_recipe("recipes/tiny/full.yaml", tiny_model, "training.packing=false")
+    made = prepare_recipe(recipe)
     examples = [example for _, example in stream_split(recipe)]
-    assert made.data["train_rows"] == len(made.train) == made.tokens["rows"]
+    assert made.facts.data.train_rows == len(made.train) == made.facts.tokens.rows
     assert made.eval is not None
-    assert made.data["eval_rows"] == len(made.eval) == made.eval_tokens["rows"]
+    assert made.facts.data.eval_rows == len(made.eval) == made.facts.eval_tokens.rows
     ids = [ids for ids, _ in rows_of(made.train)]
-    assert (made.tokens["shortest"], made.tokens["longest"]) == (min(map(len, ids)), max(map(len, ids)))
+    assert (made.facts.tokens.shortest, made.facts.tokens.longest) == (min(map(len, ids)), max(map(len, ids)))
     lines = made.eval_rows.read_text(encoding="utf-8").splitlines()
     held_out = [example for example in examples if example.record.source.startswith("data/examples/sample_eval")]
     assert lines == [example.to_json() for example in held_out]
-    first = made.golden_prompts[0]
-    assert len(made.golden_prompts) == 3
-    assert ids[0][: len(first["ids"])] == first["ids"]
-    assert rows_of(made.train)[0][1][: len(first["ids"])] == [IGNORED] * len(first["ids"])
+    first = made.facts.golden_prompts[0]
+    assert len(made.facts.golden_prompts) == 3
+    assert ids[0][: len(first.ids)] == first.ids
+    assert rows_of(made.train)[0][1][: len(first.ids)] == [IGNORED] * len(first.ids)
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Grows by one whenever data are made rather than read."""
+    """A list that grows by one whenever data are prepared instead of read."""
     calls: list[str] = []
     make = prepared._make
 
@@ -164,11 +146,13 @@ def test_the_cache_is_used_when_nothing_changed(tiny_model: TinyModel, made: lis
     source = tmp_path / "rows.jsonl"
     shutil.copy("data/examples/sample_train.jsonl", source)
     options = (f"data.train={source}", "data.eval=null")
-    first = prepared_of(recipe_of("recipes/tiny/full.yaml", tiny_model, *options))
-    again = prepared_of(recipe_of("recipes/tiny/full.yaml", tiny_model, *options, "training.learning_rate=1", "seed=7"))
+    first = prepare_recipe(tiny_recipe("recipes/tiny/full.yaml", tiny_model, *options))
+    again = prepare_recipe(
+        tiny_recipe("recipes/tiny/full.yaml", tiny_model, *options, "training.learning_rate=1", "seed=7")
+    )
     shutil.copy(source, tmp_path / "moved.jsonl")
-    moved = prepared_of(
-        recipe_of("recipes/tiny/full.yaml", tiny_model, f"data.train={tmp_path}/moved.jsonl", options[1])
+    moved = prepare_recipe(
+        tiny_recipe("recipes/tiny/full.yaml", tiny_model, f"data.train={tmp_path}/moved.jsonl", options[1])
     )
     assert made == ["made"]
     assert first.folder == again.folder == moved.folder
@@ -189,25 +173,27 @@ def test_the_cache_is_used_when_nothing_changed(tiny_model: TinyModel, made: lis
         "model.chat_template=../llama2/chat_template.jinja",
     ],
 )
-def test_whatever_shapes_the_rows_makes_them_anew(tiny_model: TinyModel, made: list[str], change: str) -> None:
+def test_every_setting_that_changes_rows_prepares_them_again(
+    tiny_model: TinyModel, made: list[str], change: str
+) -> None:
     path = "recipes/tiny/full.yaml"
-    first = prepared_of(recipe_of(path, tiny_model, "data.eval=null"))
-    second = prepared_of(recipe_of(path, tiny_model, "data.eval=null", change))
+    first = prepare_recipe(tiny_recipe(path, tiny_model, "data.eval=null"))
+    second = prepare_recipe(tiny_recipe(path, tiny_model, "data.eval=null", change))
     assert made == ["made", "made"]
     assert first.folder != second.folder
 
 
-def test_a_changed_file_or_tokenizer_makes_the_rows_anew(
+def test_a_changed_file_or_tokenizer_prepares_the_rows_again(
     tiny_model: TinyModel, made: list[str], tmp_path: Path
 ) -> None:
     source = tmp_path / "rows.jsonl"
     shutil.copy("data/examples/sample_train.jsonl", source)
-    prepared_of(recipe_of("recipes/tiny/full.yaml", tiny_model, f"data.train={source}"))
+    prepare_recipe(tiny_recipe("recipes/tiny/full.yaml", tiny_model, f"data.train={source}"))
     stamp = source.stat()
     source.write_text(source.read_text(encoding="utf-8").replace("?", "!", 1), encoding="utf-8")
-    os.utime(source, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # the time of a file says nothing
-    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model, f"data.train={source}")
-    prepared_of(recipe)
+    os.utime(source, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # only the content counts
+    recipe = tiny_recipe("recipes/tiny/full.yaml", tiny_model, f"data.train={source}")
+    prepare_recipe(recipe)
     assert made == ["made"] * 2
     tokenizer = load_tokenizer(recipe)
     tokenizer.add_tokens(["Seoul"])
@@ -221,9 +207,9 @@ FILES = ("facts.json", "train.arrow", "eval.arrow", "eval.jsonl")
 @pytest.mark.parametrize(
     ("name", "loss"), [*((name, "gone") for name in FILES), *((name, "cut") for name in FILES if name != "eval.jsonl")]
 )
-def test_what_is_damaged_is_made_anew(tiny_model: TinyModel, made: list[str], name: str, loss: str) -> None:
-    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model)
-    first = prepared_of(recipe)
+def test_damaged_data_are_prepared_again(tiny_model: TinyModel, made: list[str], name: str, loss: str) -> None:
+    recipe = tiny_recipe("recipes/tiny/full.yaml", tiny_model)
+    first = prepare_recipe(recipe)
     rows, held_out = rows_of(first.train), first.eval_rows.read_bytes()
     damaged = first.folder / name
     if loss == "gone":
@@ -231,24 +217,25 @@ def test_what_is_damaged_is_made_anew(tiny_model: TinyModel, made: list[str], na
     else:
         os.truncate(damaged, damaged.stat().st_size // 2)
     for _ in range(2):
-        second = prepared_of(recipe)
+        second = prepare_recipe(recipe)
         assert made == ["made"] * 2
         assert (rows_of(second.train), second.eval_rows.read_bytes()) == (rows, held_out)
     (second.folder / name).unlink()
-    with pytest.raises(UserError, match="damaged, and so is what was made in its place; delete both"):
-        prepared_of(recipe)
+    with pytest.raises(UserError, match=r"damaged, and so is its replacement \w+-1; delete both"):
+        prepare_recipe(recipe)
 
 
 @pytest.mark.slow
 def test_processes_that_prepare_at_once_all_get_the_same(tiny_model: TinyModel, tmp_path: Path) -> None:
-    """As those of several machines do: none may take away what another has just made."""
-    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model)
+    """Processes of several machines do this: none may remove data that another has just prepared."""
+    recipe = tiny_recipe("recipes/tiny/full.yaml", tiny_model)
     script = (
-        "import os, sys, time, pathlib, test_dataset as t\n"
-        "recipe = t.recipe_of('recipes/tiny/full.yaml', lambda _: pathlib.Path(sys.argv[1]))\n"
+        "import os, sys, time, pathlib\n"
+        "from helpers.preparation import prepare_recipe, tiny_recipe\n"
+        "recipe = tiny_recipe('recipes/tiny/full.yaml', lambda _: pathlib.Path(sys.argv[1]))\n"
         "open(sys.argv[2], 'w').close()\n"
         "while len(os.listdir(os.path.dirname(sys.argv[2]))) < 3: time.sleep(0.001)\n"
-        "print(t.prepared_of(recipe).folder, len(t.prepared_of(recipe).train))\n"
+        "print(prepare_recipe(recipe).folder, len(prepare_recipe(recipe).train))\n"
     )
     (tmp_path / "ready").mkdir()
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}", "HF_HUB_OFFLINE": "1"}
@@ -269,34 +256,60 @@ def test_processes_that_prepare_at_once_all_get_the_same(tiny_model: TinyModel, 
     assert len(list(cache_folder().iterdir())) == 1
 
 
-def test_what_fails_leaves_nothing(tiny_model: TinyModel) -> None:
-    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model, "training.max_length=80", "training.packing=false")
+@pytest.mark.parametrize(("value", "during", "after"), [(None, "true", "false"), ("false",) * 3, ("true",) * 3])
+def test_the_tokenizer_has_threads_only_while_rows_are_prepared(
+    value: str | None, during: str, after: str, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "TOKENIZERS_PARALLELISM"
+    monkeypatch.setenv(name, value or "")
+    if value is None:
+        monkeypatch.delenv(name)
+    seen: list[str | None] = []
+    make = prepared._make
+
+    def watched(*arguments: Any) -> None:
+        seen.append(os.environ.get(name))
+        make(*arguments)
+
+    monkeypatch.setattr(prepared, "_make", watched)
+    for _ in range(2):  # made, then read from the cache
+        prepare_recipe(tiny_recipe("recipes/tiny/full.yaml", tiny_model))
+        assert (seen, os.environ[name]) == ([during], after)
+        monkeypatch.setenv(name, value or "")
+        if value is None:
+            monkeypatch.delenv(name)
+
+
+def test_a_failure_leaves_nothing(tiny_model: TinyModel) -> None:
+    recipe = tiny_recipe("recipes/tiny/full.yaml", tiny_model, "training.max_length=80", "training.packing=false")
     with pytest.raises(UserError, match="rows are too long"):
-        prepared_of(recipe)
+        prepare_recipe(recipe)
     assert list(cache_folder().iterdir()) == []
     with pytest.raises(UserError, match="every training row was dropped"):
-        prepared_of(recipe_of("recipes/tiny/full.yaml", tiny_model, "training.max_length=10", "data.overlength=drop"))
+        prepare_recipe(
+            tiny_recipe("recipes/tiny/full.yaml", tiny_model, "training.max_length=10", "data.overlength=drop")
+        )
     assert list(cache_folder().iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QDSFT_CACHE", "/proc/qdsft")
     with pytest.raises(UserError, match=r"^/proc/qdsft/\w+: cannot be written: .*; free some space or set QDSFT_CACHE"):
-        prepared_of(recipe_of("recipes/tiny/full.yaml", tiny_model))
+        prepare_recipe(tiny_recipe("recipes/tiny/full.yaml", tiny_model))
 
 
 def test_another_process_may_be_faster(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = recipe_of("recipes/tiny/full.yaml", tiny_model)
+    recipe = tiny_recipe("recipes/tiny/full.yaml", tiny_model)
     make = prepared._make
 
     def overtaken(recipe: Recipe, tokenizer: Any, stops: Any, folder: Path) -> None:
         make(recipe, tokenizer, stops, folder)
-        final = cache_folder() / folder.name.split(".")[1]
+        final = cache_folder() / folder.name
         if not final.exists():
             shutil.copytree(folder, final)
 
     monkeypatch.setattr(prepared, "_make", overtaken)
-    assert len(prepared_of(recipe).train) > 0
+    assert len(prepare_recipe(recipe).train) > 0
     assert len(list(cache_folder().iterdir())) == 1
 
 
@@ -304,9 +317,7 @@ def test_another_process_may_be_faster(tiny_model: TinyModel, monkeypatch: pytes
 def test_memory_does_not_grow_with_the_rows(
     tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(length_limit, "BATCH", 200)
     monkeypatch.setattr(prepared, "BATCH", 200)
-    monkeypatch.setattr(word_cache, "REMEMBERED", 500)
     peaks = []
     for rows in (1_000, 5_000):
         source = tmp_path / f"{rows}.jsonl"
@@ -314,9 +325,9 @@ def test_memory_does_not_grow_with_the_rows(
             for n in range(rows):
                 file.write(json.dumps({"question": f"Is {n} more than {n * 7}?", "sub_questions": [f"What is {n}?"]}))
                 file.write("\n")
-        recipe = recipe_of("recipes/tiny/full.yaml", tiny_model, f"data.train={source}", "training.packing=false")
+        recipe = tiny_recipe("recipes/tiny/full.yaml", tiny_model, f"data.train={source}", "training.packing=false")
         tracemalloc.start()
-        prepared_of(recipe)
+        prepare_recipe(recipe)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0]

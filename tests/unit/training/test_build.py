@@ -15,7 +15,7 @@ from qdsft.errors import UserError
 from qdsft.model.device import Machine
 from qdsft.model.loading import load_model, load_tokenizer
 from qdsft.recipe import Recipe, load_recipe
-from qdsft.tokenization.prepared import of_rows
+from qdsft.tokenization.row_files import of_rows
 from qdsft.tokenization.rows import IGNORED, Row
 from qdsft.training.activation_checkpointing import Checkpointing
 from qdsft.training.build import build_config, build_trainer
@@ -45,7 +45,7 @@ def test_every_training_key_reaches_trl(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("training.load_best_model_at_end=true", "save and eval strategy"),
-        ("training.global_batch_size=6", r"no multiple of per_device_train_batch_size x devices = 16 x 1; 16 is"),
+        ("training.global_batch_size=6", r"is not a multiple of per_device_train_batch_size x devices = 16 x 1; 16 is"),
     ],
 )
 def test_contradictory_values_are_one_line(tmp_path: Path, override: str, message: str) -> None:

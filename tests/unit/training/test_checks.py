@@ -16,7 +16,7 @@ from helpers.tiny_trainer import make_trainer
 
 from qdsft.errors import UserError
 from qdsft.runs.manifest import read_manifest
-from qdsft.tokenization.prepared import of_rows
+from qdsft.tokenization.row_files import of_rows
 from qdsft.tokenization.rows import Row
 from qdsft.training import checks, memory_probe, saved_weights
 from qdsft.training.checks import check_disk, read_samples, run_checks
@@ -68,7 +68,7 @@ def test_each_planted_fault_fails_its_own_check(make_recipe: MakeRecipe, monkeyp
     twice = _with_rows(run, lambda row: {**row, "input_ids": [bos, bos, *row["input_ids"][2:]]})
     assert set(failed(twice)) == {"BOS"}
     golden = copy.deepcopy(run.inputs.prepared)
-    golden.golden_prompts[0]["ids"][3] += 1
+    golden.facts.golden_prompts[0].ids[3] += 1
     assert set(failed(replace(run, inputs=replace(run.inputs, prepared=golden)))) == {"prompt ids"}
     with pytest.MonkeyPatch.context() as planted:
         planted.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 0, 1000))
@@ -119,7 +119,7 @@ def test_samples_are_taken_out_of_their_packed_rows(make_recipe: MakeRecipe) -> 
     prepared = prepare_run(make_recipe()).prepared
     assert "seq_lengths" in prepared.train.column_names
     samples = list(read_samples(prepared))
-    assert len(samples) == prepared.data["train_rows"]
-    assert sum(len(sample.ids) for sample in samples) == prepared.tokens["tokens"]
+    assert len(samples) == prepared.facts.data.train_rows
+    assert sum(len(sample.ids) for sample in samples) == prepared.facts.tokens.tokens
     plain = replace(prepared, train=of_rows([Row([1, 50, 2], 1), Row([1, 60, 61, 2], 2)]))
     assert [sample.ids for sample in read_samples(plain)] == [[1, 50, 2], [1, 60, 61, 2]]

@@ -43,7 +43,7 @@ def test_the_file_of_a_custom_loss_is_part_of_the_fingerprint(make_recipe: MakeR
 
 def results(history: list[dict[str, Any]], **seconds: float) -> dict[str, Any]:
     trainer: Any = SimpleNamespace(state=SimpleNamespace(log_history=history, epoch=2.0, global_step=8))
-    prepared: Any = SimpleNamespace(tokens={"tokens": 100})
+    prepared: Any = SimpleNamespace(facts=SimpleNamespace(tokens=SimpleNamespace(tokens=100)))
     times = {"seconds_to_first_step": 3.0, "seconds_training": 4.0, **seconds}
     return training_results(trainer, prepared, **times)
 

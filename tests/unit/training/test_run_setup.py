@@ -69,7 +69,7 @@ def test_the_data_are_prepared_before_the_model_is_loaded(
     recipe = make_recipe("evaluation.every_steps=2", "training.packing=false")
     monkeypatch.setattr(run_setup, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     inputs = prepare_run(recipe)
-    assert inputs.prepared.data["train_rows"] + inputs.prepared.data["eval_rows"] == 40
+    assert inputs.prepared.facts.data.train_rows + inputs.prepared.facts.data.eval_rows == 40
     assert inputs.tokenizer.eos_token_id in inputs.stop_ids and inputs.machine.device == "cpu"
 
 

@@ -36,7 +36,7 @@ def test_a_damaged_file(tmp_path: Path, content: bytes, message: str) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no folder with a model"):
+    with pytest.raises(UserError, match="is not a folder with a model"):
         read_config(recipe_of(str(tmp_path / "none")))
 
 
