@@ -1,9 +1,10 @@
-"""What commands say: progress on standard error, by the first process only; results on standard output."""
+"""Print progress to standard error from the main process only, and results to standard output."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -12,42 +13,58 @@ from contextlib import contextmanager
 from qdsft.environment import variable
 from qdsft.errors import UserError
 
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 
 def is_main_process() -> bool:
-    """Whether this process is rank 0 of the launch (or the only one)."""
+    """Return True in rank 0 of a launch, and in a process that was not launched."""
     return int(variable("RANK", "0")) == 0
 
 
 def quiet_libraries() -> None:
-    """Leave out what libraries say that no user can act on; to be called before they are imported."""
+    """Hide messages of libraries that no user can act on. Call it before the libraries are imported."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # renamings inside the pinned releases
-    # DeepSpeed says on standard output, where results belong, that a machine without a GPU has none.
+    # DeepSpeed reports a missing GPU on standard output, which is for results.
     logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator to CPU" not in record.getMessage())
-    # bitsandbytes misses a package that only serves what model.keep_quantized_weights switches off.
+    # bitsandbytes asks for a package that only a feature needs which model.quantization switches off.
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "kernels" not in record.getMessage())
 
 
 def end_progress() -> None:
-    """Close progress bars that an error left open, so that what is said next begins a line of its own."""
+    """Close progress bars that an error left open, so that the next message starts on a new line."""
     if tqdm := sys.modules.get("tqdm"):
         for bar in list(tqdm.tqdm._instances):
             bar.close()
 
 
+def visible(text: str) -> str:
+    """Return the text with its control characters escaped, except line feeds and tabs.
+
+    Names, questions, keys and paths come from files of others: an escape sequence in them could clear the terminal,
+    set its title or hide text. The escapes are also valid inside JSON strings.
+    """
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def say(text: str) -> None:
-    """Print one line of progress."""
+    """Print a line of progress to standard error."""
     if is_main_process():
-        print(text, file=sys.stderr, flush=True)
+        print(visible(text), file=sys.stderr, flush=True)
+
+
+def print_result(text: str) -> None:
+    """Print a line of a result to standard output."""
+    print(visible(text))
 
 
 @contextmanager
 def standard_output() -> Iterator[None]:
-    """Around writing results: a full disk is a UserError; a reader that went away stays a BrokenPipeError."""
+    """Turn a full disk behind standard output into a UserError; a closed pipe stays a BrokenPipeError."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        # What is still buffered would fail once more when Python ends.
+        # Python flushes the buffer again at exit, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise UserError(f"standard output cannot be written: {error.strerror}") from error

@@ -1,8 +1,8 @@
-"""The one exception that is shown to users without a traceback."""
+"""Exceptions that the command line shows without a traceback."""
 
 
 class UserError(ValueError):
-    """Bad input that the user can mend.
+    """Bad input that the user can fix.
 
     The message is one line: the file, line or key, what is wrong, and the remedy. The command
     line prints it and exits with status 1.
@@ -13,7 +13,7 @@ class UserError(ValueError):
 
 
 class Interrupted(Exception):
-    """A signal ended the training after a checkpoint was saved; `status` is the exit status that says so."""
+    """A signal stopped the training after a checkpoint was saved; `status` is the exit status."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)

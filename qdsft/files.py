@@ -1,4 +1,4 @@
-"""Writing so that a half-written file or folder never stands under its final name."""
+"""Write files and folders so that their final name appears only when they are complete."""
 
 from __future__ import annotations
 
@@ -12,12 +12,6 @@ from typing import IO, Any
 
 from qdsft.errors import UserError
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
-
-
 RUN_REMEDY = "choose another folder with training.output_dir"
 
 
@@ -26,7 +20,7 @@ def disk_errors(path: Path, remedy: str = RUN_REMEDY) -> Iterator[None]:
     """Turn an OSError (read-only, full, not a folder) into a UserError that names `path`."""
     try:
         yield
-    except BrokenPipeError:  # no disk raises it: it is the reader of our standard output that went away
+    except BrokenPipeError:  # from standard output: its reader has gone
         raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}; free some space or {remedy}") from error
@@ -34,7 +28,7 @@ def disk_errors(path: Path, remedy: str = RUN_REMEDY) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The name of a file to write, which becomes `path` when the block ends well and else goes."""
+    """Yield a temporary name that replaces `path` if the block succeeds, and is deleted if it fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -45,73 +39,77 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole UTF-8 file, or nothing."""
+    """Write a UTF-8 file, or leave the old one if writing fails."""
     with disk_errors(path), replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a whole file, or nothing."""
+    """Copy a file, or leave the old target if copying fails."""
     with disk_errors(target), replacing(target) as temporary:
         shutil.copyfile(source, temporary)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, readable, or nothing."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write indented JSON, or leave the old file if writing fails."""
+    write_text(path, to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """Return JSON as `write_json` writes it."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 @contextmanager
-def exclusive(folder: Path, remedy: str = "choose another folder with training.output_dir=...") -> Iterator[None]:
-    """Keep other processes of this machine out of a folder that is about to be written, by a lock beside it.
+def exclusive(
+    path: Path, remedy: str = "choose another folder with training.output_dir=...", *, doing: str = "writing there"
+) -> Iterator[None]:
+    """Keep other processes of this machine from writing a file or folder, with a lock file beside `path`.
 
-    The lock ends with the process, however that ends. Raises UserError as `lock` does.
+    The operating system releases the lock when the process ends, even when it is killed. Raises UserError if another
+    process holds the lock.
     """
-    if fcntl is None:
-        yield
-        return
-    path = folder.with_name(f".{folder.name}.lock")
-    with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    with file:
-        lock(file, folder, "writing there", remedy)
+    from filelock import FileLock, Timeout
+
+    lock_path = _lock_path(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_path, blocking=False, thread_local=False)
         try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(f"{path}: another process is {doing}; wait for it, or {remedy}") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows does not delete an open file
+            lock_path.unlink()
+        lock.release()
 
 
-def is_locked(folder: Path) -> bool:
-    """Whether a process of this machine holds `folder` by `exclusive`; never true without fcntl (Windows)."""
-    if fcntl is None:
+def is_locked(path: Path) -> bool:
+    """Return True if a process of this machine holds `path` with `exclusive`."""
+    from filelock import FileLock, Timeout
+
+    lock_path = _lock_path(path)
+    if not os.path.isfile(lock_path):
         return False
     try:
-        with folder.with_name(f".{folder.name}.lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with FileLock(lock_path, blocking=False):
+            return False
+    except Timeout:
         return True
     except OSError:
         return False
-    return False
 
 
-def lock(file: IO[Any], path: Path, doing: str, remedy: str) -> None:
-    """Hold an open file until it is closed or the process ends; raises UserError, naming `path`, if another does.
-
-    Without fcntl (Windows) there is no lock.
-    """
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(f"{path}: another process is {doing}; wait for it, or {remedy}") from error
+def _lock_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 @contextmanager
 def new_directory(path: Path, remedy: str = RUN_REMEDY) -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends well, replacing what was there."""
+    """Yield a temporary folder that replaces `path` if the block succeeds."""
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     with disk_errors(path, remedy):
@@ -125,7 +123,7 @@ def new_directory(path: Path, remedy: str = RUN_REMEDY) -> Iterator[Path]:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise UserError if a new file cannot be called that because something is."""
+    """Raise UserError if `path` exists."""
     if os.path.isdir(path):  # unlike path.is_dir, no error for a name that is too long
         raise UserError(f"{path} is a folder; give the name of a file")
     if os.path.lexists(path):
@@ -134,9 +132,9 @@ def refuse_existing(path: Path) -> None:
 
 @contextmanager
 def new_text_file(path: Path) -> Iterator[IO[str]]:
-    """A UTF-8 file to write to, line by line, that becomes `path` when the block ends well.
+    """Yield a UTF-8 file that appears as `path` if the block succeeds.
 
-    Missing folders are made, and removed again if the block fails. Raises UserError if `path` exists.
+    Missing folders are created, and deleted again if the block fails. Raises UserError if `path` exists.
     """
     refuse_existing(path)
     made: list[Path] = []
@@ -156,7 +154,7 @@ def new_text_file(path: Path) -> Iterator[IO[str]]:
 
 
 def write_new_lines(path: Path, lines: Iterable[str]) -> int:
-    """Write lines to a file that does not exist yet, as they come; returns how many. Raises as `new_text_file`."""
+    """Write lines to a new file and return their number. Raises as `new_text_file`."""
     written = 0
     with new_text_file(path) as file:
         for line in lines:

@@ -11,7 +11,7 @@ from qdsft.errors import UserError
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex; raises UserError if it cannot be read."""
+    """Return the SHA-256 of a file, in hex; raises UserError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -25,10 +25,10 @@ def unreadable(path: Path, error: OSError) -> UserError:
 
 
 def text_sha256(text: str) -> str:
-    """SHA-256 of a text, in hex."""
+    """Return the SHA-256 of a text, in hex."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def json_sha256(value: dict[str, Any]) -> str:
-    """SHA-256 of a value as JSON, whatever the order of its keys, in hex."""
+    """Return the SHA-256 of a value as JSON with sorted keys, in hex."""
     return text_sha256(json.dumps(value, sort_keys=True))

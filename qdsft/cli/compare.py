@@ -1,4 +1,4 @@
-"""`qdsft compare`: evaluations of the same questions side by side."""
+"""`qdsft compare`: compare evaluations of the same questions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from qdsft.console import say
+from qdsft.console import print_result, say
 from qdsft.errors import UserError
 
 
@@ -18,10 +18,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs="+",
         type=Path,
         metavar="DIR",
-        help="a run directory, a folder of evaluate --output, or a file such as predictions_baseline.jsonl",
+        help="a run directory, a folder written by evaluate --output, or a file such as predictions_baseline.jsonl",
     )
     compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    compare.add_argument("--output", type=Path, metavar="HTML", help="write a page, too; a new file")
+    compare.add_argument("--output", type=Path, metavar="HTML", help="also write an HTML page to this new file")
     compare.set_defaults(handler=_compare)
 
 
@@ -37,10 +37,10 @@ def _compare(options: argparse.Namespace) -> int:
         with new_text_file(options.output) as file:
             file.write(comparison_page(found))
     if options.json:
-        print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        print_result(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
     else:
         for line in comparison_lines(found):
-            print(line)
+            print_result(line)
     if options.output is not None:
         say(f"page: {options.output}")
     return 0

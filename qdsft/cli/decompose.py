@@ -7,10 +7,14 @@ import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qdsft.cli.arguments import positive
 from qdsft.console import say
 from qdsft.errors import UserError
+
+if TYPE_CHECKING:
+    from qdsft.runs.manifest import Manifest
 
 FILE_OPTIONS = ("output", "batch_size", "no_merge")
 """Options that need --input."""
@@ -58,22 +62,22 @@ def _decompose(options: argparse.Namespace) -> int:
 
     if options.json and options.format not in {None, "json"}:
         raise UserError(f"--json and --format {options.format} contradict each other; give one of them")
-    read_finished(options.run_dir)
+    manifest = read_finished(options.run_dir)
     if options.question is not None and not options.question.strip():
         raise UserError("the question is empty; write it in quotes after the run directory")
     if options.input is not None:
-        return _answer_file(options)
+        return _answer_file(options, manifest)
     given = [name for name in FILE_OPTIONS if getattr(options, name)]
     if given or options.engine != "transformers":
         raise UserError(f"--{(given or ['engine'])[0].replace('_', '-')} requires a file of questions; add --input")
-    return _answer_questions(options)
+    return _answer_questions(options, manifest)
 
 
-def _answer_questions(options: argparse.Namespace) -> int:
+def _answer_questions(options: argparse.Namespace, manifest: Manifest) -> int:
     from qdsft.inference.decomposer import Decomposer, show
 
     fmt = "json" if options.json else options.format or "text"
-    decomposer = Decomposer(options.run_dir, constrained=options.constrained)
+    decomposer = Decomposer(options.run_dir, constrained=options.constrained, manifest=manifest)
     for run_dir in options.adapter:
         decomposer.add_adapter(run_dir.resolve().name.replace(".", "_"), run_dir)  # PEFT allows no dots
     questions = [(0, options.question)] if options.question is not None else _typed_questions()
@@ -92,7 +96,7 @@ def _answer_questions(options: argparse.Namespace) -> int:
     return 0
 
 
-def _answer_file(options: argparse.Namespace) -> int:
+def _answer_file(options: argparse.Namespace, manifest: Manifest) -> int:
     """Answer a file. Refused rows are named and counted, and do not change the exit status 0."""
     if options.adapter:
         raise UserError("--adapter works with typed questions only; run --input with each run separately")
@@ -113,6 +117,7 @@ def _answer_file(options: argparse.Namespace) -> int:
             engine=options.engine,
             merge=not options.no_merge,
             on_refused=lambda error: print(f"left out: {error}", file=sys.stderr),
+            manifest=manifest,
         )
     except KeyboardInterrupt:
         say("\ninterrupted; run the same command again to continue after the answers written so far")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from qdsft.console import print_result, visible
 from qdsft.environment import variable
 from qdsft.errors import UserError
 
@@ -38,7 +39,7 @@ def _doctor(options: argparse.Namespace) -> int:
             continue
         word = f"{finding.status.replace('failed', 'FAILED'):<6}"
         word = f"{COLOURS[finding.status]}{word}{RESET}" if colour else word
-        print(f"{finding.name:<12} {word}  {finding}", flush=True)
+        print(f"{finding.name:<12} {word}  {visible(str(finding))}", flush=True)
     failed = sum(finding.status == "failed" for finding in findings)
     if options.json:
         import json
@@ -46,7 +47,7 @@ def _doctor(options: argparse.Namespace) -> int:
         from qdsft.runs.provenance import versions
 
         report = {"versions": versions(), "findings": [finding.to_json() for finding in findings]}
-        print(json.dumps(report, indent=2, ensure_ascii=False))
+        print_result(json.dumps(report, indent=2, ensure_ascii=False))
     if failed:
         raise UserError(f"{failed} of {len(findings)} checks failed; each says what to do")
     return 0

@@ -22,14 +22,18 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Score a finished run on its held-out rows, or, with --predictions and --gold, any system.",
     )
     evaluate.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR")
-    evaluate.add_argument("--baseline", action="store_true", help="score the base model with the same prompts too")
-    evaluate.add_argument("--constrained", action="store_true", help="score answers held to a valid form, too")
+    evaluate.add_argument("--baseline", action="store_true", help="also score the base model with the same prompts")
+    evaluate.add_argument(
+        "--constrained", action="store_true", help="also score answers that are constrained to valid decompositions"
+    )
     evaluate.add_argument("--samples", type=positive, metavar="N", help="score at most N rows")
-    evaluate.add_argument("--batch-size", type=positive, metavar="N", help="rows decoded together")
+    evaluate.add_argument(
+        "--batch-size", type=positive, metavar="N", help="rows decoded together (default: evaluation.batch_size)"
+    )
     evaluate.add_argument("--predictions", type=Path, metavar="P", help="JSON Lines with sub_questions or text, or CSV")
-    evaluate.add_argument("--gold", type=Path, metavar="G", help="the rows that they answer, or BREAK's CSV")
+    evaluate.add_argument("--gold", type=Path, metavar="G", help="rows with the gold answers, or BREAK's CSV")
     evaluate.add_argument("--output", type=Path, metavar="DIR", help="a new folder for the scores of --predictions")
-    evaluate.add_argument("--break-metrics", action="store_true", help="BREAK's official metrics too; slow")
+    evaluate.add_argument("--break-metrics", action="store_true", help="also compute BREAK's official metrics (slow)")
     evaluate.set_defaults(handler=_evaluate)
 
 
@@ -39,10 +43,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.run_dir is None:
         raise UserError("nothing to evaluate; give a run directory, or --predictions and --gold")
     if options.output is not None:
-        raise UserError("--output is for --predictions alone; a run is scored in its own directory")
+        raise UserError("--output works with --predictions only; a run is scored in its own directory")
+    from qdsft.runs.layout import REPORT
     from qdsft.runs.manifest import read_finished
 
-    read_finished(options.run_dir)
+    manifest = read_finished(options.run_dir)
     from qdsft.inference.evaluate import evaluate
 
     try:
@@ -53,13 +58,14 @@ def _evaluate(options: argparse.Namespace) -> int:
             samples=options.samples,
             batch_size=options.batch_size,
             break_metrics=options.break_metrics,
+            manifest=manifest,
         )
     except KeyboardInterrupt:
-        say("\ninterrupted; the same command goes on where this one ended")
+        say("\ninterrupted; run the same command again to resume")
         return 130
     if is_main_process():
         _print_table(results)
-    say(f"report: {options.run_dir / 'report.html'}")
+    say(f"report: {options.run_dir / REPORT}")
     return 0
 
 
@@ -75,7 +81,7 @@ def _score_files(options: argparse.Namespace) -> int:
             raise UserError(f"{name} and --predictions contradict each other; give one of them")
     for name, for_runs in (("--samples", options.samples), ("--batch-size", options.batch_size)):
         if for_runs is not None:
-            raise UserError(f"{name} is for a run directory alone; leave it out")
+            raise UserError(f"{name} works with a run directory only; leave it out")
     if options.predictions is None or options.gold is None:
         missing = "--gold" if options.gold is None else "--predictions"
         raise UserError(f"{missing} is missing; give the predictions and the gold answers")
@@ -87,7 +93,7 @@ def _score_files(options: argparse.Namespace) -> int:
 
 
 def _print_table(results: Results, names: dict[str, str] | None = None) -> None:
-    """Every metric with one column a model; behind the first its 95 % interval."""
+    """Print a row per metric and a column per model, with the 95 % interval of the first model."""
     from qdsft.metrics.catalog import BY_KEY
     from qdsft.runs.card import metric_table
 

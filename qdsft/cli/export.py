@@ -37,7 +37,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _export(options: argparse.Namespace) -> int:
     from qdsft.runs.manifest import read_finished
 
-    read_finished(options.run_dir)
+    manifest = read_finished(options.run_dir)
     from qdsft.deploy.gguf.export import export_gguf
 
     found = export_gguf(
@@ -46,6 +46,7 @@ def _export(options: argparse.Namespace) -> int:
         kind=options.kind,
         converter=options.converter,
         answers=options.check_answers,
+        manifest=manifest,
     )
     checked = f"{found.prompts} golden prompts have their trained token ids in llama.cpp"
     if found.prompts is None:

@@ -1,4 +1,4 @@
-"""The command line. Each handler imports its stage itself, so that light commands stay light."""
+"""The command line. Each handler imports its stage, so that light commands start fast."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import qdsft
 from qdsft.cli import compare, data, decompose, demo, doctor, evaluate, export, plan, publish, recipes, runs, serve
-from qdsft.console import end_progress, is_main_process, quiet_libraries, say, standard_output
+from qdsft.console import end_progress, is_main_process, quiet_libraries, say, standard_output, visible
 from qdsft.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 right, 1 a user error, 2 wrong usage, 130 interrupted."""
+    """Run one command and return the exit status: 0 success, 1 a user error, 2 wrong usage, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         if is_main_process():
             end_progress()
-            print(f"error: {error}", file=sys.stderr)
+            print(visible(f"error: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         end_progress()
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _flush() -> None:
-    """Write out what is left of standard output, while a full disk or a reader that went away is still caught."""
+    """Flush standard output while errors of a full disk or a closed pipe are still handled."""
     if sys.stdout is None:  # closed by the caller
         return
     with standard_output():
@@ -54,7 +54,7 @@ def _flush() -> None:
 
 
 def _take_positionals(options: argparse.Namespace, rest: Sequence[str]) -> list[str]:
-    """Take what argparse leaves over because it stands after an option; returns what is really unknown."""
+    """Assign positional arguments that argparse did not accept after an option; return the unknown arguments."""
     unknown = []
     for item in rest:
         if not item.startswith("-") and "=" in item and hasattr(options, "overrides"):
@@ -71,7 +71,7 @@ def _take_positionals(options: argparse.Namespace, rest: Sequence[str]) -> list[
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="qdsft", description=qdsft.__doc__)
     parser.add_argument("--version", action="version", version=f"qdsft {qdsft.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -54,7 +54,7 @@ def _merge(options: argparse.Namespace) -> int:
     from qdsft.runs.manifest import read_adapter_run
     from qdsft.runs.public import refuse_output
 
-    read_adapter_run(options.run_dir)
+    manifest = read_adapter_run(options.run_dir)
     refuse_output(options.output)
     from qdsft.deploy.merge import merge
 
@@ -66,6 +66,7 @@ def _merge(options: argparse.Namespace) -> int:
         samples=options.samples,
         batch_size=options.batch_size,
         check=not options.no_check,
+        manifest=manifest,
     )
     for base, figures in found.candidates.items():
         logits, answers = figures.logits, figures.answers
@@ -89,11 +90,16 @@ def _merge(options: argparse.Namespace) -> int:
 def _push(options: argparse.Namespace) -> int:
     from qdsft.runs.manifest import read_finished
 
-    read_finished(options.run_dir)
+    manifest = read_finished(options.run_dir)
     from qdsft.deploy.push import push
 
     pushed = push(
-        options.run_dir, options.repo_id, public=options.public, force=options.force, revision=options.revision
+        options.run_dir,
+        options.repo_id,
+        public=options.public,
+        force=options.force,
+        revision=options.revision,
+        manifest=manifest,
     )
     if pushed.is_new:
         print(f"pushed to {pushed.url}: {', '.join(pushed.files)}")

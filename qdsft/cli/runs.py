@@ -1,4 +1,4 @@
-"""`qdsft runs`: the run directories in a folder."""
+"""`qdsft runs`: list the run directories in a folder."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 import json
 from pathlib import Path
 
-from qdsft.console import say
+from qdsft.console import print_result, say
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `runs` to the commands."""
-    runs = commands.add_parser("runs", help="list run directories: what they trained, scored, weigh, and their state")
-    runs.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="DIR", help="(outputs)")
+    runs = commands.add_parser("runs", help="list run directories with their state, model, data, size and metrics")
+    runs.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
     runs.add_argument("--json", action="store_true", help="print JSON instead of a table")
     runs.set_defaults(handler=_runs)
 
@@ -22,10 +22,10 @@ def _runs(options: argparse.Namespace) -> int:
 
     found = list_runs(options.folder)
     if options.json:
-        print(json.dumps([run.to_json() for run in found], indent=2, ensure_ascii=False))
+        print_result(json.dumps([run.to_json() for run in found], indent=2, ensure_ascii=False))
     elif found:
         for line in run_lines(found):
-            print(line)
+            print_result(line)
     else:
         say(f"no runs in {options.folder}")
     return 0

@@ -41,10 +41,17 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def _serve(options: argparse.Namespace) -> int:
     from qdsft.runs.manifest import read_finished
 
-    read_finished(options.run_dir)
+    manifest = read_finished(options.run_dir)
     from qdsft.deploy.serve import make_request, serve
 
     if options.request is not None:
-        print(json.dumps(make_request(options.run_dir, options.request), ensure_ascii=False))
+        print(json.dumps(make_request(options.run_dir, options.request, manifest), ensure_ascii=False))
         return 0
-    return serve(options.run_dir, engine=options.engine, host=options.host, port=options.port, extra=options.extra)
+    return serve(
+        options.run_dir,
+        engine=options.engine,
+        host=options.host,
+        port=options.port,
+        extra=options.extra,
+        manifest=manifest,
+    )

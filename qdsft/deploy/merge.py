@@ -30,8 +30,8 @@ from qdsft.model.weight_files import BaseWeights, open_base
 from qdsft.runs.card import render_card
 from qdsft.runs.certificate import Agreement, Certificate, write_certificate
 from qdsft.runs.eval_rows import read_eval_rows
-from qdsft.runs.layout import MANIFEST
-from qdsft.runs.manifest import read_adapter_run, write_manifest
+from qdsft.runs.layout import CARD
+from qdsft.runs.manifest import Manifest, read_adapter_run, write_manifest
 from qdsft.runs.provenance import versions
 from qdsft.runs.public import public_manifest, refuse_output
 from qdsft.runs.results import brief_metrics, method, read_example, to_json
@@ -70,6 +70,7 @@ def merge(
     samples: int = 32,
     batch_size: int | None = None,
     check: bool = True,
+    manifest: Manifest | None = None,
 ) -> Certificate:
     """Merge a run's adapter into its base model and return the certificate; `output` appears when it is complete.
 
@@ -81,10 +82,10 @@ def merge(
     Raises UserError for a run without an adapter, an `output` that exists, too little disk, and as `load_prompts`,
     `load_weights` and `merge_weights.Merge` do.
     """
-    manifest = read_adapter_run(run_dir)
+    manifest = manifest or read_adapter_run(run_dir)
     refuse_output(output)
     bases = _bases(run_dir, bool(manifest.recipe.get("quantization")), base, check)
-    prompts = load_prompts(run_dir)
+    prompts = load_prompts(run_dir, manifest)
     config = load_config(prompts.recipe)
     if getattr(config, "quantization_config", None):
         raise UserError(f"{prompts.recipe.model.name_or_path}: saved quantized; merge into the model it was made from")
@@ -93,7 +94,7 @@ def merge(
     size = batch_size or prompts.recipe.evaluation.batch_size
     job = _Job(prompts, plan, bases, getattr(torch, dtype), samples, size, check)
     with exclusive(output, OTHER), new_directory(output, OTHER) as folder:
-        with open_base(prompts.recipe, manifest.base_model.get("revision")) as weights:
+        with open_base(prompts.recipe, manifest.base_model.revision) as weights:
             _announce(output, weights, job)
             compared = _make(folder, weights, job)
         found = compared.found
@@ -101,7 +102,7 @@ def merge(
         _keep(folder, chosen)
         certificate = _certificate(prompts, chosen, dtype, compared)
         write_manifest(folder, public_manifest(manifest, merged_dtype=dtype))
-        write_text(folder / "README.md", render_card(run_dir, manifest, name=output.name, merge=certificate))
+        write_text(folder / CARD, render_card(run_dir, manifest, name=output.name, merge=certificate))
         certificate.files = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
         write_certificate(folder, certificate)
     return certificate
@@ -199,7 +200,7 @@ def _load_merged(folder: Path, shell: LoadedRun, dtype: torch.dtype) -> LoadedRu
 
 def _questions(prompts: RunPrompts, samples: int) -> Questions:
     examples: list[Example] = []
-    if prompts.manifest.data.get("eval_rows"):
+    if prompts.manifest.data.eval_rows:
         examples = read_eval_rows(prompts.run_dir, samples)
     golden: Sequence[Any] = [golden.messages for golden in prompts.manifest.golden_prompts]
     return Questions([example.messages for example in examples] or list(golden), examples)
@@ -240,13 +241,13 @@ def _certificate(prompts: RunPrompts, chosen: str, dtype: str, compared: _Compar
             "base": chosen,
             "dtype": dtype,
             "method": f"{method(manifest)}, merged",
-            "base_model": public_manifest(manifest).base_model,
+            "base_model": public_manifest(manifest).base_model.model_dump(),
             "thresholds": allowed,
             "candidates": compared.found,
             "results_of_adapter": to_json(brief_metrics(prompts.run_dir)),
             "example": read_example(prompts.run_dir),
-            "questions": "held-out rows" if manifest.data.get("eval_rows") else "golden prompts",
-            "run": file_sha256(prompts.run_dir / MANIFEST),
+            "questions": "held-out rows" if manifest.data.eval_rows else "golden prompts",
+            "run": manifest.sha256(),
             "versions": versions(),
         }
     )

@@ -23,7 +23,7 @@ from qdsft.model.hub import check_write, patiently
 from qdsft.runs.card import render_card
 from qdsft.runs.card_header import read_licence
 from qdsft.runs.certificate import Certificate, read_certificate
-from qdsft.runs.layout import MANIFEST, MERGE_FILE
+from qdsft.runs.layout import CARD, MANIFEST, MERGE_FILE
 from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.runs.public import base_on_hub, check_secrets, public_base, public_manifest
 
@@ -40,7 +40,6 @@ ALLOWED = {"adapter": (*WEIGHTS, *TOKENIZER), "model": (*WEIGHTS, *TOKENIZER, "c
 """The only files of the folder that are uploaded unchanged."""
 VOCABULARY = re.compile(r"tokenizer\.json|tokenizer\.model|vocab.*|merges\.txt")
 """Files that may contain any text by chance, so they are not searched for patterns of secrets."""
-CARD = "README.md"
 Content = Path | bytes
 
 
@@ -56,7 +55,13 @@ class Pushed:
 
 
 def push(
-    source: Path, repo_id: str, *, public: bool = False, force: bool = False, revision: str | None = None
+    source: Path,
+    repo_id: str,
+    *,
+    public: bool = False,
+    force: bool = False,
+    revision: str | None = None,
+    manifest: Manifest | None = None,
 ) -> Pushed:
     """Upload a finished run's adapter or model, or a merged model; private unless `public` is given.
 
@@ -64,9 +69,9 @@ def push(
     (unless `force` is given), for files that contain a token or a path of this machine, for anything that the Hub
     refuses, and as `load_prompts` does.
     """
-    manifest = read_finished(source)
+    manifest = manifest or read_finished(source)
     certificate = check_certificate(source, force=force)
-    prompts = load_prompts(source)
+    prompts = load_prompts(source, manifest)
     check_write(repo_id)
     files = collect(source, manifest, certificate, repo_id)
     files["generation_config.json"] = _json(generation_config(manifest, prompts.tokenizer))
@@ -118,11 +123,11 @@ def collect(source: Path, manifest: Manifest, certificate: Certificate | None, r
 
 def base_licence(manifest: Manifest) -> dict[str, str]:
     """Return the license of the base model's card, and print it; empty if none is known."""
-    name = manifest.base_model["name_or_path"]
+    name = manifest.base_model.name_or_path
     card: str | Path = Path(name) / CARD
     try:
         if base_on_hub(manifest):
-            where = {"revision": manifest.base_model["revision"], "endpoint": variable("HF_ENDPOINT") or None}
+            where = {"revision": manifest.base_model.revision, "endpoint": variable("HF_ENDPOINT") or None}
             card = hf_hub_download(name, CARD, **where)
         found = read_licence(Path(card).read_text(encoding="utf-8", errors="replace"))
     except (OSError, ValueError, httpx2.HTTPError):
@@ -135,7 +140,7 @@ def base_licence(manifest: Manifest) -> dict[str, str]:
 
 
 def _check_all(files: dict[str, Content], source: Path, manifest: Manifest) -> None:
-    base = manifest.base_model["name_or_path"]
+    base = manifest.base_model.name_or_path
     secrets = {get_token() or "": "the token", str(source.resolve()): "a folder of this machine"}
     if Path(base).is_absolute():
         secrets[base] = "the base model's folder on this machine"

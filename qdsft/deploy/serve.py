@@ -24,19 +24,22 @@ from qdsft.inference import vllm_engine
 from qdsft.inference.loaded_run import RunPrompts, load_prompts
 from qdsft.model.attention import decoding_attention
 from qdsft.model.device import find_machine
+from qdsft.runs.manifest import Manifest
 
 NEEDED = ("fastapi", "uvicorn", "openai")
 """Imported by `transformers serve`, but not installed with transformers."""
 SECONDS_TO_STOP = 20
 
 
-def serve(run_dir: Path, *, engine: str, host: str, port: int, extra: Sequence[str] = ()) -> int:
+def serve(
+    run_dir: Path, *, engine: str, host: str, port: int, extra: Sequence[str] = (), manifest: Manifest | None = None
+) -> int:
     """Serve a run until the server ends or is stopped. `engine` is transformers or vllm, `extra` goes to the engine.
 
     Raises UserError for a run that the engine cannot serve, a port in use, a missing package, a server that fails, and
     as `load_prompts` does.
     """
-    run = load_prompts(run_dir)
+    run = load_prompts(run_dir, manifest)
     if engine == "transformers":
         _check_transformers(run)
     listen(host, port).close()  # the server itself fails only after it has loaded the model
@@ -53,9 +56,9 @@ def serve(run_dir: Path, *, engine: str, host: str, port: int, extra: Sequence[s
     return 0
 
 
-def make_request(run_dir: Path, question: str) -> dict[str, Any]:
+def make_request(run_dir: Path, question: str, manifest: Manifest | None = None) -> dict[str, Any]:
     """Return the request that asks a served run as `qdsft decompose` does; raises UserError likewise."""
-    run = load_prompts(run_dir)
+    run = load_prompts(run_dir, manifest)
     body = _body(run, served_name(run_dir), run.task.messages(run.task.typed_record(question)))
     run.encode([body["messages"]])  # raises for text that a server would encode otherwise than in training
     return body

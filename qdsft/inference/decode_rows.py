@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from qdsft.console import say
 from qdsft.data.examples import Example, fingerprint
 from qdsft.errors import UserError
-from qdsft.hashing import text_sha256
 from qdsft.inference.generate import mean_loss
 from qdsft.inference.loaded_run import LoadedRun
 from qdsft.inference.processes import Processes
-from qdsft.runs.kept_lines import Identity
-from qdsft.runs.layout import MANIFEST
+from qdsft.runs.layout import CARD, decoded_log_path, decoded_log_paths
 from qdsft.runs.manifest import Manifest
-from qdsft.runs.partial import Decoded, append_to, partial_files, partial_path, read_all
+from qdsft.runs.resume_log import Identity, open_log, read_log
 from qdsft.tokenization.length_limit import encode_examples
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The answer to one row, with its loss."""
+
+    text: str
+    stopped: bool
+    tokens: int
+    """Generated tokens."""
+    seconds: float
+    """Decoding time of the batch on its first row; 0 on its other rows."""
+    loss: float
+    """Nats per supervised token of the gold answer."""
+    supervised: int
+    """Number of supervised tokens."""
 
 
 def decode_share(
@@ -29,21 +44,25 @@ def decode_share(
     ends, and rows in such a file of any process are not decoded again. Raises UserError as `LoadedRun.stream`.
     """
     identity = identify(loaded.run_dir, loaded.manifest, examples, model)
-    done = read_all(loaded.run_dir, model, identity)
+    done: dict[int, Decoded] = {}
+    for path in decoded_log_paths(loaded.run_dir, model):
+        done |= read_log(path, identity, Decoded)
     own = processes.share(len(examples))
     missing = [index for index in own if index not in done]
     if len(done) and processes.is_main:
         say(f"{len(done)} of {len(examples)} rows were decoded before an interruption")
-    with append_to(partial_path(loaded.run_dir, model, processes.rank), identity) as file:
-        for decoded in _decode(loaded, examples, missing, batch_size, processes, constrained=model == "constrained"):
-            done[decoded.index] = decoded
-            file.add(decoded)
+    path = decoded_log_path(loaded.run_dir, model, processes.rank)
+    constrained = model == "constrained"
+    with open_log(path, identity, Decoded, remedy="evaluate a copy of the run on another disk") as log:
+        for index, decoded in _decode(loaded, examples, missing, batch_size, processes, constrained=constrained):
+            log.add(index, decoded)
+    done |= log.results
     return {index: done[index] for index in own}
 
 
 def forget(run_dir: Path, model: str) -> None:
     """Remove the files of `decode_share`, after the final file is written."""
-    for path in partial_files(run_dir, model):
+    for path in decoded_log_paths(run_dir, model):
         path.unlink(missing_ok=True)
 
 
@@ -53,12 +72,12 @@ def identify(run_dir: Path, manifest: Manifest, examples: Sequence[Example], mod
     weights = [
         [path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns]
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "README.md"  # every evaluation writes the card
+        if path.is_file() and path.name != CARD  # every evaluation writes the card
     ]
     return {
         "qdsft_partial": 1,
         "model": model,
-        "run": text_sha256((run_dir / MANIFEST).read_text(encoding="utf-8")),
+        "run": manifest.sha256(),
         "weights": [] if model == "baseline" else weights,
         "rows": fingerprint(examples),
         "max_new_tokens": manifest.load_recipe().evaluation.max_new_tokens,
@@ -85,8 +104,8 @@ def _decode(
     processes: Processes,
     *,
     constrained: bool,
-) -> Iterator[Decoded]:
-    """Yield the answers to the rows at `places` as batches end."""
+) -> Iterator[tuple[int, Decoded]]:
+    """Yield (place, answer) for the rows at `places` as their batches end."""
     rows = [examples[place] for place in places]
     if not rows:
         return
@@ -100,8 +119,7 @@ def _decode(
     for index, answer in answers:
         seconds = time.monotonic() - start
         row = encoded[index]
-        yield Decoded(
-            index=places[index],
+        decoded = Decoded(
             text=answer.text,
             stopped=answer.stopped,
             tokens=answer.tokens,
@@ -109,4 +127,5 @@ def _decode(
             loss=mean_loss(loaded.model, [row]),
             supervised=len(row.input_ids) - row.prompt_length,
         )
+        yield places[index], decoded
         start = time.monotonic()

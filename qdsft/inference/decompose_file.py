@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,17 +11,19 @@ from qdsft.console import say
 from qdsft.data.record import Record, RowError
 from qdsft.data.task import Task
 from qdsft.errors import UserError
-from qdsft.files import new_text_file, refuse_existing
+from qdsft.files import disk_errors, exclusive, new_text_file, refuse_existing
 from qdsft.hashing import file_sha256
 from qdsft.inference import vllm_engine
 from qdsft.inference.generate import Answer, PromptTooLarge
 from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_prompts, load_weights
 from qdsft.inference.merged_adapter import load_merged
 from qdsft.inference.questions import read_questions
-from qdsft.runs.answer_log import AnswerLog, answer_log
-from qdsft.runs.layout import MANIFEST
+from qdsft.runs.layout import answer_log_path
+from qdsft.runs.manifest import Manifest
+from qdsft.runs.resume_log import ResumeLog, open_log
 
 Engine = Literal["transformers", "vllm"]
+OUTPUT_REMEDY = "choose another output"
 MERGE_FROM = 64
 """Merging the adapter pays for its check from this many questions."""
 
@@ -58,6 +60,7 @@ def decompose_file(
     engine: Engine = "transformers",
     merge: bool = True,
     on_refused: Callable[[RowError], None] = lambda error: None,
+    manifest: Manifest | None = None,
 ) -> FileReport:
     """Answer every question of `source`; `output` appears once it is complete, in the order of `source`.
 
@@ -67,7 +70,7 @@ def decompose_file(
     written, for a file that cannot be read or has no usable row, and as load_run does.
     """
     refuse_existing(output)
-    prompts = load_prompts(run_dir)
+    prompts = load_prompts(run_dir, manifest)
     prompts.task.check_format(fmt)
     if engine == "vllm":
         _check_vllm(constrained)
@@ -77,10 +80,18 @@ def decompose_file(
         on_refused(refused[index])
     known = set(refused)
     settings = {"constrained": constrained, "engine": engine, "merge": merge}
-    identity = {"run": file_sha256(run_dir / MANIFEST), "input": file_sha256(source), "settings": settings}
-    with answer_log(output, identity) as log:
+    identity = {"run": prompts.manifest.sha256(), "input": file_sha256(source), "settings": settings}
+    log_path = answer_log_path(output)
+    with disk_errors(output, OUTPUT_REMEDY):
+        output.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        exclusive(output, OUTPUT_REMEDY, doing="writing it"),
+        open_log(log_path, identity, Answer, remedy=OUTPUT_REMEDY) as log,
+    ):
+        if log.results:
+            say(f"{log_path}: resuming after {len(log.results)} answers")
         first = {question.prompt: index for index, question in reversed(questions.items())}
-        waiting = [index for index in first.values() if index not in log.answers]
+        waiting = [index for index in first.values() if index not in log.results]
         if waiting:
             options = (batch_size or prompts.recipe.evaluation.batch_size, constrained)
             load = load_merged if merge and len(first) >= MERGE_FROM else load_weights
@@ -91,8 +102,9 @@ def decompose_file(
                 for index, question in questions.items()
                 if first[question.prompt] in too_large
             }
-        answers = {i: log.answers[first[q.prompt]] for i, q in questions.items() if i not in refused}
+        answers = {i: log.results[first[q.prompt]] for i, q in questions.items() if i not in refused}
         report = _write(output, fmt, questions, answers, refused, source, prompts.task)
+        log.delete()
     for index in sorted(refused.keys() - known):
         on_refused(refused[index])
     return report
@@ -137,7 +149,7 @@ def _decode(
     run: RunPrompts,
     questions: dict[int, _Question],
     waiting: list[int],
-    log: AnswerLog,
+    log: ResumeLog[Answer],
     batch_size: int,
     constrained: bool,
 ) -> dict[int, UserError]:
@@ -147,11 +159,11 @@ def _decode(
         ids = [questions[index].prompt for index in waiting]
         try:
             for number, answer in _stream(run, ids, batch_size, constrained):
-                log.add(waiting[number], asdict(answer))
+                log.add(waiting[number], answer)
             return too_large
         except PromptTooLarge as error:
             too_large[waiting[error.index]] = error
-        waiting = [index for index in waiting if index not in log.answers and index not in too_large]
+        waiting = [index for index in waiting if index not in log.results and index not in too_large]
     return too_large
 
 
@@ -165,7 +177,7 @@ def _write(
     output: Path,
     fmt: str,
     questions: dict[int, _Question],
-    answers: dict[int, dict[str, Any]],
+    answers: dict[int, Answer],
     refused: dict[int, RowError],
     source: Path,
     task: Task,
@@ -175,13 +187,13 @@ def _write(
     for index, answer in answers.items():
         record = questions[index].record
         try:
-            written.append(task.file_entry(fmt, record.row, answer["text"], stopped=answer["stopped"]))
+            written.append(task.file_entry(fmt, record.row, answer.text, stopped=answer.stopped))
         except UserError as error:
             refused[index] = RowError(record.source, "no such form", str(error))
             continue
         left_out |= task.dropped_columns(fmt, record.row)
-        invalid += bool(task.problems(answer["text"]))
-        unstopped += not answer["stopped"]
+        invalid += bool(task.problems(answer.text))
+        unstopped += not answer.stopped
     ordered = tuple(refused[index] for index in sorted(refused))
     _refuse_all(source, answers if written else {}, refused)
     if left_out:

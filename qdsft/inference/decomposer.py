@@ -9,6 +9,7 @@ from qdsft.data.task import Shown
 from qdsft.errors import UserError
 from qdsft.inference.loaded_run import FIRST_ADAPTER, LoadedRun, load_run
 from qdsft.inference.side_by_side import load_beside
+from qdsft.runs.manifest import Manifest
 
 
 class Decomposer:
@@ -22,8 +23,8 @@ class Decomposer:
     Raises UserError as `qdsft.inference.loaded_run.load_run` and `LoadedRun.grammar` do.
     """
 
-    def __init__(self, run_dir: str | Path, *, constrained: bool = False) -> None:
-        self.run = load_run(Path(run_dir))
+    def __init__(self, run_dir: str | Path, *, constrained: bool = False, manifest: Manifest | None = None) -> None:
+        self.run = load_run(Path(run_dir), manifest)
         self._constrained = constrained
         self._others: dict[str, LoadedRun] = {}
         if constrained:

@@ -16,7 +16,7 @@ from qdsft.data.task import Task, make_task
 from qdsft.errors import UserError
 from qdsft.files import exclusive, write_json, write_text
 from qdsft.hashing import json_sha256
-from qdsft.inference.decode_rows import decode_share, forget, identify, merge
+from qdsft.inference.decode_rows import Decoded, decode_share, forget, identify, merge
 from qdsft.inference.loaded_run import load_run
 from qdsft.inference.processes import Processes, launched
 from qdsft.metrics.break_official.official import require_official
@@ -26,9 +26,8 @@ from qdsft.metrics.prediction_rows import PredictionRow, json_lines, prediction_
 from qdsft.metrics.summary import summarise
 from qdsft.runs.card import write_card
 from qdsft.runs.eval_rows import read_eval_rows
-from qdsft.runs.layout import METRICS_FILE, PREDICTIONS_FILE
+from qdsft.runs.layout import METRICS_FILE, predictions_file
 from qdsft.runs.manifest import Manifest, read_finished
-from qdsft.runs.partial import Decoded
 from qdsft.runs.provenance import versions
 from qdsft.runs.results import MODELS, Results, read_metrics_file, to_json
 from qdsft.scoring.report import write_report
@@ -43,6 +42,7 @@ def evaluate(
     samples: int | None = None,
     batch_size: int | None = None,
     break_metrics: bool = False,
+    manifest: Manifest | None = None,
 ) -> Results:
     """Score a finished run on the rows that its split held out.
 
@@ -53,8 +53,8 @@ def evaluate(
 
     Raises UserError as load_run does, and if the run has no held-out rows.
     """
-    manifest = read_finished(run_dir)
-    if not manifest.data["eval_rows"]:
+    manifest = manifest or read_finished(run_dir)
+    if not manifest.data.eval_rows:
         raise UserError(f"{run_dir}: no rows were held out; train with data.eval_fraction above 0 or with data.eval")
     recipe = manifest.load_recipe()
     settings, task = recipe.evaluation, make_task(recipe)
@@ -72,7 +72,7 @@ def evaluate(
         def work() -> tuple[str, list[dict[int, Decoded]]]:
             if processes.is_main:
                 stack.enter_context(exclusive(run_dir.resolve(), "stop it"))
-            return _decode(run_dir, examples, models, processes, batch_size or settings.batch_size)
+            return _decode(run_dir, manifest, examples, models, processes, batch_size or settings.batch_size)
 
         outcomes = processes.gather(work)
         if not processes.is_main:
@@ -100,8 +100,7 @@ def _write(
     rows: dict[str, list[PredictionRow]],
 ) -> None:
     for model, found in rows.items():
-        file = PREDICTIONS_FILE if model == "tuned" else f"predictions_{model}.jsonl"
-        write_text(run_dir / file, json_lines(found))
+        write_text(run_dir / predictions_file(model), json_lines(found))
     own = {model: identities[model] for model in results}
     write_json(
         run_dir / METRICS_FILE, {**to_json(results), "versions": versions(), "device": device, "identities": own}
@@ -133,10 +132,15 @@ def _earlier(run_dir: Path, identities: dict[str, str], results: Results) -> Res
 
 
 def _decode(
-    run_dir: Path, examples: Sequence[Example], models: Sequence[str], processes: Processes, batch_size: int
+    run_dir: Path,
+    manifest: Manifest,
+    examples: Sequence[Example],
+    models: Sequence[str],
+    processes: Processes,
+    batch_size: int,
 ) -> tuple[str, list[dict[int, Decoded]]]:
     """Return the name of the device, and the answers of this process for every model."""
-    loaded = load_run(run_dir)
+    loaded = load_run(run_dir, manifest)
     machine = loaded.machine
     among = f", shared by {processes.size} processes" if processes.size > 1 else ""
     say(f"evaluating {len(examples)} held-out rows on {machine.device} ({machine.name}){among}")

@@ -147,20 +147,20 @@ class LoadedRun(RunPrompts):
             yield replace(self, model=load_model(self.recipe, self.machine, trainable=False).to(self.model.device))
 
 
-def load_prompts(run_dir: Path) -> RunPrompts:
-    """Load the tokenizer, chat template and prompts of a finished run.
+def load_prompts(run_dir: Path, manifest: Manifest | None = None) -> RunPrompts:
+    """Load the tokenizer, chat template and prompts of a finished run; `manifest` is its run.json, if already read.
 
     Raises UserError if the run is unfinished or damaged, if its base model is not the one it was trained on, or if its
     chat template or tokenizer no longer yields the token ids it was trained on.
     """
-    manifest = read_finished(run_dir)
+    manifest = manifest or read_finished(run_dir)
     recipe = manifest.load_recipe()
     tokenizer = _load_tokenizer(manifest.folder(run_dir), recipe)
     check_golden_prompts(run_dir, manifest, tokenizer)
     config = load_config(_with_weights(recipe, run_dir, manifest))
     if manifest.artifact == "adapter":
         found = base_model_facts(recipe, config)
-        if found["config_sha256"] != manifest.base_model["config_sha256"]:
+        if found["config_sha256"] != manifest.base_model.config_sha256:
             raise UserError(
                 f"{run_dir}: the base model at {recipe.model.name_or_path} is not the one that the adapter was trained "
                 "on (its config.json differs); put the original back"
@@ -169,9 +169,9 @@ def load_prompts(run_dir: Path) -> RunPrompts:
     return RunPrompts(run_dir, manifest, recipe, make_task(recipe), tokenizer, positions)
 
 
-def load_run(run_dir: Path) -> LoadedRun:
+def load_run(run_dir: Path, manifest: Manifest | None = None) -> LoadedRun:
     """Load a finished run; raises UserError as `load_prompts` and `load_weights` do."""
-    return load_weights(load_prompts(run_dir))
+    return load_weights(load_prompts(run_dir, manifest))
 
 
 def load_weights(prompts: RunPrompts) -> LoadedRun:

@@ -1,8 +1,9 @@
-"""How far a mean, or the difference of two, could be off by the luck of which rows were drawn: the bootstrap."""
+"""Confidence intervals of means (bootstrap) and p-values of paired differences (sign flips)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 RESAMPLES = 2000
@@ -16,70 +17,61 @@ Columns = Mapping[str, Sequence[float | None]]
 
 
 def bootstrap(columns: Columns, *, resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Interval]:
-    """The 95 % percentile interval of the mean of every column (Efron 1979).
+    """Return the 95 % percentile interval of the mean of every column (Efron 1979).
 
-    Rows are drawn with replacement, the same ones for all columns; None counts neither in a mean nor in its
-    number of rows. A column of nothing but None has no interval. The same seed gives the same intervals.
+    Rows are drawn with replacement, the same rows for all columns. None is left out of a mean. A column that holds
+    only None has no interval. The same seed gives the same intervals.
     """
     import numpy
+    from scipy import stats
 
-    values, known = _matrix(columns)
-    sums, counts = [], []
-    for weights in _weights(len(values), resamples, seed):
-        sums.append(weights @ values)
-        counts.append(weights @ known)
-    counted = numpy.concatenate(counts)
-    with numpy.errstate(invalid="ignore"):  # a resample may have no row with a value: nan, and left out
-        means = numpy.concatenate(sums) / counted
-    tail = (1 - LEVEL) / 2
     found = {}
-    for place, name in enumerate(columns):
-        if known[:, place].any():
-            low, high = numpy.nanquantile(means[:, place], [tail, 1 - tail])
-            found[name] = (float(low), float(high))
+    for name, column in columns.items():
+        values = _array(column)
+        if numpy.isnan(values).all():
+            continue
+        if len(values) == 1:  # scipy asks for two rows
+            found[name] = (float(values[0]), float(values[0]))
+            continue
+        with warnings.catch_warnings():  # a resample may have no row with a value: its mean is nan, and left out
+            warnings.simplefilter("ignore", RuntimeWarning)
+            drawn = stats.bootstrap(
+                (values,),
+                numpy.nanmean,
+                n_resamples=resamples,
+                batch=max(1, _CELLS_AT_ONCE // len(values)),
+                method="percentile",
+                rng=numpy.random.default_rng(seed),
+            )
+        tail = (1 - LEVEL) / 2
+        low, high = numpy.nanquantile(drawn.bootstrap_distribution, [tail, 1 - tail])
+        found[name] = (float(low), float(high))
     return found
 
 
 def sign_flip_p_values(columns: Columns, *, resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, float]:
-    """Two-sided p-value of every column of paired differences, by randomisation (Noreen 1989, Yeh 2000).
+    """Return the two-sided p-value of every column of paired differences, by randomisation (Noreen 1989, Yeh 2000).
 
-    If two systems were equally good, either could have given either answer of a row: the sign of every difference
-    is drawn at random, and p is the share of draws whose sum is at least as far from 0, the observed one counted
-    in. None counts as no difference.
+    If two systems are equally good, the sign of each difference is random. The signs are drawn `resamples` times; p is
+    the share of draws, the observed one included, whose sum is at least as far from 0 as the observed sum. None counts
+    as no difference.
     """
     import numpy
 
-    values, known = _matrix(columns)
+    table = numpy.stack([_array(column) for column in columns.values()], axis=1)
+    known, values = ~numpy.isnan(table), numpy.nan_to_num(table)
     observed = numpy.abs(values.sum(axis=0))
     generator = numpy.random.default_rng(seed)
     as_far = numpy.zeros(values.shape[1])
-    for count in _chunks(len(values), resamples):
-        signs = generator.integers(0, 2, size=(count, len(values))) * 2.0 - 1.0
+    size = max(1, _CELLS_AT_ONCE // len(values))
+    for start in range(0, resamples, size):
+        signs = generator.integers(0, 2, size=(min(size, resamples - start), len(values))) * 2.0 - 1.0
         as_far += (numpy.abs(signs @ values) >= observed - 1e-9).sum(axis=0)
     p_values = (as_far + 1) / (resamples + 1)
     return {name: float(p_values[place]) for place, name in enumerate(columns) if known[:, place].any()}
 
 
-def _matrix(columns: Columns) -> tuple[Any, Any]:
-    """(values with 0 for None, 1 where there is a value), both `[rows, columns]`."""
+def _array(column: Sequence[float | None]) -> Any:
     import numpy
 
-    table = numpy.array([[numpy.nan if value is None else value for value in column] for column in columns.values()])
-    known = ~numpy.isnan(table.T)
-    return numpy.where(known, table.T, 0.0), known.astype(float)
-
-
-def _weights(rows: int, resamples: int, seed: int) -> Iterator[Any]:
-    """How often each row is drawn, `[some resamples, rows]`, until there are as many as asked for."""
-    import numpy
-
-    generator = numpy.random.default_rng(seed)
-    for count in _chunks(rows, resamples):
-        drawn = generator.integers(0, rows, size=(count, rows)) + numpy.arange(count)[:, None] * rows
-        yield numpy.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows).astype(float)
-
-
-def _chunks(rows: int, resamples: int) -> Iterator[int]:
-    size = max(1, _CELLS_AT_ONCE // rows)
-    for start in range(0, resamples, size):
-        yield min(size, resamples - start)
+    return numpy.array([numpy.nan if value is None else value for value in column], dtype=float)

@@ -1,4 +1,4 @@
-"""The Hub: may we write there, and writing in spite of what passes."""
+"""Access to the Hub: check write permission, and retry after transient errors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from qdsft.errors import UserError
 
 WRITING = ("repo.write", "repo.content.write")
 WAITS: tuple[float, ...] = (1, 2, 4, 8, 16)
-"""Seconds before each further try."""
-PASSING = {409, 412, 429}
+"""Seconds before each retry."""
+TRANSIENT = {409, 412, 429}
 REFUSALS = {
     401: "the token is not valid; set HF_TOKEN to one that may write to {repo}",
     403: "the token may not write to {repo}; make one with write access, or give another --repo-id",
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def check_write(repo_id: str) -> str:
-    """The user whose token may write to `repo_id`; nothing is created.
+    """Return the user whose token may write to `repo_id`; nothing is created.
 
     Raises UserError, with the remedy, if there is no token, if the Hub refuses it or cannot be reached, or if the
     token may not write to that namespace.
@@ -47,7 +47,7 @@ def check_write(repo_id: str) -> str:
         raise UserError(f"the Hub refuses the token ({status}); set HF_TOKEN to a valid one that may write") from error
     except (OSError, RuntimeError, ValueError, httpx2.HTTPError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the Hub cannot be reached ({first[:120]}); mend the connection and try again") from error
+        raise UserError(f"the Hub cannot be reached ({first[:120]}); check the connection and try again") from error
     if not _may_write(account, namespace):
         raise UserError(
             f"the token of {account.get('name')} may not write to {repo_id}; make one with write access, or correct "
@@ -72,10 +72,11 @@ def _may_write(account: dict[str, Any], namespace: str) -> bool:
 
 
 def patiently(doing: str, repo_id: str, call: Callable[[], T]) -> T:
-    """Do something on the Hub; what fails for a passing reason is tried again, after each of WAITS.
+    """Call the Hub, and retry after each of WAITS if the error is transient.
 
-    Passing are a broken connection, 5xx, 429 (too many requests), and 409 and 412 (somebody else wrote meanwhile);
-    each is said. Raises UserError, with the remedy, for all else and when the last try has failed.
+    Transient are a broken connection, 5xx, 429 (too many requests), and 409 and 412 (another client wrote at the same
+    time). huggingface_hub retries uploads of large files itself, but not these calls. Each retry is printed. Raises
+    UserError, with the remedy, for other errors and after the last retry.
     """
     for wait in (*WAITS, None):
         try:
@@ -89,8 +90,8 @@ def patiently(doing: str, repo_id: str, call: Callable[[], T]) -> T:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             if isinstance(error, ValueError) and status is None:
                 raise UserError(f"{doing}: {first}") from error
-            if status is not None and status < 500 and status not in PASSING:
-                raise UserError(f"{doing}: the Hub answers {status} ({first}); mend that and push again") from error
+            if status is not None and status < 500 and status not in TRANSIENT:
+                raise UserError(f"{doing}: the Hub answers {status} ({first}); correct this and push again") from error
             reason = f"the Hub answers {status}" if status else f"the connection broke ({first})"
             if wait is None:
                 raise UserError(
@@ -102,7 +103,7 @@ def patiently(doing: str, repo_id: str, call: Callable[[], T]) -> T:
 
 
 def _status(error: BaseException | None) -> int | None:
-    """HTTP status of the answer that an error, or what it came from, is about."""
+    """Return the HTTP status of an error or of its causes; None without one."""
     while error is not None:
         response = getattr(error, "response", None)
         if response is not None:

@@ -1,4 +1,4 @@
-"""README.md of a run directory: the model card, made from run.json and metrics.json."""
+"""The model card: README.md of a run directory, made from run.json and metrics.json."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from qdsft.files import write_text
 from qdsft.metrics.catalog import METRICS
 from qdsft.runs.card_header import card_header
 from qdsft.runs.certificate import Certificate
+from qdsft.runs.facts import ResultFacts
+from qdsft.runs.layout import CARD
 from qdsft.runs.manifest import Manifest
 from qdsft.runs.public import base_on_hub, public_base
 from qdsft.runs.results import Results, method, parse_results, read_example, read_metrics
@@ -20,8 +22,8 @@ EXAMPLE = "Who is older, Ada Lovelace or Charles Babbage?"
 def write_card(run_dir: Path, manifest: Manifest) -> None:
     """Write the card to the run directory and beside the weights."""
     text = render_card(run_dir, manifest)
-    write_text(run_dir / "README.md", text)
-    write_text(manifest.folder(run_dir) / "README.md", text)
+    write_text(run_dir / CARD, text)
+    write_text(manifest.folder(run_dir) / CARD, text)
 
 
 def render_card(
@@ -32,23 +34,23 @@ def render_card(
     merge: Certificate | None = None,
     licence: dict[str, str] | None = None,
 ) -> str:
-    """The card as Markdown; paths of the machine that trained are left out.
+    """Return the card as Markdown, without paths of the machine that trained.
 
-    `merge` is the certificate of a merged model; `name` what others load it by: `user/name` on the Hub, or a folder.
+    `merge` is the certificate of a merged model. `name` is what others load: `user/name` on the Hub, or a folder.
     """
     results = parse_results(merge.results_of_adapter, str(run_dir)) if merge else read_metrics(run_dir)
     name = name or Path(run_dir).resolve().name
     title = name.rpartition("/")[2]
     facts = {
         "base model": public_base(manifest),
-        "base model commit": manifest.base_model.get("revision"),
+        "base model commit": manifest.base_model.revision,
         "method": merge.method if merge else method(manifest),
-        "training rows": manifest.data.get("train_rows"),
-        "held-out rows": manifest.data.get("eval_rows"),
-        "optimizer steps": manifest.results.get("steps"),
-        "first and last logged loss": _pair(manifest.results),
-        "training time, seconds": manifest.results.get("seconds_training"),
-        "device": manifest.device.get("name"),
+        "training rows": manifest.data.train_rows,
+        "held-out rows": manifest.data.eval_rows,
+        "optimizer steps": manifest.results.steps,
+        "first and last logged loss": _losses(manifest.results),
+        "training time, seconds": manifest.results.seconds_training,
+        "device": manifest.device.name,
         "versions": ", ".join(f"{package} {version}" for package, version in manifest.versions.items()),
         "code": manifest.git,
     }
@@ -63,7 +65,7 @@ def render_card(
 
 
 def metric_table(results: Results) -> list[tuple[str, list[str]]]:
-    """(metric, one value a model) in reading order, values as text; `-` for one that a model does not have."""
+    """Return (metric, one text per model) in reading order; `-` where a model lacks the metric."""
     table = []
     for metric in METRICS:
         values = [result.get(metric.key) for result in results.values()]
@@ -107,7 +109,7 @@ def _merged_example(merge: Certificate) -> dict[str, Any] | None:
 
 
 def _merge_lines(merge: Certificate) -> list[str]:
-    """What merge.json says, for people."""
+    """Return the section on the merge certificate."""
     state = {True: "passed", False: f"**not passed**: {'; '.join(merge.failed)}", None: "not measured"}
     lines = [
         "## Merge",
@@ -140,7 +142,7 @@ def _use_lines(manifest: Manifest, name: str, *, is_adapter: bool) -> list[str]:
     lines += [f"hf download {name} --local-dir {folder}"] if "/" in name else []
     lines += [f'qdsft decompose {folder} "{EXAMPLE}"', "```", ""]
     if is_adapter and not base_on_hub(manifest):
-        lines += ["The base model has no name on the Hub; it must be at hand as a folder of that name.", ""]
+        lines += ["The base model is not on the Hub; it must exist as a local folder of that name.", ""]
     return [
         *lines,
         "Without qdsft, with the wording that it was trained on:",
@@ -164,7 +166,7 @@ def _use_lines(manifest: Manifest, name: str, *, is_adapter: bool) -> list[str]:
     ]
 
 
-def _pair(results: dict[str, Any]) -> str | None:
-    if results.get("first_loss") is None:
+def _losses(results: ResultFacts) -> str | None:
+    if results.first_loss is None or results.last_loss is None:
         return None
-    return f"{results['first_loss']:.4f}, {results['last_loss']:.4f}"
+    return f"{results.first_loss:.4f}, {results.last_loss:.4f}"

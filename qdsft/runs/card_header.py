@@ -1,4 +1,4 @@
-"""The header of a model card, as the Hub reads it: YAML between two lines of dashes."""
+"""The YAML header of a model card, which the Hub reads."""
 
 from __future__ import annotations
 
@@ -25,55 +25,54 @@ def card_header(
     merged: bool = False,
     licence: dict[str, str] | None = None,
 ) -> str:
-    """The header of a run's adapter or model, or of its merged model.
+    """Return the header of a run's adapter or model, or of its merged model.
 
-    A base model or data set without an id on the Hub is left out, and so is a licence that is not known. Scores are
-    those of `results["tuned"]`; a merged model has not been scored on all rows and lists none.
+    A base model or data set without an id on the Hub is left out, and so is an unknown licence. The scores are those
+    of `results["tuned"]`; a merged model was not scored on all rows and lists none.
     """
-    base = manifest.base_model["name_or_path"]
+    from huggingface_hub import EvalResult, ModelCardData
+
     is_adapter = manifest.artifact == "adapter" and not merged
     tuned = results.get("tuned")
-    header: dict[str, Any] = {}
+    base: dict[str, Any] = {}
     if base_on_hub(manifest):
         relation = "adapter" if is_adapter else "merge" if merged else "finetune"
-        header |= {"base_model": base, "base_model_relation": relation}
+        base = {"base_model": manifest.base_model.name_or_path, "base_model_relation": relation}
     data = manifest.recipe.get("data", {}).get("train", "")
-    if on_hub(data):
-        header["datasets"] = [data]
-    spoken = [language for language in LANGUAGES if tuned and language in tuned.group("language")]
-    if spoken:
-        header["language"] = spoken
-    header |= licence or {}
-    header |= {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
-    header["tags"] = (
-        ["question-decomposition", "qdsft"] if manifest.recipe["prompt"].get("completion") is None else ["qdsft"]
+    is_decomposition = manifest.recipe["prompt"].get("completion") is None
+    scores: dict[str, float] = {}
+    if tuned and not merged:
+        values = {metric.key: tuned.get(metric.key) for metric in of_kind("score", "loss")}
+        scores = {name: value for name, value in values.items() if value is not None}
+    header = ModelCardData(
+        **base,
+        **(licence or {}),
+        datasets=[data] if on_hub(data) else None,
+        language=[name for name in LANGUAGES if tuned and name in tuned.group("language")] or None,
+        library_name="peft" if is_adapter else "transformers",
+        pipeline_tag="text-generation",
+        tags=["question-decomposition", "qdsft"] if is_decomposition else ["qdsft"],
+        metrics=list(scores) or None,
+        model_name=title if scores else None,
+        eval_results=[
+            EvalResult(
+                task_type="text-generation",
+                task_name="question decomposition",
+                dataset_type=public_name(data),
+                dataset_name=f"held-out rows of {public_name(data)}",
+                metric_type=name,
+                metric_name=BY_KEY[name].name,
+                metric_value=round(value, 6),
+            )
+            for name, value in scores.items()
+        ]
+        or None,
     )
-    metrics = of_kind("score", "loss") if tuned else ()
-    scores = {metric.key: value for metric in metrics if tuned and (value := tuned.get(metric.key)) is not None}
-    if scores and not merged:
-        header["metrics"] = list(scores)
-        header["model-index"] = [_index(title, data, scores)]
-    return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n"
-
-
-def _index(title: str, data: str, scores: dict[str, float]) -> dict[str, Any]:
-    return {
-        "name": title,
-        "results": [
-            {
-                "task": {"type": "text-generation", "name": "question decomposition"},
-                "dataset": {"type": public_name(data), "name": f"held-out rows of {public_name(data)}"},
-                "metrics": [
-                    {"type": name, "value": round(value, 6), "name": BY_KEY[name].name}
-                    for name, value in scores.items()
-                ],
-            }
-        ],
-    }
+    return f"---\n{header.to_yaml()}\n---\n"
 
 
 def read_licence(card: str) -> dict[str, str]:
-    """What a base model's card says of its licence; empty where it says nothing that can be read."""
+    """Return the licence keys of a base model's card; empty if there are none that can be read."""
     match = _FRONT_MATTER.match(card)
     try:
         header = yaml.safe_load(match.group(1)) if match else None

@@ -1,4 +1,4 @@
-"""The checkpoints of a run directory: which are whole, which are this run's, and how one goes."""
+"""The checkpoints of a run directory: which are complete, which belong to the run, and their removal."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import re
 import shutil
 from pathlib import Path
 
+from qdsft.runs.layout import CHECKPOINT
+
 SAVING = ".saving"
-"""Folder in the run directory where a checkpoint is written until it is complete."""
+"""Folder in the run directory where a checkpoint is written before it is renamed."""
 RUN_DIGEST = "run.sha256"
-"""File in a checkpoint that says which run it belongs to."""
+"""File in a checkpoint with the hash of its run's fingerprint."""
 OPTIMIZERS = ("optimizer.pt", "optimizer.bin")
-"""The second is FSDP's. Beside the weights, scheduler.pt and trainer_state.json the trainer needs one to go on."""
+"""The second is FSDP's. The trainer needs one of them to resume."""
 
 
 def complete_checkpoints(run_dir: Path) -> tuple[list[Path], list[Path]]:
-    """(complete, incomplete) checkpoint folders, each oldest first."""
-    found = [path for path in run_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", path.name)]
+    """Return (complete, incomplete) checkpoint folders, each oldest first."""
+    found = [path for path in run_dir.glob(f"{CHECKPOINT}*") if re.fullmatch(f"{CHECKPOINT}[0-9]+", path.name)]
     found.sort(key=lambda path: int(path.name.split("-")[1]))
     complete = [path for path in found if _is_complete(path)]
     return complete, [path for path in found if path not in complete]
@@ -39,7 +41,7 @@ def _is_complete(checkpoint: Path) -> bool:
 
 
 def is_of_run(checkpoint: Path, digest: str) -> bool:
-    """Whether a checkpoint was written by the run whose fingerprint has this SHA-256 (`run.json_sha256`)."""
+    """Return True if a checkpoint belongs to the run whose fingerprint has this SHA-256."""
     try:
         return (checkpoint / RUN_DIGEST).read_text(encoding="utf-8") == digest
     except (OSError, UnicodeDecodeError):
@@ -47,7 +49,7 @@ def is_of_run(checkpoint: Path, digest: str) -> bool:
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
-    """Delete a checkpoint; cut short, this leaves nothing that looks like one."""
+    """Delete a checkpoint. If this is interrupted, no checkpoint with missing files remains."""
     going = checkpoint.with_name(f".{checkpoint.name}.old")
     shutil.rmtree(going, ignore_errors=True)
     os.replace(checkpoint, going)
@@ -55,9 +57,9 @@ def remove_checkpoint(checkpoint: Path) -> None:
 
 
 def remove_leftovers(run_dir: Path) -> list[str]:
-    """Delete what an interrupted save or removal left; returns the names of the checkpoints it was of."""
-    names = [path.name for path in (run_dir / SAVING).glob("checkpoint-*")]
-    going = list(run_dir.glob(".checkpoint-*.old"))
+    """Delete what an interrupted save or removal left; return the names of the unfinished checkpoints."""
+    names = [path.name for path in (run_dir / SAVING).glob(f"{CHECKPOINT}*")]
+    going = list(run_dir.glob(f".{CHECKPOINT}*.old"))
     for folder in (run_dir / SAVING, *going):
         shutil.rmtree(folder, ignore_errors=True)
     return names

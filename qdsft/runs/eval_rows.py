@@ -18,7 +18,7 @@ from qdsft.runs.layout import EVAL_ROWS
 
 
 class EvalRow(BaseModel):
-    """One line of eval.jsonl: a held-out row as it was rendered."""
+    """One line of eval.jsonl: a rendered held-out row."""
 
     row: dict[str, Any]
     messages: list[dict[str, str]]
@@ -26,12 +26,12 @@ class EvalRow(BaseModel):
 
 
 def write_eval_rows(run_dir: Path, examples: Sequence[Example]) -> None:
-    """Keep the held-out examples with the run, so that evaluation needs no other file."""
+    """Write the held-out examples to the run directory, so that evaluation needs no other file."""
     write_text(run_dir / EVAL_ROWS, "".join(example.to_json() + "\n" for example in examples))
 
 
 def read_eval_rows(run_dir: Path, limit: int | None = None) -> list[Example]:
-    """The held-out examples of a run, or the first of them; raises UserError if the file is missing or damaged."""
+    """Return the held-out examples of a run, at most `limit`; raises UserError if the file is missing or damaged."""
     examples = []
     for record in islice(stream_records(run_dir / EVAL_ROWS), limit):
         try:

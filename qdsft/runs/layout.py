@@ -1,21 +1,38 @@
-"""File names of a run directory."""
+"""File names of a run directory, and of what a command keeps beside its output until that is complete."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 MANIFEST = "run.json"
-
-
-EVAL_ROWS = "eval.jsonl"
-
-
 LOG = "log.jsonl"
-
-
+LOSS_PLOT = "loss.png"
+EVAL_ROWS = "eval.jsonl"
+METRICS_FILE = "metrics.json"
+PREDICTIONS_FILE = "predictions.jsonl"
+REPORT = "report.html"
+CARD = "README.md"
 MERGE_FILE = "merge.json"
 """The certificate of a merged model, beside its weights."""
+CHECKPOINT = "checkpoint-"
+"""What the name of a checkpoint folder starts with; the optimizer step follows."""
 
 
-REPORT = "report.html"
+def predictions_file(model: str) -> str:
+    """Return the name of the scored answers of a model: tuned, constrained or baseline."""
+    return PREDICTIONS_FILE if model == "tuned" else f"predictions_{model}.jsonl"
 
 
-METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "predictions.jsonl"
+def answer_log_path(output: Path) -> Path:
+    """Return where `qdsft decompose` keeps the answers of an unfinished `output`."""
+    return output.with_name(f".{output.name}.answers")
+
+
+def decoded_log_path(run_dir: Path, model: str, rank: int) -> Path:
+    """Return where a process of `qdsft evaluate` keeps its decoded rows."""
+    return run_dir / f".predictions_{model}.{rank}.partial.jsonl"
+
+
+def decoded_log_paths(run_dir: Path, model: str) -> list[Path]:
+    """Return the logs of all processes of this launch and of earlier launches."""
+    return sorted(run_dir.glob(f".predictions_{model}.*.partial.jsonl"))

@@ -70,16 +70,16 @@ def _describe(path: Path) -> ListedRun:
         state,
         _size(path),
         task=task_type(manifest.load_recipe().prompt).name,
-        model=public_name(manifest.base_model.get("name_or_path", "")),
+        model=public_name(manifest.base_model.name_or_path),
         method=_merged_method(path) or method(manifest),
         data=public_name(manifest.load_recipe().data.train),
-        steps=manifest.results.get("steps", saved),
+        steps=saved if manifest.results.steps is None else manifest.results.steps,
         metrics={metric.key: found[metric.key] for metric in shown_in("runs") if metric.key in found},
     )
 
 
 def _state(path: Path, manifest: Manifest) -> tuple[str, int | None]:
-    """(state, step of the newest whole checkpoint)."""
+    """Return (state, step of the newest complete checkpoint)."""
     complete, _ = complete_checkpoints(path)
     saved = int(complete[-1].name.split("-")[1]) if complete else None
     if manifest.state == "finished" and manifest.folder(path).is_dir():
@@ -92,7 +92,7 @@ def _state(path: Path, manifest: Manifest) -> tuple[str, int | None]:
 
 
 def _merged_method(path: Path) -> str | None:
-    """How the adapter of a merged model was trained, which its own manifest no longer says."""
+    """Return how the adapter of a merged model was trained, which only merge.json records."""
     try:
         return str(json.loads((path / MERGE_FILE).read_text(encoding="utf-8"))["method"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -105,13 +105,13 @@ def _size(path: Path) -> int:
         for name in names:
             try:
                 total += os.lstat(os.path.join(folder, name)).st_size
-            except OSError:  # a run that goes on deletes its older checkpoints
+            except OSError:  # a running training deletes its older checkpoints
                 continue
     return total
 
 
 def run_lines(runs: list[ListedRun]) -> Iterator[str]:
-    """The list as a table of text."""
+    """Yield the lines of a table."""
     rows = [["run", "state", "model", "method", "data", "size", "metrics"]]
     for run in runs:
         scores = "  ".join(f"{name} {value:.3f}" for name, value in run.metrics.items())

@@ -1,16 +1,17 @@
-"""What produced a run: package versions and git commit."""
+"""Package versions and git commit that produced a run."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
 from importlib import metadata
 
 PACKAGES = ("qdsft", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate", "deepspeed")
+# A repository's own configuration can name programs that git runs; the working directory may be anybody's.
+GIT = ("git", "-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null")
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that shape a result."""
+    """Return the installed versions of the packages that affect a result."""
     result = {}
     for package in PACKAGES:
         try:
@@ -21,14 +22,14 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """`<commit>` or `<commit>-dirty` of the checkout that the command runs in; None outside of one."""
-
-    def git(*arguments: Sequence[str] | str) -> str:
-        command = ["git", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-
+    """Return `<commit>` or `<commit>-dirty` of the checkout that the command runs in; None outside a checkout."""
     try:
-        commit = git("rev-parse", "HEAD")
-        return f"{commit}-dirty" if git("status", "--porcelain") else commit
+        commit = _git("rev-parse", "HEAD")
+        return f"{commit}-dirty" if _git("status", "--porcelain") else commit
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(*arguments: str) -> str:
+    command = [*GIT, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()

@@ -1,4 +1,4 @@
-"""What of a run may be seen by others: its manifest without paths, names of the machine, or anything secret."""
+"""What may be published of a run: its manifest without paths, machine names or secrets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from qdsft.data.sources import is_hub_id
 from qdsft.errors import UserError
+from qdsft.runs.facts import DeviceFacts, Fingerprint, ResultFacts
 from qdsft.runs.manifest import Manifest
 
 TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{20,}")
@@ -16,36 +17,36 @@ HOME = re.compile(rb"(?:/home/|/Users/|/root/|[A-Za-z]:\\\\?Users\\\\?)[\w.-]+")
 
 
 def refuse_output(folder: Path) -> None:
-    """Raise UserError if a merged model cannot be written to `folder` because something is there."""
+    """Raise UserError if the folder for a merged model exists."""
     if folder.exists():
         raise UserError(f"{folder} exists; delete it or choose another --output")
 
 
 def public_name(name: str) -> str:
-    """A model or data set as others know it: its id on the Hub, else the last part of its path."""
+    """Return the public name of a model or data set: its id on the Hub, else the last part of its path."""
     return name if on_hub(name) else Path(name).name
 
 
 def on_hub(name: str) -> bool:
-    """Whether a base model or data set is named by an id of the Hub."""
+    """Return True if a base model or data set is named by an id of the Hub."""
     return is_hub_id(name) and not name.startswith((".", "~"))
 
 
 def base_on_hub(manifest: Manifest) -> bool:
-    """Whether the base model came from the Hub: only then its commit is known."""
-    return on_hub(manifest.base_model["name_or_path"]) and manifest.base_model.get("revision") is not None
+    """Return True if the base model came from the Hub, so that its commit is known."""
+    return on_hub(manifest.base_model.name_or_path) and manifest.base_model.revision is not None
 
 
 def public_base(manifest: Manifest) -> str:
-    """The base model's name for others."""
-    name: str = manifest.base_model["name_or_path"]
+    """Return the public name of the base model."""
+    name = manifest.base_model.name_or_path
     return name if base_on_hub(manifest) else Path(name).name
 
 
 def public_manifest(manifest: Manifest, *, merged_dtype: str | None = None) -> Manifest:
-    """The manifest to give away with an adapter or model, or, with `merged_dtype`, with a merged model.
+    """Return the manifest to publish with an adapter or model, or, with `merged_dtype`, with a merged model.
 
-    It keeps what answering needs and what describes the run; golden prompts are questions of the training data.
+    It keeps what answering needs and what describes the run. Golden prompts are questions of the training data.
     """
     recipe = dict(manifest.recipe)
     recipe["model"] = {
@@ -66,17 +67,17 @@ def public_manifest(manifest: Manifest, *, merged_dtype: str | None = None) -> M
             "recipe_path": Path(manifest.recipe_path).name,
             "recipe": recipe,
             "origins": {},
-            "fingerprint": {},
-            "base_model": {**manifest.base_model, "name_or_path": recipe["model"]["name_or_path"]},
+            "fingerprint": Fingerprint(),
+            "base_model": manifest.base_model.model_copy(update={"name_or_path": recipe["model"]["name_or_path"]}),
             "artifact": "model" if merged_dtype else manifest.artifact,
-            "device": {key: value for key, value in manifest.device.items() if key != "platform"},
-            "results": {key: value for key, value in manifest.results.items() if key != "preflight"},
+            "device": DeviceFacts.model_validate(manifest.device.model_dump(exclude={"platform"})),
+            "results": ResultFacts.model_validate(manifest.results.model_dump(exclude={"preflight"})),
         }
     )
 
 
 def _says_no_path(key: str, value: Any) -> bool:
-    """Whether a training value is a setting and no place of this machine."""
+    """Return True if a training value is a setting and not a path of this machine."""
     if key.startswith(("hub_", "push_to_hub")) or key in {"output_dir", "logging_dir", "run_name", "report_to"}:
         return False
     return not any(isinstance(leaf, str) and ("/" in leaf or os.sep in leaf) for leaf in _leaves(value))
@@ -89,9 +90,9 @@ def _leaves(value: Any) -> list[Any]:
 
 
 def check_secrets(path: str, content: bytes, secrets: dict[str, str], *, by_pattern: bool = True) -> None:
-    """Raise UserError if a file holds one of `secrets` (text -> what it is).
+    """Raise UserError if a file holds one of `secrets` (text -> description).
 
-    With `by_pattern` also for whatever looks like a token of the Hub or a folder of somebody's home.
+    With `by_pattern`, also if it holds something like a token of the Hub or a home folder.
     """
     found = [what for text, what in secrets.items() if text and text.encode() in content]
     if by_pattern and (match := TOKEN.search(content)):

@@ -9,7 +9,6 @@ from accelerate import PartialState
 
 from qdsft.console import say
 from qdsft.errors import UserError
-from qdsft.hashing import json_sha256
 from qdsft.runs.checkpoints import complete_checkpoints, is_of_run, remove_leftovers
 from qdsft.runs.directory import open_run
 from qdsft.runs.manifest import Manifest, check_resume, read_manifest, write_manifest
@@ -39,11 +38,12 @@ def open_run_directory(run_dir: Path, manifest: Manifest, *, resume: bool, overw
                 write_manifest(run_dir, manifest)  # before anything else: run.json marks the folder as a run
     if not resume:
         return Start()
-    check_resume(run_dir, manifest.fingerprint)
-    if read_manifest(run_dir).state == "finished":
+    earlier = read_manifest(run_dir)
+    check_resume(run_dir, earlier.fingerprint, manifest.fingerprint)
+    if earlier.state == "finished":
         say(f"{run_dir}: this run has finished; nothing is left to do")
         return Start(finished=True)
-    return Start(checkpoint=_newest_checkpoint(run_dir, json_sha256(manifest.fingerprint)))
+    return Start(checkpoint=_newest_checkpoint(run_dir, manifest.fingerprint.sha256()))
 
 
 def _newest_checkpoint(run_dir: Path, digest: str) -> Path | None:

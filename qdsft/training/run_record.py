@@ -12,6 +12,7 @@ from qdsft.launch import world_size
 from qdsft.model.loading import base_model_facts
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import find_custom_loss
+from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, TokenFacts
 from qdsft.runs.manifest import Manifest, fingerprint
 from qdsft.runs.provenance import git_commit, versions
 from qdsft.tokenization.prepared import Prepared
@@ -22,29 +23,31 @@ from qdsft.training.trainer import RecipeTrainer
 def new_manifest(inputs: RunInputs) -> Manifest:
     """Return the run.json of a run that starts."""
     recipe, facts = inputs.recipe, inputs.prepared.facts
-    data = facts.data.model_dump()
+    data = DataFacts.model_validate(facts.data.model_dump())
     template_sha256 = text_sha256(inputs.tokenizer.chat_template)
+    inputs_fingerprint = fingerprint(recipe, data, template_sha256, world_size())
+    inputs_fingerprint.update(_loss_fingerprint(recipe))
     return Manifest(
         state="running",
         recipe_path=str(recipe.path),
         recipe=recipe.resolved(),
         origins=recipe.origins,
-        fingerprint=fingerprint(recipe, data, template_sha256, world_size()) | _loss_fingerprint(recipe),
+        fingerprint=inputs_fingerprint,
         data=data,
-        tokens=facts.tokens.model_dump(),
+        tokens=TokenFacts.model_validate(facts.tokens.model_dump()),
         template_sha256=template_sha256,
         golden_prompts=facts.golden_prompts,
         stop_token_ids=inputs.stop_ids,
-        base_model=base_model_facts(recipe, inputs.config),
+        base_model=BaseModelFacts.model_validate(base_model_facts(recipe, inputs.config)),
         artifact="model" if recipe.lora is None else "adapter",
         versions=versions(),
         git=git_commit(),
-        device={
-            "kind": inputs.machine.device,
-            "name": inputs.machine.name,
-            "processes": world_size(),
-            "platform": platform.platform(),
-        },
+        device=DeviceFacts(
+            kind=inputs.machine.device,
+            name=inputs.machine.name,
+            processes=world_size(),
+            platform=platform.platform(),
+        ),
     )
 
 

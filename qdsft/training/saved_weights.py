@@ -12,6 +12,7 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from qdsft.errors import UserError
 from qdsft.files import new_directory
+from qdsft.runs.layout import CARD
 from qdsft.training.trainer import RecipeTrainer
 
 
@@ -85,6 +86,6 @@ def save_weights(trainer: RecipeTrainer, folder: Path, *, trained: bool) -> int:
     with new_directory(folder) as temporary:
         trainer.save_model(str(temporary))
         # training_args.bin is a pickle with local paths, and PEFT's card names the base model's local path.
-        for name in ("training_args.bin", "README.md"):
+        for name in ("training_args.bin", CARD):
             (temporary / name).unlink(missing_ok=True)
         return check_saved(temporary, expected_tensors(trainer), trained=trained)

@@ -13,10 +13,9 @@ from safetensors import SafetensorError
 from qdsft.console import is_main_process, say
 from qdsft.errors import Interrupted, UserError
 from qdsft.files import copy_file, exclusive
-from qdsft.hashing import json_sha256
 from qdsft.recipe import Recipe
 from qdsft.runs.card import write_card
-from qdsft.runs.layout import EVAL_ROWS
+from qdsft.runs.layout import EVAL_ROWS, LOSS_PLOT
 from qdsft.runs.manifest import Manifest, write_manifest
 from qdsft.training.callbacks import StopRequest
 from qdsft.training.checks import require_checks
@@ -49,12 +48,13 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
         _take_steps(run, start.checkpoint)
         save_weights(run.trainer, recipe.run_dir / manifest.artifact, trained=True)
         if is_main_process():
-            manifest.results |= training_results(
+            results = training_results(
                 run.trainer,
                 inputs.prepared,
                 seconds_to_first_step=ready - started,
                 seconds_training=time.monotonic() - ready,
             )
+            manifest.results.update(results)
             _record_finish(run, manifest)
         say(f"finished: {recipe.run_dir / manifest.artifact}")
         return recipe.run_dir
@@ -64,9 +64,9 @@ def _record_start(run: Run, manifest: Manifest) -> None:
     """Check the run, then write the held-out rows and run.json."""
     recipe = run.inputs.recipe
     if run.checkpointing:
-        manifest.results["activation_checkpointing"] = run.checkpointing.to_json()
-    manifest.results["preflight"] = [check.to_json() for check in require_checks(run)]
-    run.trainer.run_digest = json_sha256(manifest.fingerprint)
+        manifest.results.update({"activation_checkpointing": run.checkpointing.to_json()})
+    manifest.results.update({"preflight": [check.to_json() for check in require_checks(run)]})
+    run.trainer.run_digest = manifest.fingerprint.sha256()
     if is_main_process():
         copy_file(run.inputs.prepared.eval_rows, recipe.run_dir / EVAL_ROWS)
         write_manifest(recipe.run_dir, manifest)
@@ -96,6 +96,6 @@ def _take_steps(run: Run, checkpoint: Path | None) -> None:
 def _record_finish(run: Run, manifest: Manifest) -> None:
     run_dir = run.inputs.recipe.run_dir
     manifest.state = "finished"
-    plot_loss(run.trainer.state.log_history, run_dir / "loss.png")
+    plot_loss(run.trainer.state.log_history, run_dir / LOSS_PLOT)
     write_manifest(run_dir, manifest)
     write_card(run_dir, manifest)

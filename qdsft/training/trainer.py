@@ -15,6 +15,7 @@ from trl import SFTTrainer
 
 from qdsft.launch import uses_deepspeed
 from qdsft.runs.checkpoints import RUN_DIGEST, SAVING, complete_checkpoints, remove_checkpoint
+from qdsft.runs.layout import CHECKPOINT
 from qdsft.training import cpu_loss
 from qdsft.training.decode_held_out import PREFIX, TrainingEvaluation
 
@@ -77,9 +78,9 @@ class RecipeTrainer(SFTTrainer):
             super()._save_checkpoint(model, trial)
         finally:
             self._saving = False
-        name = f"checkpoint-{self.state.global_step}"
+        name = f"{CHECKPOINT}{self.state.global_step}"
         if self.state.best_global_step:
-            best = run_dir / f"checkpoint-{self.state.best_global_step}"
+            best = run_dir / f"{CHECKPOINT}{self.state.best_global_step}"
             known = best.is_dir() or best.name == name
             self.state.best_model_checkpoint = str(best) if known else None
         self.accelerator.wait_for_everyone()

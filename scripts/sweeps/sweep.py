@@ -21,6 +21,7 @@ from qdsft.files import exclusive, write_json, write_text
 from qdsft.metrics.catalog import BY_KEY
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.runs.directory import run_state
+from qdsft.runs.facts import DataFacts
 from qdsft.runs.manifest import check_resume, fingerprint, read_manifest
 from qdsft.runs.results import tuned_numbers
 from sweeps.grid import Grid, parse_grid, run_name
@@ -166,11 +167,12 @@ def check_unchanged(run: Run) -> None:
     if not is_on_hub(run.recipe):
         for side, example in stream_split(run.recipe):
             tally.add(side, example)
-    now = fingerprint(run.recipe, tally.summary(), before.get("template", ""), before.get("world_size", 1))
+    data = DataFacts.model_validate(tally.summary())
+    now = fingerprint(run.recipe, data, before.template or "", before.world_size or 1)
     if is_on_hub(run.recipe):
-        now["data"] = before.get("data")
+        now.data = before.data
     try:
-        check_resume(run_dir, now)
+        check_resume(run_dir, before, now)
     except UserError as error:
         what = str(error).partition("; undo")[0]
         raise UserError(f"{what}; undo the change, choose another --name, or delete that folder") from error
@@ -207,7 +209,7 @@ def _row(run: Run, state: str, *, evaluate: bool) -> dict[str, Any]:
     done = state == "finished"
     found = (tuned_numbers(run_dir) if evaluate else logged(run_dir)) if done else {}
     metrics = {key: value for key, value in found.items() if math.isfinite(value)}
-    seconds = read_manifest(run_dir).results.get("seconds_training") if done else None
+    seconds = read_manifest(run_dir).results.seconds_training if done else None
     values = dict(run.point)
     return {"values": values, "run_dir": str(run_dir), "state": state, "metrics": metrics, "seconds_training": seconds}
 

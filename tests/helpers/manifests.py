@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from qdsft.recipe import Recipe
+from qdsft.runs.facts import DataFacts
 from qdsft.runs.manifest import Manifest, fingerprint
 
-DATA = {"train_rows": 2, "eval_rows": 1, "left_out": 0, "train_sha256": "t", "eval_sha256": "e"}
+DATA = DataFacts(train_rows=2, eval_rows=1, left_out=0, train_sha256="t", eval_sha256="e")
 
 
 RECIPE = """\

@@ -55,8 +55,8 @@ def make_push_run(run_dir: Path, base: Path) -> Path:
         (folder / "training_args.bin").write_bytes(b"pickled " + TOKEN.encode())
         (folder / "notes.txt").write_text(f"{Path.home()} {run_dir}", encoding="utf-8")
     manifest = read_manifest(run_dir)
-    manifest.device |= {"kind": "cpu", "name": "CPU", "platform": "Linux-of-mine"}
+    manifest.device.update({"kind": "cpu", "name": "CPU", "platform": "Linux-of-mine"})
     manifest.origins["model.name_or_path"] = f"{run_dir}/recipe.yaml:3"
-    manifest.results["preflight"] = [{"found": f"{run_dir} has room"}]
+    manifest.results.update({"preflight": [{"name": "disk", "passed": True, "found": f"{run_dir} has room"}]})
     write_manifest(run_dir, manifest)
     return run_dir

@@ -13,6 +13,7 @@ from qdsft.data.synth import generate_mixed
 from qdsft.metrics.model_metrics import Decoding, GroupMetrics, ModelMetrics
 from qdsft.metrics.prediction_rows import PredictionRow, prediction_row
 from qdsft.metrics.summary import summarise
+from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, Fingerprint, ResultFacts, TokenFacts
 from qdsft.runs.layout import LOG
 from qdsft.runs.manifest import Manifest
 
@@ -78,18 +79,18 @@ def manifest() -> Manifest:
         recipe_path="recipes/tiny/full.yaml",
         recipe={"seed": 42},
         origins={},
-        fingerprint={},
-        data={"train_rows": 9808, "eval_rows": 192},
-        tokens={},
+        fingerprint=Fingerprint(),
+        data=DataFacts(train_rows=9808, eval_rows=192),
+        tokens=TokenFacts(),
         template_sha256="",
         golden_prompts=[],
         stop_token_ids=[2],
-        base_model={"name_or_path": "models/tiny", "revision": None},
+        base_model=BaseModelFacts(name_or_path="models/tiny"),
         artifact="model",
         versions={"qdsft": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0", "trl": "1.16.0"},
         git="dc1bfa4",
-        device={"name": "CPU, 2 threads"},
-        results={"steps": 2452, "epochs": 4.0, "seconds_training": 220.84, "peak_memory_gib": 1.23},
+        device=DeviceFacts(name="CPU, 2 threads"),
+        results=ResultFacts(steps=2452, epochs=4.0, seconds_training=220.84, peak_memory_gib=1.23),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from helpers.paths import ROOT
 
 from qdsft.recipe import load_recipe
+from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, Fingerprint, TokenFacts
 from qdsft.runs.manifest import Manifest
 
 LOG = """
@@ -204,15 +205,15 @@ def manifest(state: str) -> str:
         recipe_path=str(recipe.path),
         recipe=recipe.resolved(),
         origins=recipe.origins,
-        fingerprint={},
-        data={},
-        tokens={},
+        fingerprint=Fingerprint(),
+        data=DataFacts(train_rows=0, eval_rows=0),
+        tokens=TokenFacts(),
         template_sha256="",
         golden_prompts=[],
         stop_token_ids=[2],
-        base_model={},
+        base_model=BaseModelFacts(name_or_path=""),
         artifact="adapter",
         versions={},
         git=None,
-        device={},
+        device=DeviceFacts(),
     ).model_dump_json()

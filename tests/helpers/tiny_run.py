@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from qdsft.hashing import text_sha256
 from qdsft.model.loading import base_model_facts, load_config, load_tokenizer, stop_token_ids
 from qdsft.recipe import load_recipe
+from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, Fingerprint, TokenFacts
 from qdsft.runs.manifest import GoldenPrompt, Manifest, write_manifest
 from qdsft.tokenization.chat_template import encode_prompts
 
@@ -42,20 +43,20 @@ def make_run(run_dir: Path, base: Path, name: str = "tiny/full", *overrides: str
         recipe_path=str(recipe.path),
         recipe=recipe.resolved(),
         origins=dict(recipe.origins),
-        fingerprint={},
-        data={"eval_rows": 0},
-        tokens={},
+        fingerprint=Fingerprint(),
+        data=DataFacts(train_rows=0, eval_rows=0),
+        tokens=TokenFacts(),
         template_sha256=text_sha256(tokenizer.chat_template),
         golden_prompts=[
             GoldenPrompt(messages=messages, ids=ids)
             for messages, ids in zip(golden, encode_prompts(tokenizer, golden), strict=True)
         ],
         stop_token_ids=stop_token_ids(recipe, tokenizer, config),
-        base_model=base_model_facts(recipe, config),
+        base_model=BaseModelFacts.model_validate(base_model_facts(recipe, config)),
         artifact=artifact,
         versions={},
         git=None,
-        device={},
+        device=DeviceFacts(),
     )
     write_manifest(run_dir, manifest)
     return run_dir

@@ -87,7 +87,7 @@ def weights(run_dir: Path, folder: str) -> dict[str, torch.Tensor]:
     if manifest.artifact == "model":
         model = AutoModelForCausalLM.from_pretrained(run_dir / folder, dtype=torch.float32)
     else:
-        base = AutoModelForCausalLM.from_pretrained(manifest.base_model["name_or_path"], dtype=torch.float32)
+        base = AutoModelForCausalLM.from_pretrained(manifest.base_model.name_or_path, dtype=torch.float32)
         model = PeftModel.from_pretrained(base, run_dir / folder)
     return {
         name: weight for name, weight in model.state_dict().items() if manifest.artifact == "model" or "lora_" in name

@@ -23,8 +23,8 @@ from qdsft.errors import UserError
 from qdsft.files import exclusive
 from qdsft.inference.evaluate import evaluate
 from qdsft.recipe import load_recipe
+from qdsft.runs.layout import decoded_log_path
 from qdsft.runs.manifest import read_manifest
-from qdsft.runs.partial import partial_path
 from qdsft.runs.results import MODELS, to_json
 from qdsft.training.train import train
 
@@ -156,11 +156,11 @@ def test_free_text(tmp_path: Path, trained: Path) -> None:
 
 def test_an_interrupt_says_how_to_go_on(run_dir: Path, quick_python: str) -> None:
     process = start("qdsft", "evaluate", run_dir, "--batch-size", "1", python=quick_python)
-    wait_for_answers(partial_path(run_dir, "tuned", 0), 0)
+    wait_for_answers(decoded_log_path(run_dir, "tuned", 0), 1)
     process.send_signal(signal.SIGINT)
     output, error = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
-    assert error.splitlines()[-1] == "interrupted; the same command goes on where this one ended"
+    assert error.splitlines()[-1] == "interrupted; run the same command again to resume"
     assert len(kept(run_dir)) == 1
 
 
@@ -187,7 +187,7 @@ def test_rows_that_were_decoded_before_a_kill_are_not_decoded_again(
     whole = Path(shutil.copytree(run_dir, tmp_path / "whole"))
     evaluate(whole)
     process = start("qdsft", "evaluate", run_dir, "--batch-size", "1")
-    path = partial_path(run_dir, "tuned", 0)
+    path = decoded_log_path(run_dir, "tuned", 0)
     wait_for_answers(path, 4)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
@@ -217,7 +217,7 @@ def test_answers_of_something_else_are_not_used(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("qdsft.inference.evaluate.summarise", dying)
         evaluate(run_dir)
-    path = partial_path(run_dir, "tuned", 0)
+    path = decoded_log_path(run_dir, "tuned", 0)
     marked = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert len(marked) == HELD_OUT + 1
     lines = [json.dumps(line if "index" not in line else {**line, "text": "kept"}) + "\n" for line in marked]
@@ -225,10 +225,10 @@ def test_answers_of_something_else_are_not_used(
     if change == "weights":
         os.utime(run_dir / "model/model.safetensors", ns=(1, 1))
     if change == "another rank":  # of an earlier launch of more processes: those are used
-        path.rename(partial_path(run_dir, "tuned", 5))
+        path.rename(decoded_log_path(run_dir, "tuned", 5))
     evaluate(run_dir, samples=HELD_OUT - 1 if change == "samples" else None)
     used = change == "another rank"
-    assert ("other settings; discarded" in capsys.readouterr().err) is not used
+    assert ("it is discarded" in capsys.readouterr().err) is not used
     assert all((row["text"] == "kept") is used for row in predictions(run_dir))
     assert kept(run_dir) == []
 
@@ -239,7 +239,7 @@ def test_a_process_that_dies_is_noticed(run_dir: Path, quick_python: str) -> Non
     first, second = (
         start("qdsft", "evaluate", run_dir, "--batch-size", "1", RANK=rank, LOCAL_RANK=rank, **places) for rank in "01"
     )
-    wait_for_answers(partial_path(run_dir, "tuned", 1), 2)
+    wait_for_answers(decoded_log_path(run_dir, "tuned", 1), 2)
     second.send_signal(signal.SIGKILL)
     second.communicate(timeout=60)
     output, error = first.communicate(timeout=240)

@@ -76,7 +76,7 @@ def test_a_model_learns_its_rows_stops_by_itself_and_answers_through_every_door(
 
     manifest = read_manifest(run_dir)  # score the rows it was trained on: that they are known is the point here
     write_eval_rows(run_dir, [example for _, example in stream_split(recipe)])
-    manifest.data["eval_rows"] = len(ROWS)
+    manifest.data.eval_rows = len(ROWS)
     write_manifest(run_dir, manifest)
     results = evaluate(run_dir, baseline=True)
     tuned, base = results["tuned"].to_json(), results["baseline"].to_json()
@@ -128,7 +128,7 @@ def test_the_template_and_the_tokenizer_of_a_run_are_guarded(
     tokenizer.write_text(originals[1], encoding="utf-8")
 
     manifest = read_manifest(run_dir)
-    manifest.base_model["config_sha256"] = "0" * 64
+    manifest.base_model.config_sha256 = "0" * 64
     write_manifest(run_dir, manifest)
     with pytest.raises(UserError, match="is not the one that the adapter was trained on"):
         Decomposer(run_dir)
@@ -164,7 +164,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert read_manifest(recipe.run_dir).state == "running"
     with pytest.raises(UserError, match=r"holds an unfinished run; add --resume"):
         train(recipe)
-    with pytest.raises(UserError, match=r"has not finished; go on with: qdsft train .* --resume"):
+    with pytest.raises(UserError, match=r"has not finished; resume it with: qdsft train .* --resume"):
         Decomposer(recipe.run_dir)
     (recipe.run_dir / ".saving" / "checkpoint-6").mkdir(parents=True)  # a save that was cut short
     (recipe.run_dir / "checkpoint-5").mkdir()
@@ -191,15 +191,16 @@ def test_a_resume_that_does_not_fit_is_refused(
     with pytest.raises(UserError, match=r"training\.max_steps has changed since the run began \(was 4, now 5\)"):
         train(changed, resume=True)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="was begun on 1 processes and cannot go on with 2"):
-        check_resume(recipe.run_dir, {**read_manifest(recipe.run_dir).fingerprint, "world_size": 2})
+    with pytest.raises(UserError, match="started with 1 processes and cannot resume with 2"):
+        earlier = read_manifest(recipe.run_dir).fingerprint
+        check_resume(recipe.run_dir, earlier, earlier.model_copy(update={"world_size": 2}))
 
 
 def test_a_finished_run_is_not_overwritten_unasked(make_recipe: Callable[..., Recipe]) -> None:
     recipe = make_recipe("tiny/full", "llama", "training.max_steps=1")
     train(recipe)
     before = (recipe.run_dir / "run.json").read_bytes()
-    with pytest.raises(UserError, match="holds a finished run; add --resume to go on, --overwrite to delete it"):
+    with pytest.raises(UserError, match="holds a finished run; add --resume to continue it, --overwrite to delete it"):
         train(recipe)
     assert (recipe.run_dir / "run.json").read_bytes() == before
     train(recipe, overwrite=True)
@@ -230,10 +231,11 @@ def test_run_json_says_how_to_repeat_the_run(make_recipe: Callable[..., Recipe])
     manifest = read_manifest(train(make_recipe("mistral/lora", "mistral", "training.max_steps=2", "seed=9")))
     assert manifest.recipe["seed"] == 9 and manifest.origins["seed"] == "command line"
     assert manifest.origins["lora.r"].endswith("lora.yaml:" + manifest.origins["lora.r"].rpartition(":")[2])
-    assert manifest.versions["torch"].startswith("2.13.0") and manifest.data["train_rows"] == len(ROWS)
+    assert manifest.versions["torch"].startswith("2.13.0") and manifest.data.train_rows == len(ROWS)
     assert manifest.golden_prompts[0].ids[0] == 1, "one BOS, as the template writes it"
-    assert manifest.results["steps"] == 2 and manifest.results["peak_memory_gib"] > 0
-    assert 0 < manifest.tokens["packing"]["efficiency"] <= 1
+    assert manifest.results.steps == 2 and manifest.results.peak_memory_gib
+    assert manifest.tokens.packing is not None and manifest.tokens.packing.efficiency is not None
+    assert 0 < manifest.tokens.packing.efficiency <= 1
 
 
 def test_accelerate_launch_does_what_qdsft_train_does(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:

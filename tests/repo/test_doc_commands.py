@@ -28,6 +28,7 @@ from qdsft.files import write_new_lines
 from qdsft.inference.evaluate import evaluate
 from qdsft.recipe import load_recipe
 from qdsft.runs.eval_rows import write_eval_rows
+from qdsft.runs.facts import DataFacts
 from qdsft.runs.manifest import read_manifest, write_manifest
 
 pytestmark = pytest.mark.slow
@@ -100,7 +101,7 @@ class Clone:
             held_out += [example] if side == "eval" else []
         write_eval_rows(run_dir, held_out)
         manifest = read_manifest(run_dir)
-        manifest.data = tally.summary()
+        manifest.data = DataFacts.model_validate(tally.summary())
         write_manifest(run_dir, manifest)
 
     def copy(self, source: str, *targets: str) -> None:

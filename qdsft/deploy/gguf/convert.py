@@ -190,13 +190,13 @@ def _begins_with_a_space(run: RunPrompts) -> bool:
 
 def _base_pieces(run: RunPrompts) -> Path | None:
     """Return the base model's sentencepiece file, if it has one that can be reached."""
-    name = run.manifest.base_model["name_or_path"]
+    name = run.manifest.base_model.name_or_path
     if Path(name).is_dir():
         found: Path | None = Path(name) / PIECES
         return found if found and found.is_file() else None
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(name, PIECES, revision=run.manifest.base_model.get("revision")))
+        return Path(hf_hub_download(name, PIECES, revision=run.manifest.base_model.revision))
     except (OSError, ValueError, httpx2.HTTPError):
         return None  # no such file, no connection, no access, or not on the Hub: tokenizer.json has the vocabulary too

@@ -15,7 +15,7 @@ from qdsft.deploy.served_folder import served_name
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, refuse_existing, replacing, write_text
 from qdsft.inference.loaded_run import RunPrompts, load_prompts, load_weights
-from qdsft.runs.manifest import GoldenPrompt
+from qdsft.runs.manifest import GoldenPrompt, Manifest
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,13 @@ class Exported:
 
 
 def export_gguf(
-    run_dir: Path, output: Path, *, kind: str = "f16", converter: Path | None = None, answers: bool = False
+    run_dir: Path,
+    output: Path,
+    *,
+    kind: str = "f16",
+    converter: Path | None = None,
+    answers: bool = False,
+    manifest: Manifest | None = None,
 ) -> Exported:
     """Write a run's model to the new file `output`, and a Modelfile beside it.
 
@@ -39,7 +45,7 @@ def export_gguf(
     an adapter, an `output` or Modelfile that exists, a model that cannot be converted, a file that does not match the
     run, `answers` without llama.cpp, and as `load_prompts` does.
     """
-    run = load_prompts(run_dir)
+    run = load_prompts(run_dir, manifest)
     if run.manifest.artifact == "adapter":
         raise UserError(
             f"{run_dir}: a GGUF file holds a whole model; merge the adapter with: qdsft merge {run_dir} --output DIR, "

@@ -1,4 +1,4 @@
-"""BREAK's graph edit distances of many predictions, over several processes."""
+"""BREAK's graph edit distances of many predictions, in several processes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Row = tuple[str, Sequence[str], Sequence[str]]
 """(question, gold steps, predicted steps)."""
 
 CHUNK = 64
-"""Rows that a process is given at a time: spaCy reads their texts together."""
+"""Rows per task of a process: spaCy parses their texts together."""
 FEW = 1000
-"""Rows below which another process costs more than it saves: loading spaCy, which loads torch, takes as long."""
+"""Rows per process below which another process costs more than it saves: each process loads spaCy and torch."""
 
 
 def break_scores(
     rows: Sequence[Row], *, lexical: bool, seconds: float = SECONDS, workers: int | None = None
 ) -> list[dict[str, float | None]]:
-    """Graph edit distances of each row, in the order of the rows.
+    """Return the graph edit distances of each row, in the order of the rows.
 
     A row's scores are `structural_ged`, with `lexical` also `ged` and `normalized_exact_match` (None where a side
     has no normal form), and `ged_inexact`: how many of the distances are only the best found in the `seconds`
@@ -82,11 +82,11 @@ def _row_scores(distances: dict[str, Distance]) -> dict[str, float | None]:
 
 
 def _cpus() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
 def _lemmatizer() -> Lemmatizer:
-    """One a process, so that a text of several chunks is read once."""
+    """Return the lemmatizer of this process, so that a text of several chunks is parsed once."""
     return Lemmatizer()

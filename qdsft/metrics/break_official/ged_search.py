@@ -4,7 +4,7 @@ Every node of the smaller graph is mapped to one of the larger: as no substituti
 pays to delete a node and insert another. The lower bound of a partial map is a linear assignment of the nodes that
 it leaves, in which a pair costs its substitution, its edges to mapped nodes that do not correspond, and half of the
 difference of its numbers of other edges, out-going and in-going (Chang et al. 2020, "Speeding Up GED Verification
-for Graph Similarity Search"). A self loop corresponds to a self loop only; `ged_loops` has networkx's other view.
+for Graph Similarity Search"). A self loop corresponds to a self loop only; `ged` has networkx's other view.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ class Problem:
 
     @property
     def has_loops(self) -> bool:
-        """Whether a node of either graph has an edge to itself."""
+        """True if a node of either graph has an edge to itself."""
         return bool(self.rows.diagonal().any() or self.columns.diagonal().any())
 
     @property
     def step(self) -> float:
-        """By how much a cheaper solution is cheaper at least.
+        """The smallest possible difference between two costs.
 
         Without substitution costs by 2, less rounding: numbers of nodes are given, and an edge kept saves two.
         """
         return EPSILON if self.costs.any() else 2 - EPSILON
 
     def transposed(self) -> Problem:
-        """The same with the two graphs exchanged."""
+        """Return the problem with the two graphs exchanged."""
         return Problem(self.columns, self.rows, self.costs.T)
 
 
@@ -92,7 +92,7 @@ class Search:
         self._kind = np.array([keys.index(key) for key in keys], dtype=int)
 
     def run(self) -> float:
-        """Search; returns a lower bound, which is `best` unless the deadline has passed."""
+        """Search, and return a lower bound, which is `best` unless the deadline has passed."""
         import numpy as np
 
         m, n = self.problem.costs.shape
@@ -105,7 +105,7 @@ class Search:
         return min(self.best, left)  # not in one expression: `best` is what the search leaves
 
     def _expand(self, state: _State) -> float:
-        """Search all below a state; returns the lowest bound among what is left unsearched, or infinity."""
+        """Search below a state, and return the lowest bound of the states left unsearched, or infinity."""
         if time.monotonic() > self.deadline and self.best < float("inf"):
             return state.bound
         left = float("inf")
@@ -117,13 +117,13 @@ class Search:
         return left
 
     def _next_row(self, state: _State) -> int:
-        """Position of the row with the most edges to unmapped rows, and of these the most edges in all."""
+        """Return the position of the row with the most edges to unmapped rows; ties: with the most edges."""
         graph = self._rows
         both = graph[state.rows].astype(int) + graph[:, state.rows].T
         return int((both[:, state.rows].sum(1) * len(graph) * 2 + both.sum(1)).argmax())
 
     def _children(self, state: _State, row: int) -> list[_State]:
-        """The states that map the row to one column each, best bound first, without those that cannot be better."""
+        """Return the states that map the row to one column each, best bound first, without hopeless ones."""
         import numpy as np
         from scipy.optimize import linear_sum_assignment
 
@@ -162,7 +162,7 @@ class Search:
         return sorted(children, key=lambda child: child.bound)
 
     def _try(self, mapped: tuple[tuple[int, int], ...]) -> None:
-        """Take a complete map for `best` if it is."""
+        """Update `best` with a complete map."""
         problem = self.problem
         rows, columns = (list(side) for side in zip(*mapped, strict=True))
         kept = (problem.rows[rows][:, rows] & problem.columns[columns][:, columns]).sum()

@@ -11,13 +11,13 @@ from typing import Any
 from qdsft.metrics.break_official.english_model import load_english
 
 BATCH = 256
-"""Texts that spaCy reads at once; four times as fast as one by one, with the same lemmas."""
+"""Texts per batch of spaCy: four times as fast as one by one, with the same lemmas."""
 
 Lemmas = tuple[str, ...]
 
 
 class Lemmatizer:
-    """Lemmas of texts, each text read once. One object may be kept for as long as its memory is: it forgets nothing."""
+    """Lemmas of texts; each text is parsed once and never forgotten."""
 
     def __init__(self) -> None:
         """Raises UserError if spaCy or an English model is not installed."""
@@ -25,24 +25,24 @@ class Lemmatizer:
         self._known: dict[str, Lemmas] = {}
 
     def read(self, texts: Iterable[str]) -> None:
-        """Take in texts at once, which is faster than asking for one after the other."""
+        """Parse texts together, which is faster than one by one."""
         new = list(dict.fromkeys(text for text in texts if text not in self._known))
         documents = self._pipeline.pipe(new, batch_size=BATCH)
         self._known.update(zip(new, (_lemmas(document) for document in documents), strict=True))
 
     def __getitem__(self, text: str) -> Lemmas:
-        """The lemmas of all tokens, stop words and white space too: a leading space is a token of its own."""
+        """Return the lemmas of all tokens, including stop words and white space: a leading space is a token."""
         if text not in self._known:
             self.read([text])
         return self._known[text]
 
     def similarity(self, predicted: str, gold: str) -> float:
-        """`match_ratio` of the lemmas of two texts."""
+        """Return the `match_ratio` of the lemmas of two texts."""
         return match_ratio(self[predicted], self[gold])
 
 
 def match_ratio(predicted: Sequence[str], gold: Sequence[str]) -> float:
-    """2M / (the two lengths), in 0..1, with M the equal pairs of a Levenshtein alignment of unit cost.
+    """Return 2M / (sum of the lengths), in 0..1, with M the equal pairs of a Levenshtein alignment of unit cost.
 
     Of several alignments of least cost the one counts that the evaluator's library (edit_distance 1.0.4) finds,
     so that the value depends on which text is the predicted one: where costs are equal it prefers a pair, equal or
@@ -71,7 +71,7 @@ def match_ratio(predicted: Sequence[str], gold: Sequence[str]) -> float:
 
 
 def model_version() -> str:
-    """Name and version of the English model, which lemmas depend on: `en_core_web_sm 3.8.0`."""
+    """Return name and version of the English model, such as `en_core_web_sm 3.8.0`; lemmas depend on it."""
     meta = load_english().meta
     return f"{meta['lang']}_{meta['name']} {meta['version']}"
 

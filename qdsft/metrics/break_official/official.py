@@ -12,7 +12,7 @@ from qdsft.metrics.scores import Scores, without_languages
 
 
 def require_official() -> None:
-    """Raise UserError unless `official_scores` can run; to be called before anything that takes long."""
+    """Raise UserError unless `official_scores` can run. Call it before slow work."""
     load_english()
 
 
@@ -33,7 +33,7 @@ def official_scores(rows: Sequence[PredictionRow], *, lexical: bool) -> list[Sco
 
 
 def as_parsed(gold: Sequence[str], predicted: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Both as BREAK's evaluator reads them: removing `return` leaves a blank before a step; no answer is an empty step.
+    """Return both as BREAK's evaluator reads them: without `return` a step keeps its blank; no answer is an empty step.
 
     Gold steps that begin with a blank show that both were read from BREAK's strings already.
     """

@@ -9,7 +9,6 @@ from pathlib import Path
 from markupsafe import Markup
 
 from qdsft.files import write_text
-from qdsft.metrics.numbers import number_in
 from qdsft.metrics.prediction_rows import PredictionRow
 from qdsft.runs.layout import LOG, REPORT
 from qdsft.runs.manifest import Manifest
@@ -56,8 +55,8 @@ def _summary(manifest: Manifest | None, results: Results) -> str:
     scored = f"{first.samples:,} held-out questions" if first else ""
     if manifest is None:
         return scored
-    base = Path(str(manifest.base_model.get("name_or_path", ""))).name
-    trained = f"fine-tuned on {manifest.data.get('train_rows', 0):,} rows"
+    base = Path(manifest.base_model.name_or_path).name
+    trained = f"fine-tuned on {manifest.data.train_rows:,} rows"
     return ", ".join(filter(None, (base, trained, scored)))
 
 
@@ -66,17 +65,17 @@ def _facts(manifest: Manifest | None) -> Markup:
         return Markup("")
     results = manifest.results
     facts = {
-        "base model": Path(str(manifest.base_model.get("name_or_path", ""))).name,
-        "base model commit": manifest.base_model.get("revision"),
+        "base model": Path(manifest.base_model.name_or_path).name,
+        "base model commit": manifest.base_model.revision,
         "trained": "an adapter" if manifest.artifact == "adapter" else "all weights",
-        "training rows": manifest.data.get("train_rows"),
-        "held-out rows": manifest.data.get("eval_rows"),
-        "optimizer steps": results.get("steps"),
-        "epochs": results.get("epochs"),
-        "training time": _duration(number_in(results, "seconds_training")),
-        "peak memory, GiB": results.get("peak_memory_gib"),
+        "training rows": manifest.data.train_rows,
+        "held-out rows": manifest.data.eval_rows,
+        "optimizer steps": results.steps,
+        "epochs": results.epochs,
+        "training time": _duration(results.seconds_training),
+        "peak memory, GiB": results.peak_memory_gib,
         "seed": manifest.recipe.get("seed"),
-        "device": manifest.device.get("name"),
+        "device": manifest.device.name,
         "code": manifest.git,
         "versions": ", ".join(f"{package} {version}" for package, version in manifest.versions.items()),
     }

@@ -126,7 +126,7 @@ def test_what_cannot_be_merged(
     unfinished = Path(shutil.copytree(adapter_run, tmp_path / "unfinished"))
     manifest = json.loads((unfinished / "run.json").read_text(encoding="utf-8"))
     (unfinished / "run.json").write_text(json.dumps({**manifest, "state": "running"}), encoding="utf-8")
-    assert "this run has not finished; go on with: qdsft train" in refusal(capsys, unfinished, "--output", output)
+    assert "this run has not finished; resume it with: qdsft train" in refusal(capsys, unfinished, "--output", output)
     damaged = Path(shutil.copytree(adapter_run, tmp_path / "damaged"))
     weights = damaged / "adapter" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-64])

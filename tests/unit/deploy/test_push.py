@@ -107,7 +107,7 @@ def test_the_card(hub: LoopbackHub, run_dir: Path, tiny_model: TINY, capsys: pyt
     assert results == {"exact_match": 0.5, "sari": 0.75} and card.data.model_name == "decomposer"
     assert f"hf download {REPO} --local-dir decomposer" in card.text and "# decomposer" in card.text
     assert "누가 더?\n  1. A?\n  2. B of #1?\n" in card.text and "Wrong?" not in card.text
-    assert "no name on the Hub" in card.text and "baseline" in card.text
+    assert "is not on the Hub" in card.text and "baseline" in card.text
     (tiny_model("qwen3") / "README.md").write_text("---\nlicense: other\nlicense_name: tiny\n---\n", encoding="utf-8")
     push(run_dir, REPO)
     (tiny_model("qwen3") / "README.md").unlink()
@@ -138,7 +138,7 @@ def test_a_whole_model(hub: LoopbackHub, tiny_model: TINY, tmp_path: Path) -> No
     base = hub.repos["someone/base"] = Repo(False)
     base.branches["main"]["README.md"] = b"---\nlicense: apache-2.0\n---\n# base\n"
     manifest = read_manifest(run_dir)
-    manifest.base_model |= {"name_or_path": "someone/base", "revision": base.sha("main")}
+    manifest.base_model.update({"name_or_path": "someone/base", "revision": base.sha("main")})
     manifest.recipe["training"] |= {"deepspeed": "/workspace/ds.json", "output_dir": "/workspace/out", "hub_token": "x"}
     write_manifest(run_dir, manifest)
     push(run_dir, REPO)
@@ -212,7 +212,7 @@ def test_what_passes_is_tried_again(
         (Fault("POST /api/repos/create", 403), "answers 403: the token may not write to kim/decomposer"),
         (Fault(COMMIT, 403), "uploading: the Hub answers 403: the token may not write"),
         (Fault(COMMIT, 404), "uploading: the Hub answers 404: there is no kim/decomposer"),
-        (Fault(COMMIT, 413), r"the Hub answers 413 \(.*mend that and push again"),
+        (Fault(COMMIT, 413), r"the Hub answers 413 \(.*correct this and push again"),
         (Fault(COMMIT, 503), "uploading: the Hub answers 503, 3 times; push again later, what is uploaded stays"),
         (Fault(COMMIT, 0), r"uploading: the connection broke \(.*\), 3 times; push again later"),
     ],

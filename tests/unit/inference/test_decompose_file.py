@@ -24,7 +24,7 @@ from qdsft.inference.decompose_file import FileReport, decompose_file
 from qdsft.inference.decomposer import Decomposer
 from qdsft.inference.generate import Answer
 from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_prompts
-from qdsft.runs.answer_log import log_path
+from qdsft.runs.layout import answer_log_path
 
 QUESTIONS = ["Who is older, Ada or Bo?", "서울은?", "A?", "Who is older, Ada or Bo?", "Which of the two " * 9, "B"]
 
@@ -154,13 +154,13 @@ def test_a_second_call_decodes_only_what_is_missing(
     monkeypatch.setattr(LoadedRun, "stream_ids", dying)
     with pytest.raises(Killed):
         decompose_file(run_dir, questions, output, batch_size=2)
-    assert not output.exists() and log_path(output).exists()
-    log_path(output).write_bytes(log_path(output).read_bytes() + b'{"index": 4, "te')
+    assert not output.exists() and answer_log_path(output).exists()
+    answer_log_path(output).write_bytes(answer_log_path(output).read_bytes() + b'{"index": 4, "te')
     decoded.clear()
     decompose_file(run_dir, questions, output, batch_size=1)
     assert len(decoded) == 2  # of five different questions
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    assert "going on behind 3 answers" in capsys.readouterr().err and not log_path(output).exists()
+    assert "resuming after 3 answers" in capsys.readouterr().err and not answer_log_path(output).exists()
 
 
 def test_answers_to_another_file_are_not_used(
@@ -170,9 +170,9 @@ def test_answers_to_another_file_are_not_used(
     answer = {"index": 0, "text": "1. foreign", "stopped": True, "tokens": 3}
     settings = {"constrained": False, "engine": "transformers", "merge": True}
     identity = {"run": "other", "input": "other", "settings": settings}
-    log_path(output).write_text(f"{json.dumps(identity)}\n{json.dumps(answer)}\n", encoding="utf-8")
+    answer_log_path(output).write_text(f"{json.dumps(identity)}\n{json.dumps(answer)}\n", encoding="utf-8")
     decompose_file(run_dir, questions, output)
-    assert "made with another run and input; it is discarded" in capsys.readouterr().err
+    assert "made with different values of input, run; it is discarded" in capsys.readouterr().err
     assert "foreign" not in output.read_text(encoding="utf-8")
 
 
@@ -247,17 +247,17 @@ def test_a_killed_process_loses_nothing(run_dir: Path, tmp_path: Path) -> None:
     )
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        if log_path(output).exists() and log_path(output).read_bytes().count(b"\n") > 20:
+        if answer_log_path(output).exists() and answer_log_path(output).read_bytes().count(b"\n") > 20:
             break
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL and not output.exists()
-    kept = log_path(output).read_bytes().count(b"\n") - 1
+    kept = answer_log_path(output).read_bytes().count(b"\n") - 1
     done = subprocess.run(
         [*command, "--output", str(output), "--batch-size", "32"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
-    assert done.returncode == 0 and f"going on behind {kept} answers" in done.stderr and kept >= 20
+    assert done.returncode == 0 and f"resuming after {kept} answers" in done.stderr and kept >= 20
     assert done.stdout.startswith(f"400 answers written to {output}, 0 left out, ")
     decompose_file(run_dir, source, tmp_path / "whole.jsonl", batch_size=16)
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.manifests import RECIPE, manifest_of
 
 from qdsft.data.prediction import Steps
 from qdsft.errors import UserError
 from qdsft.metrics.model_metrics import Decoding, GroupMetrics, ModelMetrics
 from qdsft.metrics.prediction_rows import json_lines, prediction_row
+from qdsft.recipe import load_recipe
 from qdsft.runs.results import (
     MetricsFile,
     brief_metrics,
+    method,
     parse_results,
     read_example,
     read_metrics,
@@ -95,3 +98,17 @@ def test_the_example_is_the_first_right_answer(tmp_path: Path) -> None:
     path.write_text(json_lines(rows[:1]) + '{"question": "q"}\n', encoding="utf-8")
     with pytest.raises(UserError, match=r"predictions\.jsonl:2: no row of a predictions\.jsonl with question, gold"):
         read_example(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([], "full fine-tuning"),
+        (["lora={}"], "LoRA, rank 8"),
+        (["lora.r=4", "quantization.load_in_4bit=true"], "QLoRA, rank 4"),
+    ],
+)
+def test_the_method_in_words(tmp_path: Path, overrides: list[str], words: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(RECIPE, encoding="utf-8")
+    assert method(manifest_of(load_recipe(path, overrides))) == words

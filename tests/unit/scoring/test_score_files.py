@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import ROOT, TEST_DATA
 
 from qdsft.cli.main import main
 from qdsft.data.synth import generate_mixed
 from qdsft.scoring.compare import read_evaluation
 from qdsft.scoring.score_files import score_files
 
-OFFICIAL = ROOT.parent / "shared" / "data" / "break_official_99"
+OFFICIAL = TEST_DATA / "break_official_99"
 ROWS = list(generate_mixed(["en", "ko"], 40, 3))
 
 
@@ -82,8 +82,8 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
         ("--gold g.jsonl", "--predictions is missing; give the predictions and the gold answers"),
         ("run --predictions p.jsonl --gold g.jsonl", "RUN_DIR and --predictions contradict each other; give one of"),
         ("--baseline --predictions p.jsonl --gold g.jsonl", "--baseline and --predictions contradict each other; giv"),
-        ("--samples 3 --predictions p.jsonl --gold g.jsonl", "--samples is for a run directory alone; leave it out"),
-        ("run --output x", "--output is for --predictions alone; a run is scored in its own directory"),
+        ("--samples 3 --predictions p.jsonl --gold g.jsonl", "--samples works with a run directory only; leave it out"),
+        ("run --output x", "--output works with --predictions only; a run is scored in its own directory"),
         ("--baseline run", "run: no run directory (run.json is missing)"),
         ("--predictions nope --gold g.jsonl", "nope: No such file or directory (looked at /"),
     ],

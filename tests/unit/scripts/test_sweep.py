@@ -20,6 +20,7 @@ from helpers.paths import ROOT
 from qdsft.data.split import Tally, stream_split
 from qdsft.errors import Interrupted, UserError
 from qdsft.recipe import load_recipe
+from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, ResultFacts, TokenFacts
 from qdsft.runs.manifest import Manifest, fingerprint, read_manifest, write_manifest
 from sweeps.grid import parse_grid
 from sweeps.sweep import plan_runs, sweep
@@ -56,23 +57,24 @@ class Commands:
         tally = Tally()
         for side, example in stream_split(recipe):
             tally.add(side, example)
+        data = DataFacts.model_validate(tally.summary())
         manifest = Manifest(
             state="running" if status else "finished",
             recipe_path=str(recipe.path),
             recipe=recipe.resolved(),
             origins=dict(recipe.origins),
-            fingerprint=fingerprint(recipe, tally.summary(), "template", 2),
-            data=tally.summary(),
-            tokens={},
+            fingerprint=fingerprint(recipe, data, "template", 2),
+            data=data,
+            tokens=TokenFacts(),
             template_sha256="",
             golden_prompts=[],
             stop_token_ids=[],
-            base_model={},
+            base_model=BaseModelFacts(name_or_path="m"),
             artifact="adapter",
             versions={},
             git=None,
-            device={},
-            results={"seconds_training": 3.4},
+            device=DeviceFacts(),
+            results=ResultFacts(seconds_training=3.4),
         )
         write_manifest(recipe.run_dir, manifest)
         return status

@@ -94,7 +94,7 @@ def test_training_records_its_checks_and_stops_at_a_failed_one(
     make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = make_recipe()
-    assert [check["name"] for check in read_manifest(train(recipe)).results["preflight"]] == CHECKS
+    assert [check.name for check in read_manifest(train(recipe)).results.preflight] == CHECKS
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 0, 1000))
     with pytest.raises(UserError, match="free some space"):
         train(recipe, overwrite=True)

@@ -9,7 +9,6 @@ import pytest
 from helpers.tiny_recipe import MakeRecipe, recipe_maker
 
 from qdsft.errors import UserError
-from qdsft.hashing import json_sha256
 from qdsft.runs.checkpoints import RUN_DIGEST
 from qdsft.runs.manifest import Manifest, read_manifest, write_manifest
 from qdsft.training.resume import Start, open_run_directory
@@ -45,7 +44,7 @@ def test_a_new_run_starts_at_the_first_step_and_is_marked_as_a_run(manifest: Man
 def test_the_newest_complete_checkpoint_of_the_run_is_used(
     manifest: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_dir, digest = tmp_path / "cut", json_sha256(manifest.fingerprint)
+    run_dir, digest = tmp_path / "cut", manifest.fingerprint.sha256()
     open_run_directory(run_dir, manifest, resume=False, overwrite=False)
     assert open_run_directory(run_dir, manifest, resume=True, overwrite=False) == Start()
     assert "no checkpoint was saved" in capsys.readouterr().err

@@ -26,9 +26,9 @@ def test_a_manifest_identifies_the_inputs(make_recipe: MakeRecipe) -> None:
     manifest = new_manifest(inputs)
     assert (manifest.state, manifest.artifact, manifest.recipe["seed"]) == ("running", "adapter", 9)
     assert manifest.template_sha256 == text_sha256(inputs.tokenizer.chat_template)
-    assert manifest.stop_token_ids == inputs.stop_ids and manifest.data["train_rows"] > 0
-    assert manifest.device["kind"] == "cpu" and manifest.device["processes"] == 1
-    assert "loss_sha256" not in manifest.fingerprint
+    assert manifest.stop_token_ids == inputs.stop_ids and manifest.data.train_rows > 0
+    assert manifest.device.kind == "cpu" and manifest.device.processes == 1
+    assert "loss_sha256" not in manifest.fingerprint.model_dump()
     full = new_manifest(prepare_run(make_recipe(name="tiny/full", architecture="llama")))
     assert full.artifact == "model"
 
@@ -38,7 +38,7 @@ def test_the_file_of_a_custom_loss_is_part_of_the_fingerprint(make_recipe: MakeR
     file.write_text("def mine(outputs, labels, num_items_in_batch): ...", encoding="utf-8")
     inputs = prepare_run(make_recipe())
     own = replace(inputs, recipe=make_recipe(f"training.loss_type={file}:mine"))
-    assert new_manifest(own).fingerprint["loss_sha256"] == file_sha256(file)
+    assert new_manifest(own).fingerprint.loss_sha256 == file_sha256(file)
 
 
 def results(history: list[dict[str, Any]], **seconds: float) -> dict[str, Any]:

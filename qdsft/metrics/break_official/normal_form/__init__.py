@@ -18,7 +18,7 @@ __all__ = ["normal_form", "normalized_exact_match"]
 
 
 def normalized_exact_match(predicted_steps: Sequence[str], gold_steps: Sequence[str]) -> float | None:
-    """1.0 if the normal forms are equal, upper and lower case taken as equal, else 0.0.
+    """Return 1.0 if the normal forms are equal without regard to case, else 0.0.
 
     None if on either side a reference dangles so that there is no list of steps (see `rewrite.normal_form`); the
     official evaluator leaves such examples out of the mean. Raises UserError if spaCy or its model is absent.

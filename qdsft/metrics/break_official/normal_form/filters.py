@@ -1,4 +1,4 @@
-"""The order of filters that follow one another: big blue cubes and blue big cubes become one."""
+"""Sort filters that follow one another: big blue cubes and blue big cubes become equal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _ARGUMENTS = re.compile(r".*\((.*)\)")
 
 
 class _NoChain(ValueError):
-    """Filters that are in a circle, or used by something that has not two arguments; they stay as they are."""
+    """Filters in a circle, or used by a node without two arguments; they are left unchanged."""
 
 
 def reorder_filters(graph: Graph) -> None:
-    """Sort every chain of filters by their conditions, and mend the labels and edges of what uses it.
+    """Sort every chain of filters by their conditions, and correct the labels and edges of its users.
 
     A chain is of FILTERs without meta, each the first argument of the next, which alone refers to it. Conditions
     are compared by their text with every reference replaced by what it refers to. Which filters continue in a chain
@@ -41,7 +41,7 @@ def reorder_filters(graph: Graph) -> None:
 
 
 def _is_inner(graph: Graph, number: int) -> bool:
-    """Whether this filter is referred to by one other filter alone, as what that one filters."""
+    """Return True if the only reference to this filter is the first argument of another filter."""
     users = list(graph[number].users)
     return len(users) == 1 and graph[users[0]].is_filter and _filtered(graph, users[0]) == number
 
@@ -103,7 +103,7 @@ def _filtered(graph: Graph, number: int) -> int:
 
 
 def _arguments(graph: Graph, number: int) -> tuple[str, str]:
-    """The two arguments in a label, which after earlier changes may be that of no filter."""
+    """Return the two arguments in a label; earlier changes may have left another kind of label."""
     match = _ARGUMENTS.match(graph[number].final_label)
     if match is None:
         raise RewriteError(f"{number} has no arguments")

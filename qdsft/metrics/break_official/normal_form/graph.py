@@ -1,4 +1,4 @@
-"""The graph of a decomposition while it is being rewritten: numbered nodes, an edge for every reference."""
+"""The graph of a decomposition during rewriting: numbered nodes, an edge for every reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RewriteError(Exception):
 
 @dataclass
 class Node:
-    """A step, or a part of one that a rule took out."""
+    """A step, or a part of a step that a rule extracted."""
 
     text: str = ""
     """The step as given, its references written `@@n@@`."""
@@ -25,7 +25,7 @@ class Node:
     """The final reading, `FILTER(@@1@@,@@2@@)` or `AGGREGATE[COUNT](@@3@@)`, once a rule has found one; rules leave
     such a node alone."""
     is_filter: bool = False
-    """Whether the label is that of a FILTER without meta."""
+    """True if the label is a FILTER without meta."""
     successors: dict[int, None] = field(default_factory=dict)
     """The nodes that this one refers to. These and `users` are sets that keep the order in which edges were made."""
     users: dict[int, None] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Node:
 
     @property
     def final_label(self) -> str:
-        """The label, that of a node which no rule has read being its lemmas."""
+        """The label, or the lemmas if no rule has labelled the node."""
         return " ".join(token.lemma for token in self.tokens) if self.label is None else self.label
 
 
@@ -55,7 +55,7 @@ class Graph(dict[int, Node]):
         del self[other].users[number]
 
     def refer(self, number: int, tokens: Sequence[Token]) -> None:
-        """Let the edges of a node be the references in these tokens, those inside words too.
+        """Replace the edges of a node by the references in these tokens, also those inside words.
 
         Raises RewriteError for a reference that splitting the text into tokens made.
         """
@@ -67,7 +67,7 @@ class Graph(dict[int, Node]):
             self.connect(number, other)
 
     def add(self, user: int, tokens: list[Token]) -> int:
-        """A node of these tokens, which `user` refers to; returns its number.
+        """Add a node of these tokens that `user` refers to, and return its number.
 
         That is the number of nodes plus one, which a node may have already where a reference dangles. As in the
         evaluator that node's tokens are lost.
@@ -87,7 +87,7 @@ class Graph(dict[int, Node]):
 
 
 def step_graph(steps: Sequence[str]) -> Graph:
-    """The graph of steps numbered from 1; a number referred to that is no step gets an empty node."""
+    """Return the graph of steps numbered from 1; a reference to no step gets an empty node."""
     texts = [mark_references(step) for step in steps]
     graph = Graph()
     for number, text in enumerate(texts, start=1):
@@ -101,7 +101,7 @@ def step_graph(steps: Sequence[str]) -> Graph:
 
 
 def in_steps(labels: dict[int, str]) -> list[str] | None:
-    """Labels of nodes 1, 2, ..., n as steps; None if there is a gap, as a dangling reference leaves."""
+    """Return the labels of nodes 1, 2, ..., n as steps; None if a dangling reference left a gap."""
     if labels.keys() != set(range(1, len(labels) + 1)):
         return None
     return [labels[number] for number in range(1, len(labels) + 1)]

@@ -50,13 +50,13 @@ _EQUALS = ("same as", "equal", "is", "was", "are")
 
 
 def references(step: str) -> list[str]:
-    """The references of a step, as `#n`. Raises ValueError if what stands behind a `#` is no number."""
+    """Return the references of a step, as `#n`. Raises ValueError if a `#` is not followed by a number."""
     chunks = step.replace("# ", "hashtag ").replace(", ", " or ").split("#")
     return [f"#{int(chunk.split()[0])}" for chunk in chunks[1:] if chunk]
 
 
 def operator_of(step: str) -> str:
-    """The operator of a step, the first that fits; `NONE` if none does. Raises as `references` does."""
+    """Return the first operator that fits a step; `NONE` if none does. Raises as `references` does."""
     count = len(references(step))
     if count == 0:
         return "SELECT"
@@ -90,7 +90,7 @@ def operator_of(step: str) -> str:
 
 
 def arguments_of(operator: str, step: str) -> list[str]:
-    """The arguments of a step of this operator, as text; empty if they cannot be made out.
+    """Return the arguments of a step of this operator, as text; empty if they cannot be found.
 
     Those that name a value (COUNT, POS_NEAR, >=) rather than words of the step are among them. Empty too for the
     operators that are never built: PROJECT and ARITHMETIC, and GROUP, which always has an argument too many. A text
@@ -124,17 +124,17 @@ def arguments_of(operator: str, step: str) -> list[str]:
 
 
 def value_of(text: str) -> list[str]:
-    """COUNT, MAX, MIN, SUM or AVG, whichever a phrase of the text is first found to mean; empty if none is."""
+    """Return COUNT, MAX, MIN, SUM or AVG by the first phrase found in the text; empty without one."""
     return [value for value, words in _VALUES if _has(text, words)][:1]
 
 
 def relation_of(step: str) -> str:
-    """The positional relation that a step of visual reasoning speaks of; empty if there is none."""
+    """Return the positional relation in a step of visual reasoning; empty without one."""
     return next((relation for relation, pattern in _RELATIONS if re.search(pattern, step)), "")
 
 
 def comparator_of(step: str) -> str:
-    """The comparison that a step makes; FILTER for one that is none of the known ones."""
+    """Return the comparison that a step makes; FILTER for an unknown one."""
     if "at least" in step:
         return ">="
     if "at most" in step:
@@ -155,7 +155,7 @@ def _has(step: str, words: tuple[str, ...]) -> bool:
 
 
 def _last(step: str, markers: tuple[str, ...]) -> str:
-    """The last of the markers that is in the step. Raises IndexError if none is."""
+    """Return the last marker that is in the step. Raises IndexError if none is."""
     return [marker for marker in markers if marker in step][-1]
 
 
@@ -175,7 +175,7 @@ def _compared_with(step: str) -> str:
 
 
 def _only(text: str) -> str:
-    """The reference of a text, which may have one alone; without any the text itself."""
+    """Return the single reference of a text, or the text itself if it has none."""
     found = references(text)
     if len(found) > 1:
         raise ValueError(f"{text!r} has more than one reference")
@@ -189,14 +189,14 @@ def _discard(step: str) -> list[str]:
 
 
 def _sort(step: str) -> list[str]:
-    """Built only for one reference sorted by a text: with a reference there it has an argument too many."""
+    """Only one reference sorted by a text is built; a second reference would be an argument too many."""
     before, behind = step.split(_last(step, _SORTED))
     data = references(before)
     return [*data, behind] if len(data) == 1 and not references(behind) else []
 
 
 def _boolean(step: str) -> list[str]:
-    """The first word, by which a step is known as BOOLEAN, is no part of the condition."""
+    """The first word marks a step as BOOLEAN and is not part of the condition."""
     condition = " ".join(step.split()[1:])
     found = references(condition)
     if len(found) > 1 and (relation := relation_of(condition)):

@@ -13,7 +13,7 @@ LONGEST_TEXT = 100_000
 
 
 def unwound(graph: Graph) -> dict[int, str]:
-    """Node number -> its label with every reference replaced by the label of its node, and so on.
+    """Return node number -> its label, with every reference replaced by the label of its node, recursively.
 
     Raises as `levels` does, and RewriteError if a label refers to a node that is not below its own, or if a text
     grows beyond LONGEST_TEXT.
@@ -27,7 +27,7 @@ def unwound(graph: Graph) -> dict[int, str]:
 
 
 def renumber(graph: Graph) -> dict[int, str]:
-    """Number -> label, numbered from 1 level by level, equal ones merged, sorted within a level.
+    """Return number -> label, numbered from 1 level by level, equal labels merged, sorted within a level.
 
     A graph with a circle keeps its numbers; so do nodes that have no level, unless one with that number has. Raises
     RewriteError as `unwound` does.
@@ -54,7 +54,7 @@ def renumber(graph: Graph) -> dict[int, str]:
 
 
 def levels(graph: Graph) -> list[list[int]]:
-    """The numbers of nodes by level, in the order in which they are reached from those of level 0.
+    """Return the numbers of nodes by level, in the order in which they are reached from level 0.
 
     The level of a node is 0 if it refers to none, else one more than the highest it refers to. Nodes from which
     none of level 0 can be reached have none. Raises CycleError for a circle among the others.
@@ -84,7 +84,7 @@ def _merge(graph: Graph, number: int, kept: int) -> None:
 
 
 def _replaced(label: str, replacements: dict[int, str]) -> str:
-    """The label with its references replaced."""
+    """Return the label with its references replaced."""
     missing = [digits for digits in MARKED_REFERENCE.findall(label) if reference_number(digits) not in replacements]
     if missing:
         raise RewriteError(f"{label!r} refers to {missing[0]}, which is not below it")

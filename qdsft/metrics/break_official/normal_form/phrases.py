@@ -1,4 +1,4 @@
-"""Phrases that tell operators apart, and that a rule must therefore not take apart."""
+"""Phrases that distinguish operators, which a rule must not split."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PRESERVED: dict[str, tuple[str, ...]] = {
         *(" closer ", " closest ", " adjacent ", " that is ", " that are "),
     ),
 }
-"""Operator -> its phrases, of one or two words. What a blank at an end means is said in `is_protected`."""
+"""Operator -> its phrases, of one or two words. `is_protected` explains blanks at their ends."""
 
 Phrases = frozenset[str]
 
@@ -61,12 +61,12 @@ class _Places:
 
 @cache
 def without_own(protected: Phrases, operator: str) -> Phrases:
-    """What stays protected from the rule of this operator: all but its own phrases, also where others share them."""
+    """Return what is protected from the rule of this operator: all but its own phrases, even shared ones."""
     return protected - frozenset(PRESERVED.get(operator, ()))
 
 
 def is_protected(tokens: Sequence[Token], start: int, end: int, phrases: Phrases) -> bool:
-    """Whether the span [start, end) of a node's tokens is one of the phrases, or a border of it cuts one.
+    """Return True if the span [start, end) of a node's tokens is one of the phrases, or its border cuts one.
 
     Phrases are compared with whole tokens. A border cuts a phrase of two words that stands across it; where the
     phrase has a blank on that side, the word beyond the border belongs to it as well, if there is one.

@@ -1,4 +1,4 @@
-"""From the steps of a decomposition to those of its normal form."""
+"""Rewrite the steps of a decomposition into its normal form."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from qdsft.metrics.break_official.normal_form.rules import RULES
 from qdsft.metrics.break_official.normal_form.tokens import parse_steps
 
 LONGEST_STEP = 10_000
-"""Characters; a model that never stops writes longer ones, which are not worth minutes of parsing."""
+"""Characters of a step. A model that never stops writes longer ones, which would take minutes to parse."""
 _PASSES: tuple[Phrases, ...] = (EVERY_PHRASE, frozenset())
-"""What is protected in each of the two times that the rules go over a node."""
+"""The protected phrases in each of the two passes of the rules over a node."""
 
 
 def normal_form(steps: Sequence[str]) -> list[str] | None:
-    """The steps of the normal form, references written `@@n@@`.
+    """Return the steps of the normal form, references written `@@n@@`.
 
     Steps that cannot be rewritten, or one of which is longer than LONGEST_STEP, come back as they are. A reference
     that dangles has an empty step, by any number. None if a dangling reference leaves a gap in the numbers even so:

@@ -1,4 +1,4 @@
-"""The rules that take a step apart until every part is a word, or an operation on other parts.
+"""Rules that split a step until every part is a word or an operation on other parts.
 
 A rule changes the graph and returns the numbers of the nodes it made. `RULES` has them in their order.
 """
@@ -50,7 +50,7 @@ def filter_by_noun(graph: Graph, number: int, protected: Phrases) -> list[int]:
 
 
 def extract_nouns(graph: Graph, number: int, protected: Phrases) -> list[int]:
-    """Every run of nouns, as long as it goes, becomes a node: color of metal cubes -> @@2@@ of @@3@@."""
+    """Every longest run of nouns becomes a node: color of metal cubes -> @@2@@ of @@3@@."""
     tokens = graph[number].tokens
     starts = [n for n in range(len(tokens)) if is_noun(tokens[n]) and not (n and is_noun(tokens[n - 1]))]
     return extract(graph, number, [(start, _end_of_nouns(tokens, start)) for start in starts], protected)
@@ -201,4 +201,4 @@ RULES: tuple[Rule, ...] = (
     fix_boolean,
     wrap,
 )
-"""In order. Only the last one, which speaks for all operators, has protected phrases of its own."""
+"""In order. Only the last rule, which builds all operators, chooses its protected phrases itself."""

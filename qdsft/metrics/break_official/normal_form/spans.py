@@ -1,4 +1,4 @@
-"""Taking spans of a node's tokens out into nodes of their own, and making a node an operation on such spans."""
+"""Move spans of a node's tokens into new nodes, and make a node an operation on spans."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Span = tuple[int, int]
 
 
 def extract(graph: Graph, number: int, spans: Sequence[Span], protected: Phrases) -> list[int]:
-    """Move spans of a node's tokens to new nodes and refer to these in their place; returns the new numbers.
+    """Move spans of a node's tokens to new nodes, replace them by references, and return the new numbers.
 
     Left where they are: the whole node, a single reference (it is a node already) and a span that `is_protected`.
     All spans are places in the tokens as they were before; of two that overlap both become nodes.
@@ -29,7 +29,7 @@ def extract(graph: Graph, number: int, spans: Sequence[Span], protected: Phrases
 def extract_all(
     graph: Graph, number: int, tokens: list[Token], spans: Sequence[Span], protected: Phrases
 ) -> tuple[list[Ref], list[int]] | None:
-    """A reference for each span of `tokens`, which become the node's, and the new numbers; None if one is refused.
+    """Return a reference for each span of `tokens`, which become the node's, and the new numbers; None if refused.
 
     A span that is a single reference is that reference; all others are moved to new nodes.
     """
@@ -44,7 +44,7 @@ def extract_all(
 def make_operation(
     graph: Graph, number: int, name: str, meta: Sequence[str], arguments: Sequence[Span], protected: Phrases
 ) -> list[int]:
-    """Make a node the operation `name[meta](arguments)`, each argument a node; returns the new numbers.
+    """Make a node the operation `name[meta](arguments)`, each argument a node; return the new numbers.
 
     Nothing happens if one of the arguments may not be extracted. The node keeps an edge for every reference in its
     tokens, also for those that are no argument.
@@ -80,7 +80,7 @@ def _is_refused(tokens: Sequence[Token], span: Span, protected: Phrases) -> bool
 
 
 def _reference(tokens: Sequence[Token], span: Span) -> Ref | None:
-    """The reference that a span is; None for one that holds, or could hold, more."""
+    """Return the reference that a span consists of; None for any other span."""
     token = tokens[span[0]]
     return token if span[1] - span[0] == 1 and isinstance(token, Ref) else None
 

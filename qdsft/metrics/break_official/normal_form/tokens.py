@@ -1,4 +1,4 @@
-"""A step as a list of tokens: words with their place in the parse, and references to other nodes."""
+"""A step as tokens: words with their place in the parse, and references to other nodes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ Token = Word | Ref
 
 
 def parse_steps(texts: Sequence[str]) -> list[list[Token]]:
-    """The tokens of steps whose references are written `@@n@@`; white space is collapsed, upper case lowered.
+    """Return the tokens of steps with references written `@@n@@`, in lower case with single blanks.
 
     Raises UserError if spaCy or its model is absent, UnicodeEncodeError for a lone surrogate, which JSON can hold.
     """
@@ -80,16 +80,16 @@ def parse_steps(texts: Sequence[str]) -> list[list[Token]]:
 
 LARGEST_CACHE = 20_000
 _parsed: dict[str, tuple[Token, ...]] = {}
-"""Step -> its tokens: parsing takes nearly all of the time, and steps recur ("number of #1")."""
+"""Step -> its tokens: parsing takes most of the time, and steps recur ("number of #1")."""
 
 
 def _with_stand_ins(doc: Any) -> str:
-    """The tokens, each with a blank behind it, as the evaluator gives them to the parser: it looks at blanks too."""
+    """Return the tokens separated by blanks, as the evaluator gives them to the parser."""
     return " ".join(STAND_IN if _EXACT_REFERENCE.fullmatch(token.text) else token.text for token in doc)
 
 
 def _tokens(plain: Any, parsed: Any) -> tuple[Token, ...]:
-    """The tokens of a parse, with references where the step as given has them."""
+    """Return the tokens of a parse, with references where the given step has them."""
     matches = [_EXACT_REFERENCE.fullmatch(token.text) for token in plain]
     return tuple(
         Ref(match[0], place, place + 1) if match else _word(token)

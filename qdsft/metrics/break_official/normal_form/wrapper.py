@@ -24,7 +24,7 @@ _COUNTS = {
     "SUPERLATIVE": ((1, 1), (2, 2)),
     "UNION": ((0, 0), (2, _ANY)),
 }
-"""Operator -> least and most of meta values, and of arguments; an operator that is not here is not built."""
+"""Operator -> minimum and maximum number of meta values and of arguments; other operators are not built."""
 
 
 def wrap(graph: Graph, number: int, protected: Phrases) -> list[int]:
@@ -49,13 +49,13 @@ def wrap(graph: Graph, number: int, protected: Phrases) -> list[int]:
 
 
 def find_run(texts: list[str], wanted: list[str]) -> Span | None:
-    """The first place where the wanted texts follow one another, as a span of `texts`; None if there is none."""
+    """Return the first span of `texts` that equals the wanted texts; None if there is none."""
     ends = ((start, start + len(wanted)) for start, text in enumerate(texts) if text == wanted[0])
     return next(((start, end) for start, end in ends if texts[start:end] == wanted), None)
 
 
 def _as_tokens(argument: str) -> list[str]:
-    """The texts of the tokens that an argument stands for.
+    """Return the texts of the tokens that an argument stands for.
 
     A blank at either end makes an empty one, which is found nowhere, and neither is anything with a semicolon, which
     in BREAK's strings ends a step. A `return`, which begins one, is left out together with the blanks before it.

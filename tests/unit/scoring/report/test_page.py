@@ -19,6 +19,7 @@ from helpers.svg_checks import Page, drawings, parse
 from qdsft.errors import UserError
 from qdsft.metrics.model_metrics import GroupMetrics, ModelMetrics
 from qdsft.metrics.prediction_rows import PredictionRow
+from qdsft.runs.facts import BaseModelFacts
 from qdsft.scoring.report import render_report, write_report
 
 ROWS = predictions(60)
@@ -125,7 +126,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     hostile = "</td><script>x</script>"
     results = {hostile: replace(TUNED, groups={hostile: {hostile: GroupMetrics(3, {"sari": 0.5})}})}
     rows = [ROWS[0].model_copy(update={"language": hostile, "source": hostile, "problems": [hostile]})]
-    facts = manifest().model_copy(update={"git": hostile, "base_model": {"name_or_path": hostile}})
+    facts = manifest().model_copy(update={"git": hostile, "base_model": BaseModelFacts(name_or_path=hostile)})
     html = render_report(tmp_path, facts, results, rows)
     Page(html)
     assert "<script" not in html and 'lang="<' not in html

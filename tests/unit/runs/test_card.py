@@ -1,0 +1,98 @@
+"""The model card of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.manifests import RECIPE, manifest_of
+
+from qdsft.recipe import load_recipe
+from qdsft.runs.card import metric_table, render_card, write_card
+from qdsft.runs.certificate import Certificate
+from qdsft.runs.manifest import Manifest
+from qdsft.runs.results import parse_results
+
+METRICS: dict[str, Any] = {
+    "tuned": {"exact_match": 0.5, "samples": 3},
+    "baseline": {"exact_match": 0.25, "samples": 3, "loss": 1.0},
+}
+CERTIFICATE = Certificate.model_validate(
+    {
+        "method": "LoRA, rank 8, merged",
+        "results_of_adapter": METRICS,
+        "base_model": {},
+        "thresholds": {"mean_kl": 0.1, "identical_answers": 0.9, "score_drop": 0.01},
+        "questions": "golden prompts",
+        "run": "",
+        "versions": {},
+        "example": None,
+        "base": "original",
+        "dtype": "bfloat16",
+        "passed": False,
+        "failed": ["KL is 2"],
+        "candidates": {
+            "original": {
+                "logits": {"positions": 9, "mean_kl": 2.0, "largest_difference": 0.5, "same_greedy_token": 0.5},
+                "answers": {"identical": 0.5, "compared": 4},
+                "scores": {},
+            }
+        },
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("r.yaml").write_text(RECIPE, encoding="utf-8")
+    folder = Path("my-run")
+    (folder / "adapter").mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps(METRICS), encoding="utf-8")
+    return folder
+
+
+def manifest(**changes: Any) -> Manifest:
+    return manifest_of(load_recipe("r.yaml", ["lora={}"]), **changes)
+
+
+def test_a_card_is_written_in_both_places(run_dir: Path) -> None:
+    found = manifest(results={"steps": 7, "first_loss": 2.0, "last_loss": 0.123456}, device={"name": "CPU"})
+    write_card(run_dir, found)
+    text = (run_dir / "README.md").read_text(encoding="utf-8")
+    assert (run_dir / "adapter" / "README.md").read_text(encoding="utf-8") == text
+    for line in (
+        "# my-run",
+        "| method | LoRA, rank 8 |",
+        "| optimizer steps | 7 |",
+        "| first and last logged loss | 2.0000, 0.1235 |",
+        "| device | CPU |",
+        "| metric | tuned | baseline |",
+        "| exact match | 0.500 | 0.250 |",
+        f"limit = {found.recipe['evaluation']['max_new_tokens']}",
+    ):
+        assert f"\n{line}\n" in text, line
+    assert 'PeftModel.from_pretrained(base, "my-run")' in text and "hf download" not in text
+
+
+def test_unknown_facts_are_left_out(run_dir: Path) -> None:
+    text = render_card(run_dir, manifest())
+    assert "optimizer steps" not in text and "first and last" not in text and "| None |" not in text
+
+
+def test_a_name_on_the_hub_is_downloaded_first(run_dir: Path) -> None:
+    text = render_card(run_dir, manifest(artifact="model"), name="user/name")
+    assert "hf download user/name --local-dir name\nqdsft decompose name " in text and "PeftModel" not in text
+
+
+def test_a_merged_model_shows_its_certificate(run_dir: Path) -> None:
+    text = render_card(run_dir, manifest(), merge=CERTIFICATE)
+    assert "**not passed**: KL is 2" in text and "| original | 2 | 0.5 | 50% of 4 |" in text
+    assert "Held-out results of the adapter, before the merge" in text and "PeftModel" not in text
+
+
+def test_the_table_has_a_dash_for_a_metric_that_a_model_lacks() -> None:
+    table = dict(metric_table(parse_results(METRICS, "metrics.json")))
+    assert table["exact match"] == ["0.500", "0.250"] and ["-", "1.000"] in table.values()
