@@ -108,7 +108,7 @@ class Task(ABC):
         """Raise UserError if answers of this task have no such format."""
         if fmt not in self.formats:
             raise UserError(
-                f"--format {fmt} writes decompositions, and this run has a prompt.completion of its own; use "
+                f"--format {fmt} writes decompositions, and this run has its own prompt.completion; use "
                 f"{' or '.join(self.formats)}"
             )
 

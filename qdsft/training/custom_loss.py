@@ -1,4 +1,4 @@
-"""Load the loss function of a recipe that names one of its own (`training.loss_type: path/to/file.py:function`)."""
+"""Load the loss function of a recipe that names a function (`training.loss_type: path/to/file.py:function`)."""
 
 from __future__ import annotations
 

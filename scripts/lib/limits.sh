@@ -2,7 +2,7 @@
 # For train_runpod.sh: stages that end at a limit of time or money or at a signal, a log, and the end of the pod.
 # Needs lib/train.sh.
 
-child=""   # the stage that runs, leader of a process group of its own
+child=""   # the stage that runs, leader of its process group
 stopped="" # why no further stage may run
 timers=()
 
@@ -80,7 +80,7 @@ stage() {
   while [[ -n $stopped ]] && kill -0 -- "-$child" 2>/dev/null; do sleep 0.1; done
   child=""
   [[ -z $stopped ]] || exit "$stopped_status"
-  [[ $status == 0 ]] || die "$stage failed with status $status; its message stands above${log:+ and in $log}; the same command goes on from here"
+  [[ $status == 0 ]] || die "$stage failed with status $status; see its message above${log:+ and in $log}; run the same command again to continue from here"
 }
 
 # Ends the script: says how, and stops the pod if asked to. For `trap finish EXIT`.
@@ -90,7 +90,7 @@ finish() {
   [[ -z $child ]] || kill -KILL -- "-$child" 2>/dev/null || true
   for timer in ${timers[@]+"${timers[@]}"}; do kill -- "-$timer" 2>/dev/null || true; done
   if [[ -n $stopped ]]; then
-    say "ended by $stopped; the same command goes on with the newest checkpoint"
+    say "ended by $stopped; run the same command again to resume from the newest checkpoint"
   elif [[ $status == 0 ]]; then
     say "done"
   fi
@@ -107,7 +107,7 @@ stop_pod() {
   say "stopping the pod $RUNPOD_POD_ID"
   sync
   runpodctl stop pod "$RUNPOD_POD_ID" || runpodctl pod stop "$RUNPOD_POD_ID" || {
-    echo "error: the pod $RUNPOD_POD_ID was not stopped and goes on costing; stop it in RunPod's console" >&2
+    echo "error: the pod $RUNPOD_POD_ID was not stopped and still costs money; stop it in RunPod's console" >&2
     return 1
   }
 }

@@ -72,7 +72,7 @@ launch_arguments() {
   fi
 }
 
-# training_command RUN_STATE RECIPE [OVERRIDE ...]: sets the array `training`; the same start begins a run or goes on.
+# training_command RUN_STATE RECIPE [OVERRIDE ...]: sets the array `training`; starts a run, or resumes one.
 training_command() {
   training=("$bin/accelerate" launch "${launch[@]}" scripts/run_sft.py "${@:2}")
   [[ $1 == none ]] || training+=(--resume)

@@ -30,7 +30,7 @@ from sweeps.sweep_results import Results, check_metric, logged, rank, table
 
 SWEEPS = Path("outputs") / "sweeps"
 TABLE, PICTURE, RESULTS = "sweep.md", "sweep.png", "sweep.json"
-AGAIN = "the same command goes on where this one ended"
+AGAIN = "run the same command again to continue"
 
 Execute = Callable[[Sequence[str]], int]
 """Runs `qdsft` with these arguments and returns its exit status."""

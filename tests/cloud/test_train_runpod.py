@@ -133,7 +133,7 @@ def test_a_second_start_does_nothing_twice(pod: Pod) -> None:
 def test_a_broken_run_is_resumed(pod: Pod) -> None:
     status, out = pod.run(QLORA, FAKE_TRAINING="fails")
     assert status == 1
-    assert "error: training failed with status 1; its message stands above and in " in out
+    assert "error: training failed with status 1; see its message above and in " in out
     assert "--resume" not in accelerate(pod)
     pod.forget()
     assert pod.run(QLORA, REAL_RECIPE="1")[0] == 0
@@ -240,7 +240,7 @@ def test_no_pod_is_stopped_unasked(pod: Pod) -> None:
 def test_a_pod_that_does_not_stop_is_said(pod: Pod) -> None:
     status, out = pod.run(QLORA, FAKE_RUNPODCTL="1", **STOPPING)
     assert status == 1
-    assert "error: the pod pod7 was not stopped and goes on costing; stop it in RunPod's console" in out
+    assert "error: the pod pod7 was not stopped and still costs money; stop it in RunPod's console" in out
 
 
 # Limits and signals
@@ -262,7 +262,9 @@ def test_a_limit_ends_training_behind_its_save(pod: Pod, variables: dict[str, st
     # The training itself was asked, once, and the pod stopped when it had saved.
     assert pod.words()[-3:] == ["accelerate", "training", "runpodctl"]
     assert (pod.run_dir / "checkpoint-7").is_dir()
-    assert f"== ended by the limit of {hours} h; the same command goes on with the newest checkpoint\n" in out
+    assert (
+        f"== ended by the limit of {hours} h; run the same command again to resume from the newest checkpoint\n" in out
+    )
 
 
 def test_a_training_that_does_not_save_is_killed(pod: Pod) -> None:

@@ -28,6 +28,8 @@ HEAVY = {
 LAZY = {("qdsft", "qdsft.inference.decomposer"), ("qdsft.__main__", "qdsft.cli.main")}
 """Imports that run against the order, since they are done when a name is used or a program starts."""
 LONGEST_MODULE, LONGEST_FUNCTION = 300, 60
+TESTED_FROM = 60
+"""Lines above which a module has a test file of its own name."""
 
 
 def violations(sources: dict[str, str]) -> list[str]:
@@ -177,3 +179,14 @@ def test_no_test_imports_another() -> None:
         if re.match(r"\s*(from|import) (\S*\.)?test_\w+", line)
     ]
     assert found == []
+
+
+def test_each_module_has_its_unit_tests() -> None:
+    missing = []
+    for path in sorted((ROOT / "qdsft").rglob("*.py")):
+        place = path.relative_to(ROOT / "qdsft")
+        name = place.parent.name if path.name == "__init__.py" else path.stem
+        test = ROOT / "tests" / "unit" / place.parent / f"test_{name}.py"
+        if path.read_text(encoding="utf-8").count("\n") > TESTED_FROM and not test.is_file():
+            missing.append(test.relative_to(ROOT).as_posix())
+    assert missing == []

@@ -189,14 +189,14 @@ def _attention(shapes: Shapes, setup: Setup, window: int | None) -> float:
     if setup.attention == "eager":
         # Scores after softmax in float32, and once more in the format of the product with the values.
         return kept + shapes.heads * setup.row_length * (4 if compute == 4 else 4 + compute)
-    mask = compute * setup.row_length if masked else 0  # the boolean mask as numbers, anew in each layer
+    mask = compute * setup.row_length if masked else 0  # each layer converts the boolean mask to numbers
     return kept + 4 * shapes.heads + mask
 
 
 def _mlp(shapes: Shapes, setup: Setup) -> float:
     width = setup.compute * shapes.intermediate
     last = shapes.linears[-1]
-    # The last product's input; an adapter with dropout, or in another format, keeps a copy of its own instead.
+    # The last product's input; an adapter with dropout, or in another format, keeps its own copy.
     product = setup.trains_all or (setup.is_target(shapes, last) and not setup.lora.get("lora_dropout"))
     inner = 3 if shapes.gated else 1
     composed = 3 if shapes.activation in COMPOSED_ACTIVATIONS else 0

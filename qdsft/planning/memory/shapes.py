@@ -96,7 +96,7 @@ class Shapes:
 
     @property
     def head(self) -> int:
-        """Elements of an output head of its own."""
+        """Elements of the output head; 0 if it is tied to the embedding."""
         return 0 if self.tied else self.embedding
 
     @property

@@ -80,7 +80,7 @@ def test_generation_stops_at_the_tokens_of_tokenizer_and_generation_config(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("config.json", r"model\.name_or_path: .* is no folder with a model \(config\.json is missing\)"),
+        ("config.json", r"model\.name_or_path: .* is not a folder with a model \(config\.json is missing\)"),
         ("model.safetensors", "the weights of .* cannot be loaded"),
     ],
 )

@@ -129,7 +129,7 @@ def test_runs_log_a_loss_of_held_out_rows_as_large_as_their_batches() -> None:
 
 def test_what_has_finished_is_not_trained_again_and_what_was_stopped_goes_on() -> None:
     commands = Commands({"2e-4_lora.r=8": 143})
-    with pytest.raises(Interrupted, match="stopped; the same command goes on") as caught:
+    with pytest.raises(Interrupted, match="stopped; run the same command again") as caught:
         sweep(RECIPE, GRID, execute=commands)
     assert caught.value.status == 143 and len(commands.words) == 3
     assert not Path("outputs/sweeps/qwen3_4b-qlora_8gb/sweep.json").exists()
@@ -260,7 +260,7 @@ def test_a_real_sweep_of_two_by_two_is_stopped_and_goes_on(
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=120)
     assert process.returncode in {130, 143}, err
-    assert out == "" and "the same command goes on where this one ended" in err and "Traceback" not in err
+    assert out == "" and "run the same command again to continue" in err and "Traceback" not in err
     (first,) = folder.glob("*1e-4_lora.r=8")
     before = (first / "run.json").read_bytes()
 

@@ -37,7 +37,7 @@ def described(tokens: Sequence[Token], place: int) -> Span | None:
 
 
 def is_below(token: Token, verb: Word) -> bool:
-    """Whether a token hangs on the verb, directly or not; of a reference this is taken for granted."""
+    """Return whether a token depends on the verb, directly or not. A reference always counts as dependent."""
     return isinstance(token, Ref) or verb.index in token.above
 
 

@@ -27,7 +27,7 @@ Rule = Callable[[Graph, int, Phrases], list[int]]
 
 
 def remove_determiners(graph: Graph, number: int, protected: Phrases) -> list[int]:
-    """The cubes -> cubes; but not where the determiner hangs on a form of "be" (@@1@@ that are red)."""
+    """The cubes -> cubes; unless the determiner depends on a form of "be" (@@1@@ that are red)."""
     tokens = graph[number].tokens
     graph[number].tokens = [
         token
@@ -125,7 +125,7 @@ def filter_by_compound(graph: Graph, number: int, protected: Phrases) -> list[in
 def filter_by_condition(graph: Graph, number: int, protected: Phrases) -> list[int]:
     """@@1@@ (that) (are) touching @@2@@ -> FILTER(@@1@@, touching @@2@@).
 
-    The verb must hang on what the reference stands for, and all that follows must hang on the verb.
+    The verb must depend on the reference, and everything after the verb must depend on the verb.
     """
     tokens = graph[number].tokens
     if not tokens or not isinstance(tokens[0], Ref):
