@@ -14,8 +14,8 @@ from trl import SFTConfig
 
 from qdsft.errors import UserError
 from qdsft.launch import world_size
+from qdsft.model.adapters import decoder_lora_config, find_coverage
 from qdsft.model.device import Machine
-from qdsft.model.loading import lora_config
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import is_custom_loss
 from qdsft.recipe.sections import AUTO
@@ -101,13 +101,15 @@ def build_trainer(
             train_dataset=train_data,
             eval_dataset=eval_data,
             processing_class=tokenizer,
-            peft_config=lora_config(recipe),
+            peft_config=None if recipe.lora is None else decoder_lora_config(recipe, model),
             callbacks=[JsonLog(Path(config.output_dir) / LOG)],
             compute_loss_func=loss,
         )
     except ValueError as error:  # such as target_modules that the model does not have
         first = str(error).strip().splitlines()[0]
         raise UserError(f"{recipe.path}: {first[:300]}") from error
+    if recipe.lora is not None:
+        find_coverage(recipe, trainer.model)
     if config.fp16:
         # TRL makes the adapters of a quantized base bfloat16, whose gradients the float16 scaler cannot unscale.
         for weight in trainer.model.parameters():

@@ -9,6 +9,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from qdsft.console import say
 from qdsft.launch import check_launch, check_running, world_size
+from qdsft.model.adapters import check_adapters
 from qdsft.model.device import Machine, find_machine
 from qdsft.model.loading import load_config, load_model, load_tokenizer, stop_token_ids
 from qdsft.recipe import Recipe
@@ -64,6 +65,8 @@ def prepare_run(recipe: Recipe) -> RunInputs:
     check_optimizer(recipe, build_config(recipe, machine))
     _say_device_and_batch(recipe, machine)
     config, tokenizer = load_config(recipe), load_tokenizer(recipe)
+    if coverage := check_adapters(recipe, config):
+        say(coverage.describe())
     stop_ids = stop_token_ids(recipe, tokenizer, config)
     with PartialState().local_main_process_first():  # the other processes read the cache
         prepared = prepare(recipe, tokenizer, stop_ids)

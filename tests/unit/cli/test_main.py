@@ -149,7 +149,10 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
             "command line: training.global_batch_size 3 is no multiple of per_device_train_batch_size x devices = 2",
         ),
         ("train r.yaml --resume --overwrite", "--resume and --overwrite contradict each other; give one of them"),
-        ("train r.yaml --resume seed=x", "command line: seed must be a whole number of at least 0 and up to 4294967295, not the text"),
+        (
+            "train r.yaml --resume seed=x",
+            "command line: seed must be a whole number of at least 0 and up to 4294967295, not the text",
+        ),
         ("evaluate nope", f"nope: {NO_RUN}"),
         ("evaluate .", f".: {NO_RUN}"),
         ("evaluate r.yaml --baseline", f"r.yaml: {NO_RUN}"),
