@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
+from peft.utils.other import TrainableTokensWrapper
 from transformers import AutoModelForCausalLM, PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
@@ -19,6 +20,7 @@ from qdsft.errors import UserError
 from qdsft.model.adapter_names import check_names, check_patterns
 from qdsft.model.loading import lora_config
 from qdsft.recipe import Recipe
+from qdsft.recipe.lora_init import READS_WEIGHTS
 
 PREFIX = "base_model.model."
 MOST_NAMES = 8
@@ -58,8 +60,10 @@ def check_adapters(recipe: Recipe, config: PretrainedConfig) -> Coverage | None:
             return None  # code of the model's own that cannot be built without weights
         peft_config = decoder_lora_config(recipe, model)
         try:
-            # Other initial values than the default are computed from the weights.
-            wrapped = get_peft_model(model, dataclasses.replace(peft_config, init_lora_weights=True, eva_config=None))
+            # Such initial values are computed from the weights.
+            if str(peft_config.init_lora_weights).startswith(READS_WEIGHTS):
+                peft_config = dataclasses.replace(peft_config, init_lora_weights=True, eva_config=None)
+            wrapped = get_peft_model(model, peft_config)
         except (ValueError, TypeError) as error:
             raise UserError(f"{recipe.where('lora')}: lora: {' '.join(str(error).split())[:300]}") from error
     return find_coverage(recipe, wrapped)
@@ -100,6 +104,12 @@ def find_coverage(recipe: Recipe, model: Any) -> Coverage:
         raise UserError(
             f"{recipe.where('lora')}: lora: an adapter would sit on {stray[0]}, outside of the text decoder; name "
             "modules of the decoder"
+        )
+    if isinstance(base.get_output_embeddings(), TrainableTokensWrapper):
+        key = "lora.trainable_token_indices"
+        raise UserError(
+            f"{recipe.where(key)}: {key}: TRL's loss needs an unchanged output layer, and this wraps it, as it always "
+            "does in a model with tied embeddings; remove it"
         )
     check_patterns(recipe, adapted)
     layers = _layers(base, decoder)

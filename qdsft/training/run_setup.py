@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from accelerate import PartialState
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -13,6 +14,7 @@ from qdsft.model.adapters import check_adapters
 from qdsft.model.device import Machine, find_machine
 from qdsft.model.loading import load_config, load_model, load_tokenizer, stop_token_ids
 from qdsft.recipe import Recipe
+from qdsft.recipe.lora_init import check_sharded_init
 from qdsft.tokenization.prepared import Prepared, describe, prepare
 from qdsft.training.activation_checkpointing import Checkpointing, choose_checkpointing
 from qdsft.training.build import build_config, build_trainer
@@ -50,6 +52,7 @@ def join_launch(recipe: Recipe) -> Machine:
     Raises UserError for a launch that cannot train this recipe.
     """
     check_launch(quantized=recipe.quantization is not None)
+    check_sharded_init(recipe)
     machine = find_machine()
     PartialState(cpu=machine.device == "cpu")
     return machine
@@ -75,16 +78,21 @@ def prepare_run(recipe: Recipe) -> RunInputs:
     return RunInputs(recipe, machine, config, tokenizer, stop_ids, prepared)
 
 
-def build_run(inputs: RunInputs, *, resumed: bool = False) -> Run:
-    """Load the model and build the trainer. Raises UserError for what only the model or its processes can show."""
+def build_run(inputs: RunInputs, *, checkpoint: Path | None = None) -> Run:
+    """Load the model and build the trainer; `checkpoint` is what training resumes from.
+
+    Raises UserError for what only the model or its processes can show.
+    """
     recipe, machine, prepared = inputs.recipe, inputs.machine, inputs.prepared
     checkpointing = choose_checkpointing(recipe, machine, prepared.tokens["longest"])
     if checkpointing:
         say(checkpointing.said)
     # Keep the arguments alive: transformers reads from them whether to shard the weights as they load (ZeRO-3).
-    arguments = build_config(recipe, machine, checkpointing=checkpointing, resumed=resumed)
+    arguments = build_config(recipe, machine, checkpointing=checkpointing, resumed=checkpoint is not None)
     model = load_model(recipe, machine, trainable=True, config=inputs.config)
-    trainer = build_trainer(recipe, arguments, model, inputs.tokenizer, prepared.train, prepared.eval)
+    trainer = build_trainer(
+        recipe, arguments, model, inputs.tokenizer, prepared.train, prepared.eval, checkpoint=checkpoint
+    )
     check_running(
         processes=trainer.accelerator.num_processes,
         device=machine.device,
