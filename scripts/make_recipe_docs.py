@@ -53,7 +53,6 @@ MEANINGS = {
     "quantization.load_in_4bit": "Keep linear layers in 4 bits (QLoRA).",
     "quantization.llm_int8_threshold": "In 8 bits: inputs above this magnitude are computed in 16 bits.",
     "quantization.llm_int8_skip_modules": "Modules that are not quantized, in 8 or 4 bits.",
-    "quantization.llm_int8_enable_fp32_cpu_offload": "In 8 bits: let parts of the model lie in main memory.",
     "quantization.llm_int8_has_fp16_weight": "In 8 bits: keep 16-bit weights beside them.",
     "quantization.bnb_4bit_compute_dtype": "In 4 bits: number format that weights are turned into to compute with.",
     "quantization.bnb_4bit_quant_type": "In 4 bits: nf4 suits normally distributed weights.",

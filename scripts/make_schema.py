@@ -10,33 +10,53 @@ import dataclasses
 import enum
 import inspect
 import json
+import re
 import sys
 import types
 import typing
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from qdsft.recipe import sections
 from qdsft.recipe.custom_loss import PATTERN
-from qdsft.recipe.upstream_keys import RENAMED, RESERVED
+from qdsft.recipe.upstream_keys import PISSA_NITER, RENAMED, RESERVED
 
 PATH = Path(__file__).parent.parent / "recipes" / "recipe.schema.json"
 ORDER = ["", "boolean", "integer", "number", "string", "array", "object", "null"]
 PLAIN = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
 
+TEXTS = {"type": "array", "items": {"type": "string"}}
+DEBUG = ["", "underflow_overflow"]
+RANKS = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}}
 NARROWED: dict[str, dict[str, Any]] = {
     # "wrapped" splits rows and lets samples attend to each other.
     "training.packing_strategy": {"enum": ["bfd", "bfd_split"], "default": "bfd"},
     "training.completion_only_loss": {"enum": [True], "default": True},
     # "auto" is qdsft's; TRL's default is true, under an older name.
     "training.activation_checkpointing": {"enum": ["auto", True, False], "default": "auto"},
-    "training.report_to": {"default": "tensorboard"},
     "training.save_total_limit": {"default": 2},
+    "training.max_steps": {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": [-1]}]},
+    "training.pad_to_multiple_of": {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["auto"]}, {"type": "null"}]},
+    "training.include_num_input_tokens_seen": {"enum": ["all", "non_padding", "no", True, False]},
+    # The other value, tpu_metrics_debug, is read on a TPU only.
+    "training.debug": {"anyOf": [{"enum": DEBUG}, {"type": "array", "items": {"enum": DEBUG[1:]}}]},
+    "training.optim_target_modules": {"anyOf": [{"type": "string"}, TEXTS, {"type": "null"}]},
+    "lora.init_lora_weights": {
+        # "corda", "loftq" and "lora_ga" are refused in LORA_INITS, with the reason.
+        "anyOf": [
+            {"type": "boolean"},
+            {"enum": ["gaussian", "eva", "olora", "pissa", "orthogonal", "mica"]},
+            {"type": "string", "pattern": PISSA_NITER, "description": "pissa_niter_N with a number N"},
+        ]
+    },
     "training.output_dir": {"description": "The run directory; default outputs/<recipe folder>-<recipe file>."},
+    "lora.rank_pattern": {"anyOf": [RANKS, {"type": "null"}]},
+    "lora.alpha_pattern": {"anyOf": [RANKS, {"type": "null"}]},
     "quantization.bnb_4bit_quant_type": {"enum": ["nf4", "fp4"], "default": "fp4"},
     "quantization.bnb_4bit_compute_dtype": {"enum": ["bfloat16", "float16", "float32"], "default": "float32"},
     "quantization.bnb_4bit_quant_storage": {"enum": ["uint8", "bfloat16", "float16", "float32"], "default": "uint8"},
-    "quantization.llm_int8_skip_modules": {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]},
+    "quantization.llm_int8_skip_modules": {"anyOf": [TEXTS, {"type": "null"}]},
 }
 OWN_TRAINING = {
     "global_batch_size": {
@@ -46,12 +66,33 @@ OWN_TRAINING = {
         "accumulation steps follows from it. null: per_device_train_batch_size times the number of devices.",
     }
 }
-POSITIVE = {"per_device_train_batch_size", "per_device_eval_batch_size", "max_length", "r"}
+AT_LEAST_ONE = (
+    *("per_device_train_batch_size", "per_device_eval_batch_size", "max_length", "torch_empty_cache_steps"),
+    *("save_total_limit", "dataloader_prefetch_factor", "ddp_bucket_cap_mb", "ddp_timeout", "r", "lora_alpha"),
+)
+NOT_NEGATIVE = (
+    *("adam_epsilon", "weight_decay", "max_grad_norm", "warmup_steps", "eval_delay", "dataloader_num_workers"),
+    *("data_seed", "router_aux_loss_coef", "llm_int8_threshold"),
+)
+ABOVE_ZERO = ("logging_steps", "eval_steps", "save_steps", "neftune_noise_alpha")
+BELOW_ONE = ("adam_beta1", "adam_beta2", "lora_dropout")
+RANGES: dict[str, dict[str, float]] = {
+    **{key: {"minimum": 1} for key in AT_LEAST_ONE},
+    **{key: {"minimum": 0} for key in NOT_NEGATIVE},
+    **{key: {"exclusiveMinimum": 0} for key in ABOVE_ZERO},
+    **{key: {"minimum": 0, "exclusiveMaximum": 1} for key in BELOW_ONE},
+    "label_smoothing_factor": {"minimum": 0, "maximum": 1},
+}
+"""What upstream accepts in its dataclass and fails with, or ignores, after the weights are loaded."""
+ARGUMENTS_OF_A_SCHEDULE = {"self", "optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
+"""Arguments that the trainer gives to a learning rate schedule itself."""
 
 
-def schema_of(hint: Any) -> dict[str, Any]:
-    """Return the JSON Schema of a type annotation; {} (anything) if JSON Schema cannot express it."""
+def schema_of(hint: Any, choices: Collection[str] | None = None) -> dict[str, Any]:
+    """Return the JSON Schema of a type annotation whose text is one of `choices`; {} if JSON Schema cannot express it."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is str and choices:
+        return {"enum": list(choices)}
     if hint in PLAIN:
         return {"type": PLAIN[hint]}
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
@@ -63,11 +104,22 @@ def schema_of(hint: Any) -> dict[str, Any]:
         if any(isinstance(part, type) and issubclass(part, enum.Enum) for part in arguments):
             arguments = tuple(part for part in arguments if part is not str)
         # typing caches unions, so their order depends on earlier imports.
-        parts = sorted((schema_of(part) for part in arguments), key=lambda part: ORDER.index(part.get("type", "")))
+        # A file writes a dataclass as a mapping.
+        if any(dataclasses.is_dataclass(part) for part in arguments):
+            arguments = tuple(part for part in arguments if part is not dict)
+        parts = sorted(
+            (schema_of(part, choices) for part in arguments), key=lambda part: ORDER.index(part.get("type", ""))
+        )
         return parts[0] if len(parts) == 1 else {"anyOf": parts}
+    if origin is list and arguments[0] in PLAIN:
+        return {"type": "array", "items": schema_of(arguments[0])}
     if (origin or hint) in (list, tuple):
         return {"type": "array"}
-    if (origin or hint) is dict or dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        keys = {field.name: schema_of(hints[field.name]) for field in dataclasses.fields(hint)}
+        return {"type": "object", "properties": keys, "additionalProperties": False}
+    if (origin or hint) is dict:
         return {"type": "object"}
     return {}
 
@@ -79,7 +131,7 @@ def dataclass_section(cls: type, section: str) -> dict[str, Any]:
     for field in dataclasses.fields(cls):
         if field.init and field.name not in RESERVED[section] and field.name not in RENAMED[section]:
             help_text = field.metadata.get("help")
-            result[field.name] = schema_of(hints[field.name]) | default_of(field.default)
+            result[field.name] = schema_of(hints[field.name], field.metadata.get("choices")) | default_of(field.default)
             if help_text:
                 result[field.name]["description"] = " ".join(help_text.split())
     return result
@@ -97,7 +149,7 @@ def quantization_section() -> dict[str, Any]:
 
     result = {}
     for name, parameter in list(inspect.signature(BitsAndBytesConfig.__init__).parameters.items())[1:]:
-        if parameter.kind is not parameter.VAR_KEYWORD:
+        if parameter.kind is not parameter.VAR_KEYWORD and name not in RESERVED["quantization"]:
             default = parameter.default
             result[name] = ({} if default is None else schema_of(type(default))) | default_of(default)
     return result
@@ -114,11 +166,66 @@ def own_section(cls: type[sections.Section]) -> dict[str, Any]:
 
 
 def loss_types(config: type) -> dict[str, Any]:
-    """The losses that TRL lists, or a function in a file of one's own."""
+    """Return the losses that TRL lists, or a function in a Python file."""
     field = next(field for field in dataclasses.fields(config) if field.name == "loss_type")
     own = {"type": "string", "pattern": PATTERN, "description": "path/to/file.py:function"}
     trl: dict[str, Any] = {"type": "string", "enum": field.metadata["choices"]}
     return {"anyOf": [trl, own], "default": field.default, "description": field.metadata["help"]}
+
+
+def from_libraries() -> dict[str, dict[str, Any]]:
+    """Return the values of keys that upstream types as text and reads as a name that another module defines."""
+    from accelerate.utils import DynamoBackend
+    from torch._inductor import list_mode_options
+    from transformers.integrations import INTEGRATION_TO_CALLBACK
+
+    trackers = {"enum": [*INTEGRATION_TO_CALLBACK, "all", "none"]}
+    backends = [backend.value.lower() for backend in DynamoBackend if backend is not DynamoBackend.NO]
+    return {
+        "training.report_to": {
+            "anyOf": [trackers, {"type": "array", "items": trackers}, {"type": "null"}],
+            "default": "tensorboard",
+        },
+        "training.torch_compile_backend": {"anyOf": [{"enum": backends}, {"type": "null"}]},
+        "training.torch_compile_mode": {
+            "anyOf": [{"enum": list(list_mode_options())}, {"type": "null"}],
+            "default": None,
+        },
+        "training.optim_args": {"x-read-by": optimizer_arguments()},
+        "training.lr_scheduler_kwargs": {"x-read-by": schedule_arguments()},
+    }
+
+
+def optimizer_arguments() -> dict[str, list[str]]:
+    """Return the names in optim_args that each optimizer reads, by the source of transformers."""
+    from transformers.trainer_optimizer import _BITSANDBYTES_OPTIMIZERS, _OPTIMIZER_HANDLERS
+
+    found = {}
+    for name, handler in _OPTIMIZER_HANDLERS.items():
+        source = inspect.getsource(handler)
+        keys = re.findall(r'optim_args(?:\.get\(|\.pop\(|\[)"(\w+)"', source)
+        keys += [key for group in re.findall(r"for key in \(([^)]*)\)", source) for key in re.findall(r"\w+", group)]
+        # One function serves the optimizers of bitsandbytes, and only its AdEMAMix converts what it reads to numbers.
+        reads = name not in _BITSANDBYTES_OPTIMIZERS or "ademamix" in name
+        # weight_decay is overwritten by the key of that name in every group of parameters.
+        found[str(name.value)] = [key for key in dict.fromkeys(keys) if reads and key != "weight_decay"]
+    return found
+
+
+def schedule_arguments() -> dict[str, list[str]]:
+    """Return the names in lr_scheduler_kwargs that each learning rate schedule takes."""
+    from torch.optim.lr_scheduler import ReduceLROnPlateau
+    from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, GreedyLR
+
+    classes = {"reduce_lr_on_plateau": ReduceLROnPlateau, "greedy": GreedyLR}
+    return {
+        name.value: [
+            key
+            for key in inspect.signature(classes.get(name.value, function)).parameters
+            if key not in ARGUMENTS_OF_A_SCHEDULE
+        ]
+        for name, function in TYPE_TO_SCHEDULER_FUNCTION.items()
+    }
 
 
 def build() -> dict[str, Any]:
@@ -131,15 +238,16 @@ def build() -> dict[str, Any]:
         "lora": dataclass_section(LoraConfig, "lora"),
         "training": dataclass_section(SFTConfig, "training") | OWN_TRAINING,
     }
-    for name, change in {**NARROWED, "training.loss_type": loss_types(SFTConfig)}.items():
+    for name, change in {**NARROWED, **from_libraries(), "training.loss_type": loss_types(SFTConfig)}.items():
         section, key = name.split(".")
-        kept = {} if {"enum", "anyOf"} & change.keys() else upstream[section][key]
+        replaced = {"type", "enum", "anyOf"} if {"enum", "anyOf"} & change.keys() else set()
+        kept = {part: value for part, value in upstream[section][key].items() if part not in replaced}
         upstream[section][key] = kept | change
     for keys in upstream.values():
-        for key in POSITIVE & keys.keys():
+        for key in RANGES.keys() & keys.keys():
             for part in (keys[key], *keys[key].get("anyOf", ())):
-                if part.get("type") == "integer":
-                    part["minimum"] = 1
+                if part.get("type") in {"integer", "number"}:
+                    part |= RANGES[key]
     properties: dict[str, Any] = {
         "model": own_section(sections.Model),
         "quantization": {"anyOf": [{"type": "object"}, {"type": "null"}]},

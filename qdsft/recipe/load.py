@@ -10,6 +10,8 @@ from typing import Any
 
 from qdsft.errors import UserError
 from qdsft.recipe import strict_yaml
+from qdsft.recipe.idle_keys import check_idle_keys
+from qdsft.recipe.lora_init import check_lora_init
 from qdsft.recipe.recipe import COMMAND_LINE, Recipe
 from qdsft.recipe.schema import find_problem, recipe_schema, section_schema, shipped_recipes
 
@@ -125,6 +127,8 @@ def _check_combinations(recipe: Recipe) -> None:
     for key in ("learning_rate", "num_train_epochs"):
         if (value := recipe.training_value(key)) <= 0:
             raise UserError(f"{recipe.where(f'training.{key}')}: training.{key} must be above 0, not {value}")
+    check_idle_keys(recipe)
+    check_lora_init(recipe)
 
 
 def _targets_lm_head(recipe: Recipe) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.errors import UserError
-from qdsft.recipe.upstream_keys import RENAMED, RESERVED, UPSTREAM
+from qdsft.recipe.upstream_keys import REFUSED_VALUES, RENAMED, RESERVED, UPSTREAM
 
 SCHEMA = "recipe.schema.json"
 
@@ -54,7 +54,7 @@ def find_problem(data: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
     for section, content in data.items():
         if section not in sections:
             return (section,), _unknown_section(section)
-        if problem := _value_problem(content, sections[section], section):
+        if problem := _value_problem(content, schema_of_value(sections[section]), section):
             return (section,), problem
         if not isinstance(content, dict):
             continue
@@ -108,6 +108,8 @@ def _validator() -> Any:
 
 
 def _value_problem(value: Any, schema: dict[str, Any], name: str) -> str | None:
+    if isinstance(value, str) and (reason := REFUSED_VALUES.get(name, {}).get(value)):
+        return f"{name} is not {value} in a recipe: {reason}"
     error = next(iter(_validator()(schema_of_value(schema)).iter_errors(value)), None)
     if error is None:
         return None
@@ -136,15 +138,23 @@ def describe(schema: dict[str, Any]) -> str:
         "object": "a mapping",
     }
     if "enum" in schema:
-        shown = [json.dumps(option) if not isinstance(option, str) else option for option in schema["enum"]]
+        shown = [option if isinstance(option, str) and option else json.dumps(option) for option in schema["enum"]]
         return ("one of " if len(shown) > 1 else "") + ", ".join(shown)
     if "anyOf" in schema:
         parts = [describe(part) for part in schema["anyOf"]]
         return " or ".join(dict.fromkeys(parts))
+    if "properties" in schema:
+        return f"a section with some of the keys {', '.join(schema['properties'])}"
     if "pattern" in schema:
         return str(schema.get("description", "text"))
-    word = words.get(schema.get("type", ""), "something else")
-    return f"{word} of at least {schema['minimum']}" if "minimum" in schema else word
+    limits = {
+        "minimum": "of at least",
+        "exclusiveMinimum": "above",
+        "maximum": "up to",
+        "exclusiveMaximum": "below",
+    }
+    parts = [f"{phrase} {schema[limit]}" for limit, phrase in limits.items() if limit in schema]
+    return " ".join([words.get(schema.get("type", ""), "something else"), " and ".join(parts)]).strip()
 
 
 def _show(value: Any) -> str:

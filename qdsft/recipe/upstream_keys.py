@@ -1,4 +1,4 @@
-"""The upstream class of each section, and the keys that qdsft renames or reserves."""
+"""The upstream class of each section, and the keys that qdsft renames, reserves or refuses."""
 
 from __future__ import annotations
 
@@ -62,6 +62,17 @@ RESERVED = {
         "hub_strategy": "use the command qdsft push after the run",
         "hub_always_push": "use the command qdsft push after the run",
         "hub_revision": "use the command qdsft push after the run",
+        "shuffle_dataset": "the trainer shuffles the rows in each epoch",
+        "length_column_name": "the lengths are those of the prepared rows",
+        "prediction_loss_only": "evaluation during training takes only the loss; qdsft evaluate scores answers",
+        "include_for_metrics": "evaluation during training takes only the loss; qdsft evaluate scores answers",
+        "batch_eval_metrics": "evaluation during training takes only the loss; qdsft evaluate scores answers",
+        "eval_do_concat_batches": "evaluation during training takes only the loss; qdsft evaluate scores answers",
+        "eval_use_gather_object": "evaluation during training takes only the loss; qdsft evaluate scores answers",
+        "eval_accumulation_steps": "evaluation during training takes only the loss, so nothing accumulates",
+        "restore_callback_states_from_checkpoint": "no callback of qdsft keeps a state",
+        "enable_jit_checkpoint": "a run saves a checkpoint on SIGTERM in any case",
+        "ddp_backend": "it is nccl on GPUs and gloo on CPUs",
         "resume_from_checkpoint": "use the option --resume",
         "deepspeed": "choose it with accelerate launch --config_file accelerate_configs/zero2.yaml",
         "fsdp": "choose it with accelerate launch --config_file",
@@ -80,6 +91,35 @@ RESERVED = {
         "revision": "set model.revision",
         "auto_mapping": "peft writes it",
         "peft_version": "peft writes it",
+        "fan_in_fan_out": "peft sets it for the kind of layer",
+        "megatron_config": "the models are not those of Megatron",
+        "megatron_core": "the models are not those of Megatron",
+        "loftq_config": "LoftQ changes the base model, so the adapter would not fit the unmodified one",
+        "corda_config": "CorDA is not supported; set lora.init_lora_weights: eva, which also starts from the data",
+        "lora_ga_config": "LoRA-GA is not supported; set lora.init_lora_weights: eva, which also starts from the data",
+        "runtime_config": "it is for base weights in main memory, and here they are on the GPU",
+        "use_qalora": "PEFT implements it for GPTQ only, and quantization here is by bitsandbytes",
+        "qalora_group_size": "PEFT implements QALoRA for GPTQ only, and quantization here is by bitsandbytes",
+        "arrow_config": "it routes between several trained adapters, and a run trains one",
+        "alora_invocation_tokens": "an activated LoRA only acts after these tokens, which no prompt here contains",
+        "monteclora_config": "its regularisation is a term of the loss that TRL's trainer does not add",
+        "kasa_config": "KaSA changes the base model, so the adapter would not fit the unmodified one",
+        "layer_replication": "it changes the number of layers, which planning and merging do not model",
+    },
+    "quantization": {
+        "llm_int8_enable_fp32_cpu_offload": "the whole model is loaded on one device",
     },
 }
 """Upstream keys that a recipe must not set -> the reason or the remedy."""
+
+PISSA_NITER = r"^pissa_niter_\d+$"
+_INSTEAD = "set pissa, olora, eva or true"
+REFUSED_VALUES = {
+    "lora.init_lora_weights": {
+        "loftq": f"LoftQ changes the base model, so the adapter would not fit the unmodified one; {_INSTEAD}",
+        "corda": f"CorDA needs a pass over the data that qdsft does not make; {_INSTEAD}",
+        "lora_ga": f"LoRA-GA needs gradients of the base model that qdsft does not compute; {_INSTEAD}",
+        "pissa_niter_[number of iters]": "write the number of iterations, such as pissa_niter_4",
+    },
+}
+"""Values of upstream keys that are refused with a reason. The schema does not have them."""

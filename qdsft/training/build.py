@@ -14,8 +14,8 @@ from trl import SFTConfig
 
 from qdsft.errors import UserError
 from qdsft.launch import world_size
+from qdsft.model.adapters import decoder_lora_config, find_coverage
 from qdsft.model.device import Machine
-from qdsft.model.loading import lora_config
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import is_custom_loss
 from qdsft.recipe.sections import AUTO
@@ -24,6 +24,7 @@ from qdsft.training import cpu_loss
 from qdsft.training.activation_checkpointing import Checkpointing
 from qdsft.training.callbacks import JsonLog
 from qdsft.training.custom_loss import load_custom_loss
+from qdsft.training.lora_init import finish_initialization, resumed_config
 from qdsft.training.trainer import RecipeTrainer
 
 _OWN_KEYS = {"global_batch_size", "output_dir"}
@@ -80,9 +81,12 @@ def build_trainer(
     tokenizer: PreTrainedTokenizerBase,
     train_data: Dataset,
     eval_data: Dataset | None,
+    *,
+    checkpoint: Path | None = None,
 ) -> RecipeTrainer:
     """Return an SFTTrainer over data that are tokenized, masked and packed already (`prepared.Prepared`).
 
+    `checkpoint` is what training resumes from: its adapter has initial values already.
     Raises UserError for what only the model can show, such as target_modules that it does not have.
     """
     if str(config.eval_strategy.value) != "no" and eval_data is None:
@@ -94,6 +98,9 @@ def build_trainer(
     if config.use_cpu:
         cpu_loss.check_release()
     loss = load_custom_loss(recipe)
+    peft_config = None if recipe.lora is None else decoder_lora_config(recipe, model)
+    if peft_config is not None and checkpoint is not None:
+        peft_config = resumed_config(peft_config, checkpoint)
     try:
         trainer = RecipeTrainer(
             model=model,
@@ -101,18 +108,21 @@ def build_trainer(
             train_dataset=train_data,
             eval_dataset=eval_data,
             processing_class=tokenizer,
-            peft_config=lora_config(recipe),
+            peft_config=peft_config,
             callbacks=[JsonLog(Path(config.output_dir) / LOG)],
             compute_loss_func=loss,
         )
     except ValueError as error:  # such as target_modules that the model does not have
         first = str(error).strip().splitlines()[0]
         raise UserError(f"{recipe.path}: {first[:300]}") from error
+    if recipe.lora is not None:
+        find_coverage(recipe, trainer.model)
     if config.fp16:
         # TRL makes the adapters of a quantized base bfloat16, whose gradients the float16 scaler cannot unscale.
         for weight in trainer.model.parameters():
             if weight.requires_grad:
                 weight.data = weight.data.float()
+    finish_initialization(recipe, trainer, resumed=checkpoint is not None)
     return trainer
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from accelerate import PartialState
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from qdsft.console import say
 from qdsft.launch import check_launch, check_running, world_size
+from qdsft.model.adapters import check_adapters
 from qdsft.model.device import Machine, find_machine
 from qdsft.model.loading import load_config, load_model, load_tokenizer, stop_token_ids
 from qdsft.recipe import Recipe
+from qdsft.recipe.lora_init import check_sharded_init
 from qdsft.tokenization.prepared import Prepared, describe, prepare
 from qdsft.training.activation_checkpointing import Checkpointing, choose_checkpointing
 from qdsft.training.build import build_config, build_trainer
 from qdsft.training.decode_held_out import training_evaluation
+from qdsft.training.optimizer_check import check_optimizer
 from qdsft.training.trainer import RecipeTrainer
 
 
@@ -48,6 +52,7 @@ def join_launch(recipe: Recipe) -> Machine:
     Raises UserError for a launch that cannot train this recipe.
     """
     check_launch(quantized=recipe.quantization is not None)
+    check_sharded_init(recipe)
     machine = find_machine()
     PartialState(cpu=machine.device == "cpu")
     return machine
@@ -59,9 +64,12 @@ def prepare_run(recipe: Recipe) -> RunInputs:
     Raises UserError for whatever the user can correct before the weights are loaded.
     """
     machine = join_launch(recipe)
-    build_config(recipe, machine)  # contradictory values fail here, before minutes of data preparation
+    # Contradictory values fail here, before minutes of data preparation.
+    check_optimizer(recipe, build_config(recipe, machine))
     _say_device_and_batch(recipe, machine)
     config, tokenizer = load_config(recipe), load_tokenizer(recipe)
+    if coverage := check_adapters(recipe, config):
+        say(coverage.describe())
     stop_ids = stop_token_ids(recipe, tokenizer, config)
     with PartialState().local_main_process_first():  # the other processes read the cache
         prepared = prepare(recipe, tokenizer, stop_ids)
@@ -70,16 +78,21 @@ def prepare_run(recipe: Recipe) -> RunInputs:
     return RunInputs(recipe, machine, config, tokenizer, stop_ids, prepared)
 
 
-def build_run(inputs: RunInputs, *, resumed: bool = False) -> Run:
-    """Load the model and build the trainer. Raises UserError for what only the model or its processes can show."""
+def build_run(inputs: RunInputs, *, checkpoint: Path | None = None) -> Run:
+    """Load the model and build the trainer; `checkpoint` is what training resumes from.
+
+    Raises UserError for what only the model or its processes can show.
+    """
     recipe, machine, prepared = inputs.recipe, inputs.machine, inputs.prepared
     checkpointing = choose_checkpointing(recipe, machine, prepared.facts.tokens.longest)
     if checkpointing:
         say(checkpointing.said)
     # Keep the arguments alive: transformers reads from them whether to shard the weights as they load (ZeRO-3).
-    arguments = build_config(recipe, machine, checkpointing=checkpointing, resumed=resumed)
+    arguments = build_config(recipe, machine, checkpointing=checkpointing, resumed=checkpoint is not None)
     model = load_model(recipe, machine, trainable=True, config=inputs.config)
-    trainer = build_trainer(recipe, arguments, model, inputs.tokenizer, prepared.train, prepared.eval)
+    trainer = build_trainer(
+        recipe, arguments, model, inputs.tokenizer, prepared.train, prepared.eval, checkpoint=checkpoint
+    )
     check_running(
         processes=trainer.accelerator.num_processes,
         device=machine.device,

@@ -13,6 +13,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from qdsft.errors import UserError
 from qdsft.files import new_directory
 from qdsft.runs.layout import CARD
+from qdsft.training.lora_init import CONFIG, plain_tensors, write_plain_lora
 from qdsft.training.trainer import RecipeTrainer
 
 
@@ -23,17 +24,25 @@ def expected_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:
         return None
     if isinstance(model, PeftModel):
         state = get_peft_model_state_dict(model)
+        if trainer.initial_adapter is not None:
+            state = plain_tensors(state, trainer.initial_adapter)
     else:
         # Some architectures store their weights under other names than they have in memory.
         state = revert_weight_conversion(model, model.state_dict())
     return {name: tensor.detach() for name, tensor in state.items()}
 
 
-def check_saved(folder: Path, expected: Mapping[str, torch.Tensor] | None, *, trained: bool) -> int:
+def check_saved(
+    folder: Path,
+    expected: Mapping[str, torch.Tensor] | None,
+    *,
+    trained: bool,
+    initial: Mapping[str, torch.Tensor] | None = None,
+) -> int:
     """Reopen saved weights and return the number of tensors. Raises UserError for the first that is wrong.
 
     Checks names, shapes, values and that every tensor is finite. `trained` requires that at least one LoRA B matrix
-    differs from its initial zeros. Reads one tensor at a time.
+    differs from its initial zeros, or from `initial`. Reads one tensor at a time.
     """
     names: set[str] = set()
     untouched: list[bool] = []
@@ -45,16 +54,26 @@ def check_saved(folder: Path, expected: Mapping[str, torch.Tensor] | None, *, tr
                     _check_tensor(f"{folder}: {name}", tensor, (expected or {}).get(name))
                     names.add(name)
                     if "lora_B" in name:
-                        untouched.append(not tensor.any())
+                        untouched.append(_is_untouched(name, tensor, initial))
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file}: the saved weights cannot be read back: {error}; is the disk full?") from error
     if not names:
         raise UserError(f"{folder}: no weights were saved; with DeepSpeed ZeRO-3 set zero3_save_16bit_model: true")
     if trained and untouched and all(untouched):
-        raise UserError(f"{folder}: every LoRA B matrix is zero: nothing was trained; take more steps than the warm-up")
+        state = "zero" if initial is None else "as it was initialized"
+        raise UserError(
+            f"{folder}: every LoRA B matrix is {state}: nothing was trained; take more steps than the warm-up"
+        )
     if missing := _missing(names, expected or {}):
         raise UserError(f"{folder}: {missing[0]} and {len(missing) - 1} other weights were not saved")
     return len(names)
+
+
+def _is_untouched(name: str, saved: torch.Tensor, initial: Mapping[str, torch.Tensor] | None) -> bool:
+    if initial is None:
+        return not saved.any()
+    before = initial[name]  # `saved` is the adapter beside its negated initial values
+    return torch.equal(saved[:, : before.shape[1]], before.to(saved.dtype))
 
 
 def _check_tensor(where: str, saved: torch.Tensor, live: torch.Tensor | None) -> None:
@@ -88,4 +107,7 @@ def save_weights(trainer: RecipeTrainer, folder: Path, *, trained: bool) -> int:
         # training_args.bin is a pickle with local paths, and PEFT's card names the base model's local path.
         for name in ("training_args.bin", CARD):
             (temporary / name).unlink(missing_ok=True)
-        return check_saved(temporary, expected_tensors(trainer), trained=trained)
+        expected = expected_tensors(trainer)
+        if (temporary / CONFIG).exists():
+            write_plain_lora(temporary, expected if trainer.initial_adapter is not None else None)
+        return check_saved(temporary, expected, trained=trained, initial=trainer.initial_adapter)

@@ -19,6 +19,7 @@ from qdsft.runs.layout import EVAL_ROWS, LOSS_PLOT
 from qdsft.runs.manifest import Manifest, write_manifest
 from qdsft.training.callbacks import StopRequest
 from qdsft.training.checks import require_checks
+from qdsft.training.lora_init import write_initial_adapter
 from qdsft.training.loss_plot import plot_loss
 from qdsft.training.memory_probe import less_memory
 from qdsft.training.resume import open_run_directory
@@ -42,7 +43,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
         start = open_run_directory(recipe.run_dir, manifest, resume=resume, overwrite=overwrite)
         if start.finished:
             return recipe.run_dir
-        run = build_run(inputs, resumed=start.checkpoint is not None)
+        run = build_run(inputs, checkpoint=start.checkpoint)
         _record_start(run, manifest)
         ready = time.monotonic()
         _take_steps(run, start.checkpoint)
@@ -69,6 +70,7 @@ def _record_start(run: Run, manifest: Manifest) -> None:
     run.trainer.run_digest = manifest.fingerprint.sha256()
     if is_main_process():
         copy_file(run.inputs.prepared.eval_rows, recipe.run_dir / EVAL_ROWS)
+        write_initial_adapter(run.trainer, recipe.run_dir)
         write_manifest(recipe.run_dir, manifest)
 
 

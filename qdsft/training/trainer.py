@@ -29,6 +29,8 @@ class RecipeTrainer(SFTTrainer):
     """Decodes and scores held-out rows at each evaluation (evaluation.every_steps)."""
     run_digest = ""
     """Digest of the run's fingerprint, written into each checkpoint: a resume uses no other run's checkpoints."""
+    initial_adapter: dict[str, torch.Tensor] | None = None
+    """The adapter before the first step, if the base model was reduced by it (`lora_init`)."""
     _saving = False
 
     def __init__(self, **arguments: Any) -> None:

@@ -152,7 +152,10 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
             "command line: training.global_batch_size 3 is not a multiple of per_device_train_batch_size x devices = 2",
         ),
         ("train r.yaml --resume --overwrite", "--resume and --overwrite contradict each other; give one of them"),
-        ("train r.yaml --resume seed=x", "command line: seed must be a whole number of at least 0, not the text"),
+        (
+            "train r.yaml --resume seed=x",
+            "command line: seed must be a whole number of at least 0 and up to 4294967295, not the text",
+        ),
         ("evaluate nope", f"nope: {NO_RUN}"),
         ("evaluate .", f".: {NO_RUN}"),
         ("evaluate r.yaml --baseline", f"r.yaml: {NO_RUN}"),
@@ -219,7 +222,7 @@ def test_wrong_usage(arguments: str, message: str, capsys: Capture) -> None:
 def test_overrides_may_stand_behind_options(capsys: Capture) -> None:
     # Both reach the recipe: the second is refused there, and with it gone the first is.
     values = ["training.learning_rate=0", "seed=x"]
-    message = 'command line: seed must be a whole number of at least 0, not the text "x"'
+    message = 'command line: seed must be a whole number of at least 0 and up to 4294967295, not the text "x"'
     assert refused(capsys, "train", "r.yaml", values[0], "--resume", values[1]) == message
     assert refused(capsys, "train", "--resume", "r.yaml", *values) == message
     message = "command line: training.learning_rate must be above 0, not 0"

@@ -107,7 +107,7 @@ def test_a_lora_config_has_the_values_of_the_recipe(make_recipe: MakeRecipe) -> 
     assert config is not None and (config.r, config.task_type) == (2, "CAUSAL_LM")
     assert config.eva_config is not None and config.eva_config.rho == 3.0, "a mapping becomes PEFT's own class"
     with pytest.raises(UserError, match=r"command line: lora: "):
-        lora_config(make_recipe("lora={r: 2, target_modules: all-linear, layers_to_transform: [0]}"))
+        lora_config(make_recipe("lora={r: 2, lora_bias: true, init_lora_weights: gaussian}"))
 
 
 def test_a_base_model_is_identified_by_its_config_and_not_by_its_folder(

@@ -142,8 +142,12 @@ def test_other_sections_may_not(section: str) -> None:
             "no",
             'training.activation_checkpointing must be one of auto, true, false, not the text "no"; write false',
         ),
-        ("seed", 2.5, "seed must be a whole number of at least 0, not the number 2.5"),
-        ("seed", "7", 'seed must be a whole number of at least 0, not the text "7"; remove the quotes'),
+        ("seed", 2.5, "seed must be a whole number of at least 0 and up to 4294967295, not the number 2.5"),
+        (
+            "seed",
+            "7",
+            'seed must be a whole number of at least 0 and up to 4294967295, not the text "7"; remove the quotes',
+        ),
         ("evaluation.batch_size", True, "evaluation.batch_size must be a whole number of at least 1, not true"),
         ("data.train", 12, "data.train must be text, not the number 12"),
         ("data.train", ["a", "b"], 'data.train must be text, not the list ["a", "b"]'),
@@ -151,13 +155,17 @@ def test_other_sections_may_not(section: str) -> None:
         ("model", "m", 'model must be a mapping, not the text "m"'),
         ("lora", True, "lora must be a mapping or null, not true"),
         # 8.0 is no whole number for pydantic, nor for range()
-        ("seed", 42.0, "seed must be a whole number of at least 0, not the number 42.0"),
+        ("seed", 42.0, "seed must be a whole number of at least 0 and up to 4294967295, not the number 42.0"),
         (
             "evaluation.batch_size",
             8.0,
             "evaluation.batch_size must be a whole number of at least 1, not the number 8.0",
         ),
-        ("training.max_steps", 1e3, "training.max_steps must be a whole number, not the number 1000.0"),
+        (
+            "training.max_steps",
+            1e3,
+            "training.max_steps must be a whole number of at least 1 or -1, not the number 1000.0",
+        ),
         (
             "data.max_samples",
             1e2,
@@ -194,6 +202,83 @@ def test_other_sections_may_not(section: str) -> None:
 )
 def test_the_message_says_what_to_write(key: str, value: Any, message: str) -> None:
     assert problem(key, value) == message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        # words that upstream types as plain text
+        ("training.log_level", "loud", "must be one of detail, debug, info"),
+        ("training.log_level_replica", "quiet", "must be one of detail, debug, info"),
+        ("training.debug", "what", 'must be one of "", underflow_overflow or a list, not the text "what"'),
+        ("training.debug", ["tpu_metrics_debug"], "must be one of"),
+        ("training.include_num_input_tokens_seen", "some", "must be one of all, non_padding, no, true, false"),
+        ("training.train_sampling_strategy", "shuffled", "must be one of random, sequential"),
+        ("training.dataloader_multiprocessing_context", "thread", "must be one of fork, spawn, forkserver or null"),
+        ("training.report_to", "tensorbord", "must be one of"),
+        ("training.report_to", ["wandb", "tensorbord"], "must be one of"),
+        ("training.torch_compile_backend", "fast", "must be one of eager"),
+        ("training.torch_compile_mode", "max", "must be one of default"),
+        ("training.pad_to_multiple_of", "yes", "must be a whole number of at least 1 or auto or null"),
+        ("training.loss_type", "foo", "must be one of nll, dft"),
+        ("training.optim", "adam", "has no value"),
+        ("quantization.bnb_4bit_quant_type", "int4", "must be one of nf4, fp4"),
+        ("quantization.llm_int8_skip_modules", [7], "must be a list or null"),
+        ("lora.bias", "some", "must be one of none, all, lora_only"),
+        ("lora.target_modules", [1], "must be text or a list or null"),
+        ("lora.eva_config", {"roh": 2.0}, "must be a section with some of the keys rho, tau"),
+        # initialisations of LoRA
+        ("lora.init_lora_weights", "pissa_niter_", "or pissa_niter_N with a number N"),
+        ("lora.init_lora_weights", "pissa_niter_[number of iters]", "write the number of iterations"),
+        ("lora.init_lora_weights", "corda", "CorDA needs a pass over the data"),
+        ("lora.init_lora_weights", "loftq", "the adapter would not fit the unmodified one"),
+        ("lora.init_lora_weights", "lora_ga", "LoRA-GA needs gradients"),
+        # values out of range
+        ("training.adam_beta1", 2, "2 is greater than or equal to the maximum of 1"),
+        ("training.adam_beta2", 1.0, "1.0 is greater than or equal to the maximum of 1"),
+        ("training.adam_epsilon", -1, "-1 is less than the minimum of 0"),
+        ("training.dataloader_num_workers", -1, "-1 is less than the minimum of 0"),
+        ("training.dataloader_prefetch_factor", 0, "must be a whole number of at least 1 or null"),
+        ("training.pad_to_multiple_of", 0, "must be a whole number of at least 1 or auto or null"),
+        ("training.max_grad_norm", -0.5, "-0.5 is less than the minimum of 0"),
+        ("training.weight_decay", -0.1, "-0.1 is less than the minimum of 0"),
+        ("training.label_smoothing_factor", 5, "5 is greater than the maximum of 1"),
+        ("training.save_total_limit", 0, "must be a whole number of at least 1 or null"),
+        ("training.max_steps", 0, "must be a whole number of at least 1 or -1"),
+        ("training.logging_steps", 0, "0 is less than or equal to the minimum of 0"),
+        ("training.eval_steps", 0, "must be a number above 0 or null"),
+        ("training.neftune_noise_alpha", -5, "must be a number above 0 or null"),
+        ("quantization.llm_int8_threshold", -1, "-1 is less than the minimum of 0"),
+        ("lora.lora_dropout", 1.0, "1.0 is greater than or equal to the maximum of 1"),
+        ("lora.lora_dropout", -0.1, "-0.1 is less than the minimum of 0"),
+        ("lora.lora_alpha", 0, "0 is less than the minimum of 1"),
+        ("lora.rank_pattern", {"q_proj": 0}, "must be a section with keys of its own or null"),
+        ("lora.rank_pattern", {"q_proj": "8"}, "must be a section with keys of its own or null"),
+    ],
+)
+def test_a_value_that_upstream_ignores_or_refuses_late_is_refused(key: str, value: Any, message: str) -> None:
+    assert message in problem(key, value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("lora.init_lora_weights", "pissa_niter_4"),
+        ("lora.init_lora_weights", False),
+        ("lora.eva_config", {"rho": 1.0}),
+        ("lora.rank_pattern", {"q_proj": 4}),
+        ("training.report_to", ["wandb", "tensorboard"]),
+        ("training.report_to", None),
+        ("training.debug", ["underflow_overflow"]),
+        ("training.include_num_input_tokens_seen", True),
+        ("training.pad_to_multiple_of", "auto"),
+        ("training.torch_compile_backend", "aot_eager"),
+        ("training.max_steps", -1),
+        ("training.weight_decay", 0),
+    ],
+)
+def test_a_value_that_upstream_reads_is_accepted(key: str, value: Any) -> None:
+    assert find_problem(with_value(key, value)) is None
 
 
 def test_a_long_value_is_shortened() -> None:

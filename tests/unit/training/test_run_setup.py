@@ -82,9 +82,9 @@ def test_contradictory_arguments_are_refused_before_the_data_are_prepared(
 
 
 @pytest.mark.parametrize("resumed", [False, True])
-def test_a_built_run_has_what_training_needs(resumed: bool, make_recipe: MakeRecipe) -> None:
+def test_a_built_run_has_what_training_needs(resumed: bool, make_recipe: MakeRecipe, tmp_path: Path) -> None:
     inputs = prepare_run(make_recipe("evaluation.every_steps=2"))
-    run = build_run(inputs, resumed=resumed)
+    run = build_run(inputs, checkpoint=tmp_path if resumed else None)
     assert run.trainer.held_out is not None and run.trainer.train_dataset is inputs.prepared.train
     assert run.trainer.args.eval_on_start is not resumed
     assert run.checkpointing is not None

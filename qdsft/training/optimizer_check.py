@@ -1,0 +1,43 @@
+"""Build the optimizer and the learning rate schedule over a few weights, before those of the model are loaded."""
+
+from __future__ import annotations
+
+import torch
+from transformers import Trainer, get_scheduler
+from trl import SFTConfig
+
+from qdsft.errors import UserError
+from qdsft.recipe import Recipe
+
+STEPS = 10
+NEEDS_THE_MODEL = ("pass a model", "pass a `model`")
+"""How transformers refuses to build GaLore, APOLLO and LOMO without a model, after it has imported their package."""
+
+
+def check_optimizer(recipe: Recipe, config: SFTConfig) -> None:
+    """Raise UserError for an optimizer that is not installed, and for arguments that it or the schedule refuses."""
+    try:
+        factory, arguments = Trainer.get_optimizer_cls_and_kwargs(config)
+        optimizer = factory(torch.nn.Linear(2, 2).parameters(), **arguments)
+    except (ImportError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        if any(text in str(error) for text in NEEDS_THE_MODEL):
+            return
+        key = "training.optim_args" if config.optim_args else "training.optim"
+        value = config.optim_args or config.optim.value
+        raise UserError(f"{recipe.where(key)}: {key}: {value} is refused: {_first_line(error)}") from error
+    try:
+        get_scheduler(
+            config.lr_scheduler_type,
+            optimizer,
+            num_warmup_steps=1,
+            num_training_steps=STEPS,
+            scheduler_specific_kwargs=config.lr_scheduler_kwargs,
+        )
+    except (ValueError, TypeError) as error:
+        key = "training.lr_scheduler_kwargs" if config.lr_scheduler_kwargs else "training.lr_scheduler_type"
+        name = config.lr_scheduler_type.value
+        raise UserError(f"{recipe.where(key)}: {key}: {name} refuses its arguments: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
