@@ -89,7 +89,7 @@ ARGUMENTS_OF_A_SCHEDULE = {"self", "optimizer", "num_warmup_steps", "num_trainin
 
 
 def schema_of(hint: Any, choices: Collection[str] | None = None) -> dict[str, Any]:
-    """Return the JSON Schema of a type annotation whose text is one of `choices`; {} if JSON Schema cannot express it."""
+    """Return the JSON Schema of a type annotation whose text is one of `choices`; {} if it has none."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is str and choices:
         return {"enum": list(choices)}

@@ -208,9 +208,7 @@ def _schedule_arguments(recipe: Recipe) -> dict[str, Any]:
         values = None
     if not isinstance(values, dict):
         where = recipe.where("training.lr_scheduler_kwargs")
-        raise UserError(
-            f"{where}: training.lr_scheduler_kwargs is no JSON object; write a section with keys of its own"
-        )
+        raise UserError(f"{where}: training.lr_scheduler_kwargs is not a JSON object; write it as a mapping")
     return values
 
 

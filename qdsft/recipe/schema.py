@@ -143,6 +143,8 @@ def describe(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         parts = [describe(part) for part in schema["anyOf"]]
         return " or ".join(dict.fromkeys(parts))
+    if isinstance(schema.get("additionalProperties"), dict):
+        return f"a mapping to {describe(schema['additionalProperties'])}"
     if "properties" in schema:
         return f"a section with some of the keys {', '.join(schema['properties'])}"
     if "pattern" in schema:

@@ -60,7 +60,7 @@ def test_the_byte_order_mark_and_crlf_of_windows_are_read() -> None:
         ),
         (BASE + "training:\n  packing: yes\n", 'must be true or false, not the text "yes"; write true'),
         (BASE + "training:\n  learning_rate: '2e-4'\n", 'must be a number, not the text "2e-4"; remove the quotes'),
-        (BASE + "training:\n  max_steps: 2.5\n", "must be a whole number, not the number 2.5"),
+        (BASE + "training:\n  max_steps: 2.5\n", "must be a whole number of at least 1 or -1, not the number 2.5"),
         (BASE + "training:\n  max_seq_length: 2\n", "r.yaml:6: training.max_seq_length is called max_length"),
         (BASE + "training:\n  lora_alpha: 2\n", "r.yaml:6: training.lora_alpha is not a key of trl.SFTConfig; it bel"),
         (
@@ -155,13 +155,14 @@ def test_an_override_may_remove_a_section() -> None:
 
 def test_a_later_override_wins_and_a_nested_one_merges() -> None:
     recipe = recipe_of(
-        BASE + "training:\n  lr_scheduler_kwargs: {num_cycles: 1, power: 2}\n",
-        "training.lr_scheduler_kwargs.num_cycles=3",
+        BASE + "training:\n  lr_scheduler_type: polynomial\n  lr_scheduler_kwargs: {lr_end: 1, power: 2}\n",
+        "training.lr_scheduler_kwargs.lr_end=3",
         "training.max_steps=1",
         "training.max_steps=2",
     )
-    assert recipe.training == {"lr_scheduler_kwargs": {"num_cycles": 3, "power": 2}, "max_steps": 2}
-    assert recipe.origin("training.lr_scheduler_kwargs.num_cycles") == "command line"
+    assert recipe.training["lr_scheduler_kwargs"] == {"lr_end": 3, "power": 2}
+    assert recipe.training["max_steps"] == 2
+    assert recipe.origin("training.lr_scheduler_kwargs.lr_end") == "command line"
     assert recipe.origin("training.lr_scheduler_kwargs") == "command line"
 
 

@@ -221,7 +221,7 @@ def test_the_message_says_what_to_write(key: str, value: Any, message: str) -> N
         ("training.torch_compile_mode", "max", "must be one of default"),
         ("training.pad_to_multiple_of", "yes", "must be a whole number of at least 1 or auto or null"),
         ("training.loss_type", "foo", "must be one of nll, dft"),
-        ("training.optim", "adam", "has no value"),
+        ("training.optim", "adam", 'cannot be the text "adam"; did you mean'),
         ("quantization.bnb_4bit_quant_type", "int4", "must be one of nf4, fp4"),
         ("quantization.llm_int8_skip_modules", [7], "must be a list or null"),
         ("lora.bias", "some", "must be one of none, all, lora_only"),
@@ -252,8 +252,8 @@ def test_the_message_says_what_to_write(key: str, value: Any, message: str) -> N
         ("lora.lora_dropout", 1.0, "1.0 is greater than or equal to the maximum of 1"),
         ("lora.lora_dropout", -0.1, "-0.1 is less than the minimum of 0"),
         ("lora.lora_alpha", 0, "0 is less than the minimum of 1"),
-        ("lora.rank_pattern", {"q_proj": 0}, "must be a section with keys of its own or null"),
-        ("lora.rank_pattern", {"q_proj": "8"}, "must be a section with keys of its own or null"),
+        ("lora.rank_pattern", {"q_proj": 0}, "must be a mapping to a whole number of at least 1 or null"),
+        ("lora.rank_pattern", {"q_proj": "8"}, "must be a mapping to a whole number of at least 1 or null"),
     ],
 )
 def test_a_value_that_upstream_ignores_or_refuses_late_is_refused(key: str, value: Any, message: str) -> None:
