@@ -70,7 +70,7 @@ def recipe_of(tmp_path: Path) -> Any:
             {"training": {"lr_scheduler_kwargs": '{"power": 2}', "lr_scheduler_type": "constant"}},
             "constant does not take power",
         ),
-        ({"training": {"lr_scheduler_kwargs": "num_cycles=2"}}, "is no JSON object"),
+        ({"training": {"lr_scheduler_kwargs": "num_cycles=2"}}, "is not a JSON object"),
     ],
 )
 def test_a_key_without_effect_is_refused(sections: dict[str, Any], message: str, recipe_of: Any) -> None:
