@@ -50,7 +50,7 @@ def zero_stage() -> int:
 
 
 def check_launch(*, quantized: bool) -> None:
-    """Raise UserError for a launch that runs something else than the user asked for, or that is known to fail."""
+    """Raise UserError for a launch that would not run what the user asked for, or that is known to fail."""
     # accelerate sets MASTER_ADDR if it was asked for several processes, and WORLD_SIZE only if it starts them.
     if variable("MASTER_ADDR") and variable("ACCELERATE_MIXED_PRECISION") and not variable("WORLD_SIZE"):
         raise UserError(
@@ -70,7 +70,7 @@ def check_launch(*, quantized: bool) -> None:
 
 
 def check_running(*, processes: int, device: str, deepspeed: bool, fsdp: bool) -> None:
-    """Raise UserError unless the processes and the sharding are those that the launcher asked for."""
+    """Raise UserError unless the number of processes and the sharding are what the launcher asked for."""
     if processes != world_size():
         raise UserError(
             f"the launcher asked for {world_size()} processes and {processes} found one another; start them with "

@@ -1,4 +1,4 @@
-"""The command line. Each handler imports its stage, so that light commands start fast."""
+"""The command line. A handler imports what its command needs when it runs, so that light commands start fast."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     quiet_libraries()
     parser = build_parser()
-    given, options_of_engine = serve.split(sys.argv[1:] if arguments is None else arguments)
+    # `qdsft serve` passes the arguments after -- to its engine.
+    given, engine_arguments = serve.split(sys.argv[1:] if arguments is None else arguments)
     options, rest = parser.parse_known_args(given)
-    options.extra = options_of_engine
+    options.extra = engine_arguments
     if unknown := _take_positionals(options, rest):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     handler: Callable[[argparse.Namespace], int] = options.handler

@@ -15,7 +15,7 @@ class Record(NamedTuple):
     row: dict[str, Any]
     """Column name -> value."""
     source: str
-    """`file:line`, for error messages; of CSV and TSV `file:row` with the header as row 1, of Parquet from 1."""
+    """`file:line` for error messages. CSV and TSV: `file:row`, where row 1 is the header; Parquet the same, from 1."""
 
 
 class RowError(UserError):

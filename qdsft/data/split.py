@@ -87,7 +87,10 @@ def assign_sides(
 def stream_split(
     recipe: Recipe, read: Callable[[Recipe, str], Iterable[Record]] = file_records
 ) -> Iterator[tuple[Side, Example]]:
-    """Render, validate and split the rows of `read(recipe, "train")` and `read(recipe, "eval")`."""
+    """Render, validate and split the rows of `read(recipe, "train")` and `read(recipe, "eval")`.
+
+    The default reads files only; pass `sources.read_rows` to download Hub datasets as well.
+    """
     task = make_task(recipe)
     held_out = map(task.example, read(recipe, "eval")) if recipe.data.eval else None
     return assign_sides(map(task.example, read(recipe, "train")), held_out, recipe)

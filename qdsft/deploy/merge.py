@@ -1,4 +1,4 @@
-"""Stage: merge an adapter into its base model, and certify how far the two agree."""
+"""Merge an adapter into its base model, and certify how far the two agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage: push an adapter or model to the Hub, with everything that answering requires and nothing of this machine."""
+"""Push an adapter or model to the Hub, with everything that answering requires and nothing of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage: serve a run with an existing OpenAI-compatible server, with the prompt and stop tokens it was trained on."""
+"""Serve a run with an existing OpenAI-compatible server, with the prompt and stop tokens it was trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage: decode the held-out questions of a run, score the answers, and write metrics, predictions and a report."""
+"""Decode the held-out questions of a run, score the answers, and write metrics, predictions and a report."""
 
 from __future__ import annotations
 

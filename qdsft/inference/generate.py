@@ -25,7 +25,7 @@ class Answer:
     text: str
     """Without special tokens and surrounding whitespace."""
     stopped: bool
-    """True if the model ended the answer with a stop token, False if it was cut off or ended by the grammar."""
+    """Whether the model itself ended the answer with a stop token; False if max_new_tokens or the grammar ended it."""
     tokens: int
     """Number of generated tokens, including the stop token."""
 

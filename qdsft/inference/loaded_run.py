@@ -31,7 +31,7 @@ FIRST_ADAPTER = "default"
 
 @dataclass(frozen=True)
 class RunPrompts:
-    """Turns a question into the token ids that a run was trained on; needs no weights."""
+    """Encode prompts exactly as the run was trained on them; needs no weights."""
 
     run_dir: Path
     manifest: Manifest
@@ -39,11 +39,11 @@ class RunPrompts:
     task: Task
     tokenizer: PreTrainedTokenizerBase
     positions: int | None
-    """Number of positions of the model, in tokens."""
+    """The model's max_position_embeddings; None if it has no such limit."""
 
     @property
     def max_new_tokens(self) -> int:
-        """Return the longest answer in tokens."""
+        """Return the maximum length of an answer in tokens."""
         return self.recipe.evaluation.max_new_tokens
 
     def encode(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
@@ -60,7 +60,7 @@ class RunPrompts:
 
 @dataclass(frozen=True)
 class LoadedRun(RunPrompts):
-    """The trained model with the tokenizer, chat template and prompts that it was trained with."""
+    """A run with its trained model, ready to answer."""
 
     machine: Machine
     model: Any

@@ -1,4 +1,4 @@
-"""Processes, started by accelerate launch or torchrun, that share the rows of one command.
+"""Share the rows of one command among processes started by accelerate launch or torchrun.
 
 accelerate's gather_object is not used: it exchanges results only, not errors, and PartialState connects GPUs by NCCL,
 whose waits end after minutes, while one process may decode for hours longer than another.

@@ -19,10 +19,10 @@ class Machine:
     """cuda, mps or cpu."""
     name: str
     dtype: torch.dtype
-    """The best number format of the device: bfloat16 or else float16 on a GPU, float32 on a CPU."""
+    """The best dtype of the device: bfloat16 or else float16 on a CUDA GPU, float32 elsewhere."""
 
     def choose_dtype(self, wanted: str) -> torch.dtype:
-        """Return the format to use for a recipe that asks for `wanted` (auto, bfloat16, float16 or float32)."""
+        """Return the dtype to use on this device for model.dtype `wanted` (auto, bfloat16, float16 or float32)."""
         return torch.float32 if wanted == "float32" else self.dtype
 
 

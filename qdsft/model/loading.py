@@ -80,7 +80,10 @@ def stop_token_ids(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, config: P
 def load_model(
     recipe: Recipe, machine: Machine, *, trainable: bool, config: PretrainedConfig | None = None
 ) -> PreTrainedModel:
-    """Return the base model, quantized if the recipe says so; `config` saves reading config.json again.
+    """Return the base model, quantized if the recipe has a quantization section.
+
+    `trainable` chooses dtype and attention kernel for training. `config` avoids reading config.json again.
+
 
     Full fine-tuning uses float32 master weights (DeepSpeed has its own), because bfloat16 has 8 bits of mantissa and
     rounds away updates at usual learning rates.
@@ -118,7 +121,7 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
 
 def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]:
     """Return the name, the Hub commit and the hash of the config, which identify the base model later."""
-    # Private keys say where the model was loaded from.
+    # Keys that begin with _ hold the path that the model was loaded from.
     volatile = {"transformers_version", "dtype"}
     values = {key: value for key, value in config.to_dict().items() if key not in volatile and key[0] != "_"}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode("utf-8")).hexdigest()

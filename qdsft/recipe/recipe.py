@@ -34,10 +34,10 @@ class Recipe(Section):
     publish: Publish = Publish()
     seed: int = 42
     preflight: bool = True
-    """Whether training begins with a memory probe. The contracts are checked in any case."""
+    """Whether training begins with a memory probe. All other checks run in any case."""
 
     def origin(self, key: str) -> str:
-        """Return where `section.key` was set."""
+        """Return where `section.key` was set, or "default"; for error messages see `where`."""
         return self.origins.get(key, DEFAULT)
 
     def training_value(self, key: str) -> Any:

@@ -88,4 +88,4 @@ class Publish(Section):
 
 
 AUTO = "auto"
-"""training.activation_checkpointing: as much as the free memory requires."""
+"""Value of training.activation_checkpointing: recompute as few layers as free memory allows."""

@@ -16,7 +16,7 @@ from qdsft.runs.layout import MANIFEST
 
 
 class GoldenPrompt(BaseModel):
-    """A prompt of the training data with its token ids in training."""
+    """A training prompt with its token ids, which inference compares with its own."""
 
     messages: list[dict[str, str]]
     ids: list[int]

@@ -28,7 +28,7 @@ from qdsft.training.lora_init import finish_initialization, resumed_config
 from qdsft.training.trainer import RecipeTrainer
 
 _OWN_KEYS = {"global_batch_size", "output_dir"}
-"""Keys of the training section that SFTConfig gets under another name."""
+"""Keys of the training section that `build_config` translates itself; all others are passed on unchanged."""
 _TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
 
 
@@ -42,8 +42,9 @@ def build_config(
 ) -> SFTConfig:
     """Return the SFTConfig of a recipe on this machine. Raises UserError for values that contradict each other.
 
-    `checkpointing` is the choice for a recipe with activation_checkpointing "auto"; without it every layer is
-    checkpointed. `processes` defaults to the number that the launcher started.
+    `checkpointing` is the choice for a recipe with activation_checkpointing "auto"; if it is None, every layer is
+    checkpointed. `processes` defaults to the number that the launcher started. `resumed` skips the evaluation before
+    the first step.
     """
     values = {key: value for key, value in recipe.training.items() if key not in _OWN_KEYS}
     for key in ("report_to", "save_total_limit"):
@@ -52,7 +53,7 @@ def build_config(
         del values["loss_type"]  # build_trainer passes the function itself
     values |= _checkpointing(recipe, checkpointing) | _evaluation_schedule(recipe)
     if resumed:
-        values["eval_on_start"] = False  # the first part of the run has done it
+        values["eval_on_start"] = False  # done before the first step of the interrupted run
     _check_trackers(recipe, values["report_to"])
     dtype = machine.choose_dtype(recipe.model.dtype)
     steps = recipe.accumulation_steps(processes or world_size())
@@ -84,7 +85,7 @@ def build_trainer(
     *,
     checkpoint: Path | None = None,
 ) -> RecipeTrainer:
-    """Return an SFTTrainer over data that are tokenized, masked and packed already (`prepared.Prepared`).
+    """Return a RecipeTrainer on datasets that are already tokenized, masked and packed (`prepared.Prepared`).
 
     `checkpoint` is what training resumes from: its adapter has initial values already.
     Raises UserError for what only the model can show, such as target_modules that it does not have.
@@ -127,6 +128,7 @@ def build_trainer(
 
 
 def _checkpointing(recipe: Recipe, choice: Checkpointing | None) -> dict[str, Any]:
+    """Return the SFTConfig values of activation checkpointing, with "auto" replaced by the choice."""
     wanted = recipe.training_value("activation_checkpointing")
     if wanted != AUTO:
         return {"activation_checkpointing": wanted}
@@ -141,7 +143,10 @@ def _checkpointing(recipe: Recipe, choice: Checkpointing | None) -> dict[str, An
 
 
 def _evaluation_schedule(recipe: Recipe) -> dict[str, Any]:
-    """Return when to evaluate if rows are to be decoded. Raises UserError if the recipe also says otherwise."""
+    """Return the SFTConfig values that evaluation.every_steps implies; empty if it is unset.
+
+    Raises UserError if the training section contradicts them.
+    """
     every = recipe.evaluation.every_steps
     if every is None:
         return {}

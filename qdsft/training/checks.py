@@ -29,7 +29,7 @@ from qdsft.training.saved_weights import save_weights
 from qdsft.training.trainer import RecipeTrainer
 
 ROWS_READ = 1000
-"""Prepared rows to read back. Preparing the data has checked every row already."""
+"""Number of prepared rows to check. Every row was checked once when the data was prepared."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Check:
 
 
 class Sample(NamedTuple):
-    """A training sample as it lies on the disk, taken out of its packed row."""
+    """A training sample as it is stored on disk, unpacked from its row."""
 
     ids: list[int]
     labels: list[int]
 
 
 def require_checks(run: Run) -> list[Check]:
-    """Run the checks before training. Raises UserError, in every process, for the first that fails in any."""
+    """Run the checks and return their results. If one fails in any process, UserError is raised in all of them."""
     # The memory probe takes two steps: little on a GPU, much on a CPU, which can swap.
     thorough = run.inputs.recipe.preflight and run.inputs.machine.device == "cuda"
     checks = list(run_checks(run, thorough=thorough))
@@ -64,7 +64,10 @@ def require_checks(run: Run) -> list[Check]:
 
 
 def run_checks(run: Run, *, thorough: bool) -> Iterator[Check]:
-    """Yield the result of every check, also after one failed; `thorough` adds the memory probe."""
+    """Yield the result of every check; a failed check does not stop the next. `thorough` adds the memory probe.
+
+    A check is a function that returns its finding, or raises UserError with the remedy.
+    """
     trainer, inputs = run.trainer, run.inputs
     recipe, tokenizer, prepared = inputs.recipe, inputs.tokenizer, inputs.prepared
     samples = list(read_samples(prepared))
@@ -73,15 +76,15 @@ def run_checks(run: Run, *, thorough: bool) -> Iterator[Check]:
     yield _check("BOS", lambda: _bos(samples, tokenizer))
     yield _check("prompt ids", lambda: _prompt_ids(prepared, tokenizer))
     sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
-    check_whole = _sharded if sharded else _check
+    check_unsharded = _not_checked if sharded else _check  # for checks that need whole weights in one process
     if recipe.packing:
-        yield check_whole("isolation", lambda: _isolation(trainer, prepared, recipe))
+        yield check_unsharded("isolation", lambda: _isolation(trainer, prepared, recipe))
     yield _check("disk", lambda: _disk(trainer, recipe))
     if recipe.publish.hub_model_id:
         yield _check("Hub", lambda: _hub(recipe))
-    yield check_whole("trial save", lambda: _trial_save(trainer, recipe))
+    yield check_unsharded("trial save", lambda: _trial_save(trainer, recipe))
     if thorough:
-        yield check_whole("memory", lambda: _memory(trainer, recipe))
+        yield check_unsharded("memory", lambda: _memory(trainer, recipe))
 
 
 def read_samples(prepared: Prepared) -> Iterator[Sample]:
@@ -93,14 +96,14 @@ def read_samples(prepared: Prepared) -> Iterator[Sample]:
             start += length
 
 
-def _check(name: str, look: Callable[[], str]) -> Check:
+def _check(name: str, function: Callable[[], str]) -> Check:
     try:
-        return Check(name, True, look())
+        return Check(name, True, function())
     except UserError as error:
         return Check(name, False, str(error))
 
 
-def _sharded(name: str, _: Callable[[], str]) -> Check:
+def _not_checked(name: str, _: Callable[[], str]) -> Check:
     return Check(name, True, "not checked: the weights are sharded over processes")
 
 
@@ -205,7 +208,7 @@ def _memory(trainer: RecipeTrainer, recipe: Recipe) -> str:
 
 
 def _modelled_peak(trainer: RecipeTrainer, recipe: Recipe) -> str:
-    """Return the peak that `qdsft plan` models for a CUDA GPU, as the end of a sentence; "" if it cannot."""
+    """Return the peak that `qdsft plan` estimates, as a clause for the finding; "" for an unknown architecture."""
     longest = len(longest_rows(trainer.train_dataset, 1)[0]["input_ids"])
     kwargs = trainer.args.activation_checkpointing_kwargs or {}
     try:

@@ -50,12 +50,12 @@ class TrainingEvaluation:
         self._prompts = encode_prompts(tokenizer, [example.messages for example in self.examples])
 
     def decode_longest(self, trainer: RecipeTrainer) -> None:
-        """Decode one batch of the longest prompts, to measure its memory; raises as the device does."""
+        """Decode one batch of the longest prompts, to measure its memory. Raises torch.OutOfMemoryError."""
         longest = sorted(self._prompts, key=len, reverse=True)[: self.settings.batch_size]
         list(self._generate(trainer, longest))
 
     def __call__(self, trainer: RecipeTrainer) -> dict[str, float]:
-        """Return the mean of each metric, named eval_*; if decoding fails, print why and return none.
+        """Return the mean of each metric, named eval_*. If decoding fails, print the reason and return an empty dict.
 
         A failure with weights that are sharded over processes is raised, because the other processes would wait.
         """
@@ -106,7 +106,7 @@ def _is_sharded(trainer: RecipeTrainer) -> bool:
 def training_evaluation(
     recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]
 ) -> TrainingEvaluation | None:
-    """Return the decoding that evaluation.every_steps requests, of the rows kept in `folder`; None if it is unset."""
+    """Return the evaluation that evaluation.every_steps requests, with the rows in `folder`; None if it is unset."""
     if recipe.evaluation.every_steps is None:
         return None
     examples = read_eval_rows(folder, recipe.evaluation.samples)

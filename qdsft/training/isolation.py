@@ -11,13 +11,13 @@ from qdsft.recipe import Recipe
 from qdsft.training.trainer import RecipeTrainer
 
 PROBE_TOKENS = 64
-"""Tokens to use of each sample."""
+"""Number of leading tokens of each sample to use."""
 ISOLATION_TOLERANCE = 1e-3
-"""Largest accepted change of a packed sample's logits, relative to their spread, when its neighbour changes."""
+"""Largest accepted change of a packed sample's logits, in standard deviations, when its neighbour changes."""
 
 
 def check_isolation(trainer: RecipeTrainer, samples: Sequence[Sequence[int]], recipe: Recipe) -> float:
-    """Change one packed sample and return how far the logits of the next one move, per standard deviation.
+    """Change one packed sample and return how far the logits of the next one move, in standard deviations.
 
     `samples` are token ids; the first and the last are used. Takes two forward passes. Raises UserError for a change
     above ISOLATION_TOLERANCE.

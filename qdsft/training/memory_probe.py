@@ -1,4 +1,4 @@
-"""Probe the memory: take two optimizer steps and one evaluation step on the longest rows before training."""
+"""Measure the peak memory before training, with two optimizer steps and an evaluation step on the longest rows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def probe_memory(trainer: RecipeTrainer, recipe: Recipe) -> float | None:
 
 
 def less_memory(recipe: Recipe) -> str:
-    """Return the remedy for a device that runs out of memory while it trains this recipe."""
+    """Return how to reduce the memory of this recipe, as the remedy of an error message."""
     every_layer = recipe.training_value("activation_checkpointing") is True
     return ("" if every_layer else "set training.activation_checkpointing=true, or ") + (
         "lower training.per_device_train_batch_size or training.max_length (training.global_batch_size keeps the "
@@ -88,7 +88,7 @@ def _loss(trainer: RecipeTrainer, rows: Sequence[dict[str, Any]]) -> torch.Tenso
 
 @contextmanager
 def _untouched(trainer: RecipeTrainer) -> Iterator[None]:
-    """Restore everything that the steps change, and assert that they left the weights alone."""
+    """Restore everything that the steps change, and assert that they did not change the weights."""
     metrics, tokens = copy.deepcopy(trainer._metrics), trainer._total_train_tokens
     trainable = [weight for weight in trainer.model.parameters() if weight.requires_grad]
     before = [_digest(weight) for weight in trainable]

@@ -1,4 +1,4 @@
-"""Record a run in its run.json: what it starts from, and what it results in."""
+"""Record the inputs and results of a run for its run.json."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from qdsft.training.trainer import RecipeTrainer
 
 
 def new_manifest(inputs: RunInputs) -> Manifest:
-    """Return the run.json of a run that starts."""
+    """Return the manifest of a run that is about to start."""
     recipe, facts = inputs.recipe, inputs.prepared.facts
     data = DataFacts.model_validate(facts.data.model_dump())
     template_sha256 = text_sha256(inputs.tokenizer.chat_template)

@@ -1,4 +1,4 @@
-"""Assemble a run: the only way to build one, shared by `train`, `preflight` and the tests."""
+"""Build a run. `train`, `preflight` and the tests all use these functions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Run:
     inputs: RunInputs
     trainer: RecipeTrainer
     checkpointing: Checkpointing | None
-    """The choice of activation checkpointing; None where the recipe makes it."""
+    """The choice of activation checkpointing; None if the recipe sets it to true or false."""
 
 
 def join_launch(recipe: Recipe) -> Machine:
@@ -79,9 +79,10 @@ def prepare_run(recipe: Recipe) -> RunInputs:
 
 
 def build_run(inputs: RunInputs, *, checkpoint: Path | None = None) -> Run:
-    """Load the model and build the trainer; `checkpoint` is what training resumes from.
+    """Load the model and build the trainer.
 
-    Raises UserError for what only the model or its processes can show.
+    `checkpoint` is the one that training resumes from. Raises UserError for faults that show only once the model is
+    loaded and the processes are connected.
     """
     recipe, machine, prepared = inputs.recipe, inputs.machine, inputs.prepared
     checkpointing = choose_checkpointing(recipe, machine, prepared.facts.tokens.longest)

@@ -18,7 +18,7 @@ from qdsft.training.trainer import RecipeTrainer
 
 
 def expected_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:
-    """Return name -> live weight of what a save must hold; None if the weights are sharded over processes."""
+    """Return the tensors that a save must contain, by name; None if the weights are sharded over processes."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if any(hasattr(parameter, "ds_shape") for parameter in model.parameters()) or trainer.is_fsdp_enabled:
         return None
@@ -96,8 +96,8 @@ def _missing(saved: Set[str], expected: Mapping[str, torch.Tensor]) -> list[str]
 def save_weights(trainer: RecipeTrainer, folder: Path, *, trained: bool) -> int:
     """Save the adapter or model with its tokenizer and template, check it, and rename it to `folder`.
 
-    Returns the number of tensors, 0 in processes that only help to gather them. Raises UserError as `check_saved`
-    does.
+    Returns the number of tensors; 0 in other processes than the first, which only help to gather sharded weights.
+    `trained` is that of `check_saved`: False for a trial save. Raises UserError as `check_saved` does.
     """
     if not trainer.is_world_process_zero():
         trainer.save_model(str(folder.with_name(f".{folder.name}.tmp")))

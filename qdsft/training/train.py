@@ -1,4 +1,4 @@
-"""Train a recipe: build the run, check it, take its steps, and save the adapter or model."""
+"""Train a recipe: build the run, check it, run the training loop, and save the adapter or model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
         if start.finished:
             return recipe.run_dir
         run = build_run(inputs, checkpoint=start.checkpoint)
-        _record_start(run, manifest)
+        _check_and_record(run, manifest)
         ready = time.monotonic()
         _take_steps(run, start.checkpoint)
         save_weights(run.trainer, recipe.run_dir / manifest.artifact, trained=True)
@@ -61,8 +61,8 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
         return recipe.run_dir
 
 
-def _record_start(run: Run, manifest: Manifest) -> None:
-    """Check the run, then write the held-out rows and run.json."""
+def _check_and_record(run: Run, manifest: Manifest) -> None:
+    """Check the run, then write the held-out rows and run.json. Raises UserError for a failed check."""
     recipe = run.inputs.recipe
     if run.checkpointing:
         manifest.results.update({"activation_checkpointing": run.checkpointing.to_json()})

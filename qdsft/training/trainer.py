@@ -26,7 +26,7 @@ class RecipeTrainer(SFTTrainer):
     """SFTTrainer whose checkpoints are complete, whose evaluations change nothing, and whose resumes are exact."""
 
     held_out: TrainingEvaluation | None = None
-    """Decodes and scores held-out rows at each evaluation (evaluation.every_steps)."""
+    """Decodes and scores held-out rows at each evaluation; None without evaluation.every_steps."""
     run_digest = ""
     """Digest of the run's fingerprint, written into each checkpoint: a resume uses no other run's checkpoints."""
     initial_adapter: dict[str, torch.Tensor] | None = None
@@ -48,7 +48,7 @@ class RecipeTrainer(SFTTrainer):
             return super().compute_loss(*arguments, **options)
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
-        """Return the trainer's metrics and those of the decoded rows. The training after it is the same as without."""
+        """Return the trainer's metrics and those of the decoded rows. Evaluating does not affect later training."""
         # A data loader draws its seed from the global random state, which also orders the training rows.
         with torch.random.fork_rng():
             return self._evaluate_and_decode(*arguments, **options)

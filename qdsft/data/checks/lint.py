@@ -1,7 +1,7 @@
 """Find what is odd about a row without making it unusable: one function for each check.
 
-A check returns a message with the remedy, or None. The checks are quiet on good data: they rather miss a case than
-report a good row.
+A check returns a message with the remedy, or None. When in doubt a check reports nothing, so that good rows raise no
+warnings.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from qdsft.data.record import Record, RowError, Scanned
 
 
 def read_changed(path: Path, change: Callable[[Record], dict[str, Any]]) -> Scanned:
-    """Yield the rows of a file, changed. Yields the RowError that `change` raises in place of the row."""
+    """Yield the rows of a file after `change`. If it raises a RowError, that is yielded in place of the row."""
     for found in scan(path):
         if isinstance(found, Record):
             try:

@@ -1,4 +1,4 @@
-"""Stage: export a run's model as one GGUF file for llama.cpp and Ollama, checked before it gets its name."""
+"""Export a run's model as one GGUF file for llama.cpp and Ollama, checked before it gets its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage: check everything that training needs from the machine, one line each, with a remedy."""
+"""Check everything that training needs from the machine, one line each, with a remedy."""
 
 from __future__ import annotations
 
