@@ -54,7 +54,7 @@ NARROWED: dict[str, dict[str, Any]] = {
     "lora.rank_pattern": {"anyOf": [RANKS, {"type": "null"}]},
     "lora.alpha_pattern": {"anyOf": [RANKS, {"type": "null"}]},
     "quantization.bnb_4bit_quant_type": {"enum": ["nf4", "fp4"], "default": "fp4"},
-    "quantization.bnb_4bit_compute_dtype": {"enum": ["bfloat16", "float16", "float32"], "default": "float32"},
+    "quantization.bnb_4bit_compute_dtype": {"enum": ["auto", "bfloat16", "float16", "float32"], "default": "auto"},
     "quantization.bnb_4bit_quant_storage": {"enum": ["uint8", "bfloat16", "float16", "float32"], "default": "uint8"},
     "quantization.llm_int8_skip_modules": {"anyOf": [TEXTS, {"type": "null"}]},
 }

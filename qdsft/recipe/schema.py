@@ -146,7 +146,7 @@ def describe(schema: dict[str, Any]) -> str:
     if isinstance(schema.get("additionalProperties"), dict):
         return f"a mapping to {describe(schema['additionalProperties'])}"
     if "properties" in schema:
-        return f"a section with some of the keys {', '.join(schema['properties'])}"
+        return f"a mapping with some of the keys {', '.join(schema['properties'])}"
     if "pattern" in schema:
         return str(schema.get("description", "text"))
     limits = {

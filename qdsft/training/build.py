@@ -65,7 +65,6 @@ def build_config(
             fp16=dtype == torch.float16,
             use_cpu=machine.device == "cpu",
             seed=recipe.seed,
-            **({"dataloader_pin_memory": False} if machine.device == "cpu" else {}),
             dataset_kwargs={"skip_prepare_dataset": True},
             # Every weight is used, and looking for unused ones walks the graph at every step.
             **{"completion_only_loss": True, "ddp_find_unused_parameters": False, **values},

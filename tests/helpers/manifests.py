@@ -19,6 +19,7 @@ data:
   eval_fraction: 0
 training:
   learning_rate: 2e-4
+  lr_scheduler_type: cosine
   lr_scheduler_kwargs: {num_cycles: 0.5}
 """
 
