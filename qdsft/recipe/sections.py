@@ -83,8 +83,6 @@ class Publish(Section):
 
     hub_model_id: str | None = None
     """user/name on the Hub; null publishes nothing."""
-    private: bool = True
-    """Whether the repository on the Hub is private."""
 
 
 AUTO = "auto"

@@ -58,7 +58,7 @@ RESERVED = {
         "push_to_hub": "use the command qdsft push after the run",
         "hub_token": "it would be written into files that are uploaded; set the environment variable HF_TOKEN",
         "hub_model_id": "set publish.hub_model_id",
-        "hub_private_repo": "set publish.private",
+        "hub_private_repo": "give --public to qdsft push if others may see it",
         "hub_strategy": "use the command qdsft push after the run",
         "hub_always_push": "use the command qdsft push after the run",
         "hub_revision": "use the command qdsft push after the run",
@@ -106,6 +106,7 @@ RESERVED = {
         "kasa_config": "KaSA changes the base model, so the adapter would not fit the unmodified one",
         "layer_replication": "it changes the number of layers, which planning and merging do not model",
     },
+    "publish": {"private": "give --public to qdsft push if others may see it"},
     "quantization": {
         "llm_int8_enable_fp32_cpu_offload": "the whole model is loaded on one device",
     },

@@ -60,7 +60,10 @@ class Manifest(BaseModel):
         Raises ValidationError for keys or values that this version does not know. `read_manifest` has checked that
         there are none.
         """
-        return Recipe.model_validate({**self.recipe, "path": Path(self.recipe_path), "origins": self.origins})
+        # Runs of 0.1.0 kept publish.private, which had no effect.
+        publish = {key: value for key, value in self.recipe.get("publish", {}).items() if key != "private"}
+        values = {**self.recipe, "publish": publish, "path": Path(self.recipe_path), "origins": self.origins}
+        return Recipe.model_validate(values)
 
 
 def read_manifest(run_dir: Path) -> Manifest:

@@ -167,9 +167,9 @@ def test_a_later_override_wins_and_a_nested_one_merges() -> None:
 
 
 def test_an_override_may_fill_a_section_that_is_null_or_missing() -> None:
-    recipe = recipe_of(BASE + "lora:\n", "lora.r=4", "publish.private=false")
+    recipe = recipe_of(BASE + "lora:\n", "lora.r=4", "publish.hub_model_id=me/mine")
     assert recipe.lora == {"r": 4}
-    assert not recipe.publish.private
+    assert recipe.publish.hub_model_id == "me/mine"
 
 
 def test_text_needs_no_quotes_on_the_command_line() -> None:

@@ -22,7 +22,7 @@ GOOD: dict[str, Any] = {
     "prompt": {"system": "", "user": "{{ question }}"},
     "training": {"learning_rate": 2e-4, "num_train_epochs": 3, "packing": True, "report_to": ["tensorboard"]},
     "evaluation": {"max_new_tokens": 64, "samples": 5, "every_steps": None},
-    "publish": {"private": False},
+    "publish": {"hub_model_id": "me/mine"},
     "seed": 7,
     "preflight": False,
 }
