@@ -11,6 +11,7 @@ from qdsft.errors import UserError
 from qdsft.files import to_json, write_json
 from qdsft.hashing import text_sha256
 from qdsft.recipe import Recipe
+from qdsft.recipe.upstream_keys import RESERVED
 from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, Fingerprint, ResultFacts, TokenFacts
 from qdsft.runs.layout import MANIFEST
 
@@ -60,8 +61,8 @@ class Manifest(BaseModel):
         Raises ValidationError for keys or values that this version does not know. `read_manifest` has checked that
         there are none.
         """
-        # Runs of 0.1.0 kept publish.private, which had no effect.
-        publish = {key: value for key, value in self.recipe.get("publish", {}).items() if key != "private"}
+        # Runs of 0.1.0 hold keys that had no effect.
+        publish = {key: value for key, value in self.recipe.get("publish", {}).items() if key not in RESERVED["publish"]}
         values = {**self.recipe, "publish": publish, "path": Path(self.recipe_path), "origins": self.origins}
         return Recipe.model_validate(values)
 

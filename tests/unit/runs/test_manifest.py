@@ -132,7 +132,7 @@ def test_a_run_goes_on_with_the_same_inputs() -> None:
         "training.report_to=none",
         "training.save_total_limit=9",
         "evaluation.batch_size=2",
-        "publish.private=false",
+        "publish.hub_model_id=me/mine",
     ],
 )
 def test_what_does_not_shape_the_weights_may_change(override: str) -> None:
