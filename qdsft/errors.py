@@ -12,6 +12,10 @@ class UserError(ValueError):
         super().__init__(" ".join(message.split()))
 
 
+class SharedError(UserError):
+    """A UserError that every process of a launch raises, so that only the first one prints it."""
+
+
 class Interrupted(Exception):
     """A signal stopped the training after a checkpoint was saved; `status` is the exit status."""
 

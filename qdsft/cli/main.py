@@ -10,8 +10,10 @@ from pathlib import Path
 
 import qdsft
 from qdsft.cli import compare, data, decompose, demo, doctor, evaluate, export, plan, publish, recipes, runs, serve
-from qdsft.console import end_progress, is_main_process, quiet_libraries, say, standard_output, visible
+from qdsft.console import end_progress, print_error, quiet_libraries, say, standard_output
 from qdsft.errors import UserError
+from qdsft.launch import check_environment
+from qdsft.parent_death import follow_launcher
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,13 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     handler: Callable[[argparse.Namespace], int] = options.handler
     try:
+        follow_launcher()
+        check_environment()
         status = handler(options)
         _flush()
         return status
     except UserError as error:
-        if is_main_process():
-            end_progress()
-            print(visible(f"error: {error}"), file=sys.stderr)
+        print_error(error)
         return 1
     except KeyboardInterrupt:
         end_progress()

@@ -77,7 +77,8 @@ def transformers_command(run: RunPrompts, staged: Path, host: str, port: int, ex
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", staged.name]
     command += ["--host", host, "--port", str(port), "--device", machine.device]
     command += ["--dtype", str(machine.choose_dtype(run.recipe.model.dtype)).removeprefix("torch.")]
-    command += ["--attn-implementation", decoding_attention(run.recipe.model.attn_implementation)]
+    if kernel := decoding_attention(run.recipe.model.attn_implementation):
+        command += ["--attn-implementation", kernel]
     if run.recipe.model.trust_remote_code:
         command += ["--trust-remote-code"]
     return [*command, "--log-level", "error", *extra]

@@ -7,7 +7,6 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from qdsft.console import say
@@ -24,6 +23,7 @@ from qdsft.metrics.catalog import METRICS
 from qdsft.metrics.model_metrics import Decoding
 from qdsft.metrics.prediction_rows import PredictionRow, json_lines, prediction_row
 from qdsft.metrics.summary import summarise
+from qdsft.model.device_errors import device_errors
 from qdsft.runs.card import write_card
 from qdsft.runs.eval_rows import read_eval_rows
 from qdsft.runs.layout import METRICS_FILE, predictions_file
@@ -145,17 +145,13 @@ def _decode(
     among = f", shared by {processes.size} processes" if processes.size > 1 else ""
     say(f"evaluating {len(examples)} held-out rows on {machine.device} ({machine.name}){among}")
     shares = []
-    try:
+    remedy = f"give a lower --batch-size (now {batch_size}); rows that are done are kept"
+    with device_errors(f"decoding the held-out rows of {run_dir}", remedy):
         for model in models:
             if model != "tuned":
                 say(f"decoding again, {'constrained' if model == 'constrained' else 'with the base model'}")
             with loaded.untrained() if model == "baseline" else nullcontext(loaded) as chosen:
                 shares.append(decode_share(chosen, examples, model, processes, batch_size))
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"{run_dir}: the device ran out of memory; give a lower --batch-size (now {batch_size}); rows that are "
-            "done are kept"
-        ) from error
     return machine.name, shares
 
 

@@ -15,6 +15,7 @@ from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.inference.constrained import Constraint, Grammar
 from qdsft.inference.generation_config import greedy_config, without_base_settings
+from qdsft.model.device_errors import is_out_of_memory
 from qdsft.tokenization.rows import Row
 
 
@@ -70,7 +71,7 @@ def generate(
     once. A batch that runs out of memory is halved, with a message. Raises PromptTooLarge if a single prompt does.
 
     With `grammar`, every answer is one of its completions. `sharded` says that processes share the weights and must
-    make the same forward calls: no batch is halved, and torch.OutOfMemoryError is raised as it is. `watch`, which
+    make the same forward calls: no batch is halved, and running out of memory is raised as it is. `watch`, which
     requires batch_size 1, is called with the text so far after every token; its exceptions end the decoding.
     """
     assert watch is None or batch_size == 1
@@ -88,8 +89,8 @@ def generate(
             try:
                 decoding = Batch(model, [prompts[i] for i in batch], config, grammar, sharded=sharded)
                 new = decoding.run(show if watch else None)
-            except torch.OutOfMemoryError:
-                if sharded:
+            except RuntimeError as error:
+                if sharded or not is_out_of_memory(error):
                     raise
                 if len(batch) > 1:
                     half = -(-len(batch) // 2)

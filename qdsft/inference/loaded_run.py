@@ -20,6 +20,7 @@ from qdsft.hashing import text_sha256
 from qdsft.inference.constrained import Grammar
 from qdsft.inference.generate import Answer, generate
 from qdsft.model.device import Machine, find_machine
+from qdsft.model.device_errors import FREE_DEVICE, device_errors
 from qdsft.model.loading import base_model_facts, load_config, load_model
 from qdsft.recipe import Recipe
 from qdsft.runs.manifest import Manifest, read_finished
@@ -108,7 +109,7 @@ class LoadedRun(RunPrompts):
         watch: Callable[[str], None] | None = None,
     ) -> Iterator[tuple[int, Answer]]:
         """Decode token ids from `encode` as `stream` does; `watch` is that of `generate`."""
-        return generate(
+        answers = generate(
             self.model,
             self.tokenizer,
             prompts,
@@ -119,6 +120,7 @@ class LoadedRun(RunPrompts):
             grammar=self.grammar if constrained else None,
             watch=watch,
         )
+        return _with_remedy(answers, self.run_dir)
 
     @cached_property
     def grammar(self) -> Grammar:
@@ -145,6 +147,12 @@ class LoadedRun(RunPrompts):
                 yield self
         else:
             yield replace(self, model=load_model(self.recipe, self.machine, trainable=False).to(self.model.device))
+
+
+def _with_remedy(answers: Iterator[tuple[int, Answer]], run_dir: Path) -> Iterator[tuple[int, Answer]]:
+    remedy = "ask fewer questions at a time (--batch-size), or end other programs that use the device"
+    with device_errors(f"decoding answers of {run_dir}", remedy):
+        yield from answers
 
 
 def load_prompts(run_dir: Path, manifest: Manifest | None = None) -> RunPrompts:
@@ -190,7 +198,8 @@ def load_weights(prompts: RunPrompts) -> LoadedRun:
     if prompts.manifest.artifact == "adapter":
         model = attach_adapter(model, folder, FIRST_ADAPTER)
     if not recipe.quantization:
-        model = model.to(machine.device)
+        with device_errors(f"moving the model of {prompts.run_dir} to the device", FREE_DEVICE):
+            model = model.to(machine.device)
     return with_model(prompts, machine, model)
 
 
@@ -234,13 +243,16 @@ def _load_tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
 def attach_adapter(model: Any, folder: Path, name: str) -> Any:
     """Add the adapter in `folder` under `name` to a model; raises UserError if it cannot be loaded."""
     try:
-        if isinstance(model, PeftModel):
-            model.load_adapter(str(folder), adapter_name=name)
-            return model
-        return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
+        with device_errors(f"loading the adapter in {folder}", FREE_DEVICE):
+            if isinstance(model, PeftModel):
+                model.load_adapter(str(folder), adapter_name=name)
+                return model
+            return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(model, PeftModel) and name in model.peft_config:
             model.delete_adapter(name)
+        if isinstance(error, UserError):
+            raise
         first = str(error).strip().splitlines()[0]
         raise UserError(
             f"{folder}: the adapter cannot be loaded ({first[:200]}); put its files back or train again"

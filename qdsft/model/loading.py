@@ -25,8 +25,9 @@ from qdsft.console import say
 from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.launch import uses_deepspeed
-from qdsft.model.attention import choose_attention, decoding_attention
+from qdsft.model.attention import Attention, choose_attention, decoding_attention
 from qdsft.model.device import Machine
+from qdsft.model.device_errors import FREE_DEVICE, device_errors, smaller_weights
 from qdsft.model.quantization import keep_quantized_weights, quantization_config
 from qdsft.recipe import Recipe
 
@@ -92,16 +93,24 @@ def load_model(
     if trainable and recipe.lora is None and not uses_deepspeed() and dtype != torch.float32:
         say(f"full fine-tuning: float32 weights, {_name(dtype)} arithmetic")
         dtype = torch.float32
-    kernel = decoding_attention(recipe.model.attn_implementation)
+    wanted = recipe.model.attn_implementation
     if trainable:
-        attention = choose_attention(recipe.model.attn_implementation, config or load_config(recipe), machine, dtype)
-        say(f"attention: {attention.name} ({attention.reason})")
-        kernel = attention.name
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": kernel}
+        attention = choose_attention(wanted, config or load_config(recipe), machine, dtype)
+    else:
+        attention = Attention(decoding_attention(wanted), "for decoding")
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention.name}
     if recipe.quantization:
         index = f"cuda:{variable('LOCAL_RANK', '0')}" if machine.device == "cuda" else machine.device
         options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": index}}
-    model: PreTrainedModel = _from_pretrained(AutoModelForCausalLM, recipe, what="weights", **options)
+    model: PreTrainedModel = _from_pretrained(
+        AutoModelForCausalLM,
+        recipe,
+        what="weights",
+        remedy=smaller_weights(recipe) if trainable else FREE_DEVICE,
+        **options,
+    )
+    if trainable:
+        say(f"attention: {model.config._attn_implementation} ({attention.reason})")
     _fix_generation_config(model)
     keep_quantized_weights(model)
     return model
@@ -132,14 +141,20 @@ def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]
     }
 
 
-def _from_pretrained(factory: Any, recipe: Recipe, *, what: str, **options: Any) -> Any:
+def _from_pretrained(factory: Any, recipe: Recipe, *, what: str, remedy: str = FREE_DEVICE, **options: Any) -> Any:
     name = recipe.model.name_or_path
     where = recipe.where("model.name_or_path")
     recipe.check_local_model()
     try:
-        return factory.from_pretrained(
-            name, revision=recipe.model.revision or "main", trust_remote_code=recipe.model.trust_remote_code, **options
-        )
+        with device_errors(f"loading the {what} of {name}", remedy):
+            return factory.from_pretrained(
+                name,
+                revision=recipe.model.revision or "main",
+                trust_remote_code=recipe.model.trust_remote_code,
+                **options,
+            )
+    except UserError:
+        raise
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise UserError(
             f"{where}: the {what} of {name} cannot be loaded: {_first_line(error)} {_remedy(error)}"
@@ -152,6 +167,10 @@ def _remedy(error: Exception) -> str:
         return "(accept the model's licence on its Hub page and set HF_TOKEN)"
     if "trust_remote_code" in text:
         return "(set model.trust_remote_code: true if you trust the model's author)"
+    if any(
+        part in text for part in ("attn_implementation", "attention implementation", "flash attention", "flash_attn")
+    ):
+        return "(set model.attn_implementation=auto)"
     return "(give a folder that exists here, or a Hub model id and a connection)"
 
 

@@ -74,6 +74,8 @@ RESERVED = {
         "enable_jit_checkpoint": "a run saves a checkpoint on SIGTERM in any case",
         "ddp_backend": "it is nccl on GPUs and gloo on CPUs",
         "resume_from_checkpoint": "use the option --resume",
+        "save_only_model": "a checkpoint without the optimizer cannot be resumed; lower training.save_total_limit",
+        "ignore_data_skip": "a resumed run must see the rows that an uninterrupted run sees",
         "deepspeed": "choose it with accelerate launch --config_file accelerate_configs/zero2.yaml",
         "fsdp": "choose it with accelerate launch --config_file",
         "fsdp_config": "choose it with accelerate launch --config_file",

@@ -49,6 +49,8 @@ def build_config(
     values = {key: value for key, value in recipe.training.items() if key not in _OWN_KEYS}
     for key in ("report_to", "save_total_limit"):
         values.setdefault(key, recipe.training_value(key))
+    if recipe.training_value("padding_free") and not recipe.packing:
+        values["max_length"] = None  # the prepared rows keep to it; TRL, which does not know that, refuses it here
     if is_custom_loss(recipe):
         del values["loss_type"]  # build_trainer passes the function itself
     values |= _checkpointing(recipe, checkpointing) | _evaluation_schedule(recipe)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from accelerate import PartialState
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from qdsft.console import say
-from qdsft.launch import check_launch, check_running, world_size
+from qdsft.launch import check_launch, check_running, waiting_for_processes, world_size
 from qdsft.model.adapters import check_adapters
-from qdsft.model.device import Machine, find_machine
+from qdsft.model.device import Machine, check_own_gpu, find_machine
+from qdsft.model.device_errors import device_errors, smaller_weights
 from qdsft.model.loading import load_config, load_model, load_tokenizer, stop_token_ids
 from qdsft.recipe import Recipe
 from qdsft.recipe.lora_init import check_sharded_init
@@ -53,8 +55,11 @@ def join_launch(recipe: Recipe) -> Machine:
     """
     check_launch(quantized=recipe.quantization is not None)
     check_sharded_init(recipe)
+    check_own_gpu()
     machine = find_machine()
-    PartialState(cpu=machine.device == "cpu")
+    limit = timedelta(seconds=recipe.training_value("ddp_timeout"))
+    with waiting_for_processes(limit):
+        PartialState(cpu=machine.device == "cpu", timeout=limit)  # makes the process group, before TRL's arguments
     return machine
 
 
@@ -91,9 +96,10 @@ def build_run(inputs: RunInputs, *, checkpoint: Path | None = None) -> Run:
     # Keep the arguments alive: transformers reads from them whether to shard the weights as they load (ZeRO-3).
     arguments = build_config(recipe, machine, checkpointing=checkpointing, resumed=checkpoint is not None)
     model = load_model(recipe, machine, trainable=True, config=inputs.config)
-    trainer = build_trainer(
-        recipe, arguments, model, inputs.tokenizer, prepared.train, prepared.eval, checkpoint=checkpoint
-    )
+    with device_errors(f"moving the model of {recipe.path} to the device", smaller_weights(recipe)):
+        trainer = build_trainer(
+            recipe, arguments, model, inputs.tokenizer, prepared.train, prepared.eval, checkpoint=checkpoint
+        )
     check_running(
         processes=trainer.accelerator.num_processes,
         device=machine.device,

@@ -7,12 +7,12 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 
 from qdsft.console import is_main_process, say
 from qdsft.errors import Interrupted, UserError
 from qdsft.files import copy_file, exclusive
+from qdsft.model.device_errors import device_errors, less_memory
 from qdsft.recipe import Recipe
 from qdsft.runs.card import write_card
 from qdsft.runs.layout import EVAL_ROWS, LOSS_PLOT
@@ -21,7 +21,6 @@ from qdsft.training.callbacks import StopRequest
 from qdsft.training.checks import require_checks
 from qdsft.training.lora_init import write_initial_adapter
 from qdsft.training.loss_plot import plot_loss
-from qdsft.training.memory_probe import less_memory
 from qdsft.training.resume import open_run_directory
 from qdsft.training.run_record import new_manifest, training_results
 from qdsft.training.run_setup import Run, build_run, prepare_run
@@ -47,7 +46,8 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
         _check_and_record(run, manifest)
         ready = time.monotonic()
         _take_steps(run, start.checkpoint)
-        save_weights(run.trainer, recipe.run_dir / manifest.artifact, trained=True)
+        with device_errors(f"saving the weights of {recipe.path}", f"resume with: {recipe.resume_command()}"):
+            save_weights(run.trainer, recipe.run_dir / manifest.artifact, trained=True)
         if is_main_process():
             results = training_results(
                 run.trainer,
@@ -79,11 +79,10 @@ def _take_steps(run: Run, checkpoint: Path | None) -> None:
     trainer, recipe = run.trainer, run.inputs.recipe
     stop = StopRequest()
     trainer.add_callback(stop)
+    trainer.stop_request = stop
     try:
-        with stop.listening():
+        with stop.listening(), device_errors(f"training {recipe.path}", less_memory(recipe)):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"{recipe.path}: the device ran out of memory; {less_memory(recipe)}") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         if shutil.disk_usage(recipe.run_dir).free > FREE_BYTES_WHEN_FULL:
             raise
