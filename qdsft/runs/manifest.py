@@ -62,7 +62,8 @@ class Manifest(BaseModel):
         there are none.
         """
         # Runs of 0.1.0 hold keys that had no effect.
-        publish = {key: value for key, value in self.recipe.get("publish", {}).items() if key not in RESERVED["publish"]}
+        given = self.recipe.get("publish", {})
+        publish = {key: value for key, value in given.items() if key not in RESERVED["publish"]}
         values = {**self.recipe, "publish": publish, "path": Path(self.recipe_path), "origins": self.origins}
         return Recipe.model_validate(values)
 
