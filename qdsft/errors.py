@@ -22,3 +22,14 @@ class Interrupted(Exception):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.status = 128 + signal_number
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of a foreign exception's message, or its type if it has none, as MemoryError does."""
+    lines = str(error).strip().splitlines()
+    return cut(lines[0], 200) if lines else type(error).__name__
+
+
+def cut(text: str, length: int = 60) -> str:
+    """Return a text for a message: at most `length` characters, the end replaced by `...`."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -39,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print_error(error)
         return 1
+    except MemoryError:
+        end_progress()
+        print("error: out of memory; close other programs, or use fewer rows or a smaller model", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         end_progress()
         say("interrupted")

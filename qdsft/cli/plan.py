@@ -6,6 +6,7 @@ import argparse
 
 from qdsft.cli.arguments import gib, positive
 from qdsft.errors import UserError
+from qdsft.strict_json import to_json
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,9 +37,7 @@ def _plan(options: argparse.Namespace) -> int:
 
     plan = make_plan(options.recipe, options.overrides, Target(memory, options.gpus, options.zero, name, card))
     if options.json:
-        import json
-
-        print(json.dumps(plan.to_json(), indent=2, ensure_ascii=False))
+        print(to_json(plan.to_json(), indent=2))
         return 0
     from qdsft.planning.table import report
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ from qdsft.cli.arguments import positive
 from qdsft.console import say
 from qdsft.environment import variable
 from qdsft.errors import Interrupted, UserError
+from qdsft.strict_json import to_json
 
 GREEN, RED, RESET = "\033[32m", "\033[31m", "\033[0m"
 
@@ -53,12 +53,12 @@ def _recipe(options: argparse.Namespace) -> int:
         facts = {"name": recipe.name, "method": recipe.method}
         run = {"run_dir": str(recipe.run_dir), "run_state": run_state(recipe.run_dir)}
         values = {"values": recipe.resolved(), "origins": recipe.origins}
-        print(json.dumps(facts | run | values, indent=2, ensure_ascii=False))
+        print(to_json(facts | run | values, indent=2))
         return 0
     rows = recipe.rows()
     width = max(len(key) for key, _, _ in rows)
     for key, value, origin in rows:
-        print(f"{key:<{width}}  {json.dumps(value, ensure_ascii=False):<40}  {origin}")
+        print(f"{key:<{width}}  {to_json(value):<40}  {origin}")
     return 0
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from qdsft.cli.arguments import port
+from qdsft.strict_json import to_json
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,7 +45,7 @@ def _serve(options: argparse.Namespace) -> int:
     from qdsft.deploy.serve import make_request, serve
 
     if options.request is not None:
-        print(json.dumps(make_request(options.run_dir, options.request, manifest), ensure_ascii=False))
+        print(to_json(make_request(options.run_dir, options.request, manifest)))
         return 0
     return serve(
         options.run_dir,

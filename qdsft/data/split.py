@@ -84,6 +84,17 @@ def assign_sides(
         )
 
 
+def nothing_held_out(recipe: Recipe, train_rows: int, eval_rows: int) -> str | None:
+    """Return the line that says that evaluation will have no rows; None if it has some."""
+    if eval_rows:
+        return None
+    given = f"{recipe.data.eval} has none" if recipe.data.eval else f"data.eval_fraction {recipe.data.eval_fraction:g}"
+    return (
+        f"evaluation: no row is held out ({train_rows} rows, {given}), so there is nothing to evaluate; add rows, "
+        "raise data.eval_fraction, or set data.eval=FILE"
+    )
+
+
 def stream_split(
     recipe: Recipe, read: Callable[[Recipe, str], Iterable[Record]] = file_records
 ) -> Iterator[tuple[Side, Example]]:

@@ -17,8 +17,8 @@ from qdsft.data.examples import Example
 from qdsft.data.formats import ANSWER_FORMATS
 from qdsft.data.formats.write import entry, make_item, render_as
 from qdsft.data.prediction import FreeText, Prediction, Steps
-from qdsft.data.prompt import SYSTEM, USER, Message, PromptTemplates
-from qdsft.data.record import Record, RowError
+from qdsft.data.prompt import SYSTEM, USER, Message, PromptTemplates, TemplateFault
+from qdsft.data.record import Record, RowError, checked
 from qdsft.data.validation import question_faults, validate
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe
@@ -242,9 +242,11 @@ class FreeTextTask(Task):
 
 
 def make_task(recipe: Recipe) -> Task:
-    """Return the task of a recipe; raises UserError naming the recipe for a prompt section that cannot be compiled."""
+    """Return the task of a recipe; raises UserError, naming file and line, for a template that cannot be compiled."""
     try:
         return task_of(recipe.prompt)
+    except TemplateFault as error:
+        raise UserError(f"{recipe.where(f'prompt.{error.key}')}: {error}") from error
     except UserError as error:
         raise UserError(f"{recipe.path}: {error}") from error
 
@@ -262,10 +264,10 @@ def task_type(prompt: Prompt) -> type[DecompositionTask] | type[FreeTextTask]:
 def _json_object(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and isinstance(checked(value, ""), Record) else None
 
 
 def _dumps(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)

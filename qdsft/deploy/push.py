@@ -26,6 +26,7 @@ from qdsft.runs.certificate import Certificate, read_certificate
 from qdsft.runs.layout import CARD, MANIFEST, MERGE_FILE
 from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.runs.public import base_on_hub, check_secrets, public_base, public_manifest
+from qdsft.strict_json import to_json
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZER = (
@@ -190,4 +191,4 @@ def _upload(files: dict[str, Content], repo_id: str, *, public: bool, revision: 
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode("utf-8")
+    return (to_json(value, indent=2, sort_keys=True) + "\n").encode("utf-8")

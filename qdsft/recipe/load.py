@@ -12,6 +12,7 @@ from qdsft.errors import UserError
 from qdsft.recipe import strict_yaml
 from qdsft.recipe.idle_keys import check_idle_keys
 from qdsft.recipe.lora_init import check_lora_init
+from qdsft.recipe.patterns import check_patterns
 from qdsft.recipe.recipe import COMMAND_LINE, Recipe
 from qdsft.recipe.schema import find_problem, recipe_schema, section_schema, shipped_recipes
 
@@ -119,6 +120,7 @@ def _check_combinations(recipe: Recipe) -> None:
         )
     if recipe.packing and recipe.max_length is None:
         raise UserError(f"{recipe.where('training.max_length')}: packing needs training.max_length, the tokens to fill")
+    check_patterns(recipe)
     if _targets_lm_head(recipe):
         raise UserError(
             f"{recipe.where('lora.target_modules')}: an adapter on lm_head is never trained by TRL's fused loss; "
@@ -136,8 +138,4 @@ def _targets_lm_head(recipe: Recipe) -> bool:
     targets = (recipe.lora or {}).get("target_modules") or []
     if isinstance(targets, list):
         return "lm_head" in targets
-    try:
-        return re.fullmatch(targets, "lm_head") is not None
-    except re.error as error:
-        where = recipe.where("lora.target_modules")
-        raise UserError(f"{where}: lora.target_modules is not a regular expression: {error}; correct it") from error
+    return re.fullmatch(targets, "lm_head") is not None

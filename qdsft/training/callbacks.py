@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qdsft.console import is_main_process
+from qdsft.strict_json import to_json
 
 
 class StopRequest(TrainerCallback):
@@ -99,4 +99,4 @@ class JsonLog(TrainerCallback):
         """Write one JSON line. Called by the trainer with each log entry."""
         if state.is_world_process_zero and logs:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+                file.write(to_json({"step": state.global_step, **logs}, ascii_only=True) + "\n")

@@ -114,7 +114,7 @@ def test_the_rows_behind_a_fault_are_read() -> None:
             b"question;sub_questions\na;b\n",
             ["d.csv:1: the columns are separated by ';'; save it with commas, or as .tsv with"],
         ),
-        (b"question,question\na,b\n", ["d.csv:1: two columns have one name; rename one of them"]),
+        (b"question,question\na,b\n", ["d.csv:1: two columns have one name, 'question'; rename one of them"]),
         (b'question,sub_questions\nb,c\n"a,b\n', [{}, "d.csv:3: not CSV: unexpected end of data; correct its quotes"]),
     ],
 )

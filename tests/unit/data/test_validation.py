@@ -181,8 +181,8 @@ BROKEN = LINE[:-1]  # without its closing brace
         (f"[{LINE},\n" + '{"a":' * 100_000, "d:2: nested too deeply"),
         # bytes
         (b'\n{"a": "\xff"}', "d:2: not UTF-8 at byte 8; save the file as UTF-8"),
-        (LINE.encode("utf-16"), "d:1: not UTF-8 at byte 0; save the file as UTF-8"),
-        ('{"a": "한"}'.encode("cp949"), "d:1: not UTF-8 at byte 7; save the file as UTF-8"),
+        (LINE.encode("utf-16"), 'd: this is UTF-16 text, Excel\'s "Unicode Text"; save it as "CSV UTF-8"'),
+        ('{"a": "한"}'.encode("cp949"), "d:1: not UTF-8 at byte 7, probably CP949"),
     ],
 )
 def test_a_file_that_is_wrong(content: str | bytes, message: str) -> None:
@@ -229,7 +229,13 @@ def changed(**fields: Any) -> Record:
         ({"sub_questions": [["A?"]]}, 'd:3: sub_questions: step 1 must be text, not ["A?"]'),
         ({"sub_questions": ["A?", " "]}, "d:3: sub_questions: step 2 is empty; correct or remove the row"),
         ({"sub_questions": ["A?\n"]}, "d:3: sub_questions: step 1 has a line break; correct or remove the row"),
-        ({"sub_questions": ["A?\u2028B?"]}, "d:3: sub_questions: step 1 has a line break; correct or remove the row"),
+        ({"sub_questions": ["A?\rB?"]}, "d:3: sub_questions: step 1 has a line break; correct or remove the row"),
+        ({"sub_questions": ["A?"] * 1001}, "d:3: sub_questions: 1001 steps, more than 1000; divide or remove the row"),
+        (
+            {"sub_questions": ["1. A?", "2. #1?"]},
+            "d:3: sub_questions: the steps begin with their own numbers, which training adds once more; remove them "
+            "(qdsft data check --write-clean OUT does)",
+        ),
         (
             {"sub_questions": ["A?", "#5?"]},
             "d:3: sub_questions: step 2 refers to #5, but there are 2 steps; correct or remove the row",
