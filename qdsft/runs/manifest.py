@@ -136,7 +136,10 @@ def check_resume(run_dir: Path, earlier: Fingerprint, current: Fingerprint) -> N
     for key in sorted(before.keys() | now.keys()):
         was, is_now = before.get(key, "not set"), now.get(key, "not set")
         if was != is_now:
-            raise _changed(run_dir, f"{key} has changed since the run began (was {was}, now {is_now}); undo the change")
+            raise UserError(
+                f"{run_dir}: {key} has changed since the run began (was {was}, now {is_now}); "
+                "undo the change, or start again with --overwrite"
+            )
     if earlier.data != current.data:
         data = current.recipe["data"]
         rows = "training rows" if earlier.data[:1] != current.data[:1] else "held-out rows"

@@ -102,7 +102,7 @@ def write_plain_lora(folder: Path, tensors: Tensors | None) -> None:
         for key in ("rank_pattern", "alpha_pattern"):
             config[key] = {name: 2 * value for name, value in config[key].items()}
         save_file({name: tensor.cpu() for name, tensor in tensors.items()}, folder / WEIGHTS, {"format": "pt"})
-    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    path.write_text(json.dumps(config, indent=2, sort_keys=True, allow_nan=False), encoding="utf-8")
 
 
 def _initialize_eva(trainer: RecipeTrainer, seed: int) -> None:

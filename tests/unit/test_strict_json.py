@@ -44,6 +44,7 @@ NO_NUMBERS = {
     "deploy/merge_weights.py",
     "deploy/serve.py",
     "deploy/demo/app.py",
+    "recipe/idle_keys.py",
     "recipe/schema.py",
     "runs/card.py",
     "data/record.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 from helpers.paths import ROOT
 
+from qdsft.data.checks.lint import CHECKS, Texts
 from qdsft.data.readers import stream_records
 from qdsft.data.record import Record
 from qdsft.data.sources import is_hub_id
+from qdsft.data.text import question_hash
 from qdsft.data.validation import faults, validate
 from qdsft.errors import UserError
 
@@ -364,3 +367,22 @@ def test_mutations_of_a_real_file_are_read_or_refused(kind: str) -> None:
         except Exception as error:
             raise AssertionError(f"{error!r} for {text!r}") from error
     assert good >= 10 and refused >= 50  # the mutations reach both outcomes
+
+
+def test_names_in_messages_are_cut() -> None:
+    row = {f"{n}{'x' * 10_000}": 1 for n in range(10_000)}
+    message = refusal(lambda: validate(Record(row, "d:1")))
+    assert message.startswith("d:1: the field 'question' is missing; this row has 0xxx") and len(message) < 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" + "\u0301\u0316" * 50_000, "가" + "\u0316\u0301" * 50_000, "?" * 200_000 + "a?", "\u05b0\u0591" * 50_000],
+)
+def test_the_time_of_a_row_follows_its_length(text: str) -> None:
+    """Python's normalisation and careless patterns take quadratic time."""
+    start = time.monotonic()
+    question_hash(text)
+    for check in CHECKS.values():
+        check(Texts.of(text, [text, "#1?"]))
+    assert time.monotonic() - start < 20
