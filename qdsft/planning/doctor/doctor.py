@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -20,11 +20,11 @@ from qdsft.errors import UserError
 from qdsft.planning.doctor import machine_checks
 from qdsft.planning.doctor.finding import Finding, Look, first_line, look_safely, within
 from qdsft.recipe import Recipe, load_recipe
+from qdsft.tested_versions import deviations
 
 LEAST_GIB, GOOD_GIB = 1, 30
 """Free disk space in GiB: below the first, saving fails; a 7B model with its checkpoints needs the second."""
 HUB_SECONDS = 10
-PIN = re.compile(r"([\w.-]+)==([\w.]+)")
 
 
 def examine(recipe_path: str | None, overrides: Sequence[str]) -> Iterator[Finding]:
@@ -65,23 +65,18 @@ def python() -> Finding:
 
 
 def packages() -> Finding:
-    """Check that the pinned packages are installed in exactly those versions."""
+    """Check that the required packages are in the range that qdsft accepts, and list those that are not tested."""
     try:
-        needed = metadata.requires("qdsft") or []
+        found = deviations()
     except metadata.PackageNotFoundError:
-        return Finding("packages", "note", "qdsft is not installed, so its pins cannot be compared", "run make setup")
-    pins = [match.groups() for line in needed if "extra ==" not in line and (match := PIN.match(line))]
-    wrong = []
-    for name, wanted in pins:
-        try:
-            found = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found = "not installed"
-        if found.partition("+")[0] != wanted:
-            wrong.append(f"{name} {found} (required: {wanted})")
-    if wrong:
-        return Finding("packages", "failed", ", ".join(wrong), "run pip install -r requirements.txt, or make setup")
-    return Finding("packages", "ok", f"all {len(pins)} pinned packages have their versions")
+        return Finding("packages", "note", "qdsft is not installed, so its ranges cannot be compared", "run make setup")
+    if unfit := [one for one in found if not one.fits]:
+        needed = " ".join(shlex.quote(f"{one.name}{one.allowed}") for one in unfit)
+        return Finding("packages", "failed", ", ".join(map(str, unfit)), f"run pip install {needed}, or make setup")
+    if found:
+        listed = ", ".join(map(str, found))
+        return Finding("packages", "note", f"accepted, but not the tested versions: {listed}")
+    return Finding("packages", "ok", "all required packages are the tested versions")
 
 
 def disk(recipe: Recipe | None) -> Finding:
