@@ -1,4 +1,4 @@
-"""Compare the keys of a recipe with the installed trl, peft and transformers, which may be other releases than tested."""
+"""Compare the keys of a recipe with the installed trl, peft and transformers, if these are untested releases."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import make_schema
 import pytest
 
+import make_schema
 from qdsft.tested_versions import Deviation
 
 COMMITTED: dict[str, Any] = json.loads(make_schema.PATH.read_text(encoding="utf-8"))
