@@ -20,6 +20,7 @@ from qdsft.errors import UserError
 from qdsft.planning.doctor import machine_checks
 from qdsft.planning.doctor.finding import Finding, Look, first_line, look_safely, within
 from qdsft.recipe import Recipe, load_recipe
+from qdsft.recipe.optional_packages import check_optional_packages, needs
 from qdsft.tested_versions import deviations
 
 LEAST_GIB, GOOD_GIB = 1, 30
@@ -44,14 +45,14 @@ def examine(recipe_path: str | None, overrides: Sequence[str]) -> Iterator[Findi
         ("gpus", machine_checks.gpus_work),
         ("bfloat16", machine_checks.number_format),
         ("bitsandbytes", machine_checks.four_bit),
-        ("attention", partial(machine_checks.attention, recipe.model.attn_implementation if recipe else None)),
+        ("attention", machine_checks.attention),
         ("deepspeed", partial(machine_checks.deepspeed, cards)),
         ("disk", partial(disk, recipe)),
         ("caches", caches),
         ("token", token),
     ]
     if recipe is not None:
-        looks.append(("model", partial(model_access, recipe)))
+        looks += [("optional", partial(optional_packages, recipe)), ("model", partial(model_access, recipe))]
     for name, look in looks:
         with redirect_stdout(sys.stderr):  # libraries print to standard output, where the result belongs
             finding = look_safely(name, look)
@@ -77,6 +78,13 @@ def packages() -> Finding:
         listed = ", ".join(map(str, found))
         return Finding("packages", "note", f"accepted, but not the tested versions: {listed}")
     return Finding("packages", "ok", "all required packages are the tested versions")
+
+
+def optional_packages(recipe: Recipe) -> Finding:
+    """Check the optional packages that the recipe requires. Raises UserError for the first that is not installed."""
+    check_optional_packages(recipe)
+    found = ", ".join(f"{need.key}={need.value}" for need in needs(recipe))
+    return Finding("optional", "ok", f"installed for {found}" if found else "the recipe requires none")
 
 
 def disk(recipe: Recipe | None) -> Finding:

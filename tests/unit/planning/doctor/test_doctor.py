@@ -49,7 +49,7 @@ def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert main(["doctor", QLORA]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()] == [*LINES, "model"]
+    assert [line.split()[0] for line in out.splitlines()] == [*LINES, "optional", "model"]
     assert {line[13:19].strip() for line in out.splitlines()} == {"ok", "note"}
     assert TOKEN not in out
 
@@ -134,6 +134,20 @@ def test_packages_of_a_copy_that_is_not_installed(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(metadata, "requires", requires)
     assert (doctor.packages().status, doctor.packages().remedy) == ("note", "run make setup")
+
+
+@pytest.mark.parametrize(
+    ("override", "status", "found"),
+    [
+        ("seed=1", "ok", "the recipe requires none"),
+        ("training.report_to=tensorboard", "ok", "installed for training.report_to=tensorboard"),
+        ("training.report_to=mlflow", "failed", "mlflow requires mlflow, which is not installed; pip install mlflow"),
+        ("model.attn_implementation=flash_attention_2", "failed", "requires flash-attn or kernels>=0.18.2,<0.19,"),
+    ],
+)
+def test_optional_packages(override: str, status: str, found: str) -> None:
+    finding = look_safely("optional", partial(doctor.optional_packages, load_recipe(QLORA, [override])))
+    assert finding.status == status and found in finding.found
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
