@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shlex
@@ -24,6 +23,7 @@ from qdsft.inference import vllm_engine
 from qdsft.inference.loaded_run import RunPrompts, load_prompts
 from qdsft.model.attention import decoding_attention
 from qdsft.model.device import find_machine
+from qdsft.optional_packages import require
 from qdsft.runs.manifest import Manifest
 
 NEEDED = ("fastapi", "uvicorn", "openai")
@@ -127,8 +127,7 @@ def _check_transformers(run: RunPrompts) -> None:
             f"{run.run_dir}: transformers serve cannot load an adapter; merge it with: qdsft merge {run.run_dir} "
             "--output DIR, and serve DIR; or use --engine vllm"
         )
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise UserError(f"qdsft serve requires {', '.join(missing)}; install with: pip install -e '.[serve]'")
+    require("serve", "qdsft serve", *NEEDED)
 
 
 def _vllm() -> str:

@@ -42,6 +42,8 @@ class Manifest(BaseModel):
     base_model: BaseModelFacts
     artifact: Literal["adapter", "model"]
     versions: dict[str, str]
+    untested_versions: list[str] = []
+    """Packages in other versions than qdsft is tested with."""
     git: str | None
     device: DeviceFacts
     results: ResultFacts = Field(default_factory=ResultFacts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from qdsft.model.adapters import decoder_lora_config, find_coverage
 from qdsft.model.device import Machine
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import is_custom_loss
+from qdsft.recipe.optional_packages import default_report_to
 from qdsft.recipe.sections import AUTO
 from qdsft.runs.layout import LOG
 from qdsft.training import cpu_loss
@@ -29,7 +29,6 @@ from qdsft.training.trainer import RecipeTrainer
 
 _OWN_KEYS = {"global_batch_size", "output_dir"}
 """Keys of the training section that `build_config` translates itself; all others are passed on unchanged."""
-_TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
 
 
 def build_config(
@@ -47,8 +46,8 @@ def build_config(
     the first step.
     """
     values = {key: value for key, value in recipe.training.items() if key not in _OWN_KEYS}
-    for key in ("report_to", "save_total_limit"):
-        values.setdefault(key, recipe.training_value(key))
+    values.setdefault("report_to", default_report_to())
+    values.setdefault("save_total_limit", recipe.training_value("save_total_limit"))
     if recipe.training_value("padding_free") and not recipe.packing:
         values["max_length"] = None  # the prepared rows keep to it; TRL, which does not know that, refuses it here
     if is_custom_loss(recipe):
@@ -56,7 +55,6 @@ def build_config(
     values |= _checkpointing(recipe, checkpointing) | _evaluation_schedule(recipe)
     if resumed:
         values["eval_on_start"] = False  # done before the first step of the interrupted run
-    _check_trackers(recipe, values["report_to"])
     dtype = machine.choose_dtype(recipe.model.dtype)
     steps = recipe.accumulation_steps(processes or world_size())
     try:
@@ -159,13 +157,3 @@ def _evaluation_schedule(recipe: Recipe) -> dict[str, Any]:
                 "sets when to evaluate; remove one of them"
             )
     return {**schedule, "eval_on_start": recipe.training.get("eval_on_start", True)}
-
-
-def _check_trackers(recipe: Recipe, report_to: Any) -> None:
-    for name in [report_to] if isinstance(report_to, str) else report_to or []:
-        package = _TRACKERS.get(name)
-        if package and importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"{recipe.where('training.report_to')}: training.report_to: {name} is not installed; "
-                f"pip install {package}, or set report_to: none"
-            )

@@ -14,7 +14,7 @@ from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import find_custom_loss
 from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, TokenFacts
 from qdsft.runs.manifest import Manifest, fingerprint
-from qdsft.runs.provenance import git_commit, versions
+from qdsft.runs.provenance import git_commit, untested_versions, versions
 from qdsft.tokenization.prepared import Prepared
 from qdsft.training.run_setup import RunInputs
 from qdsft.training.trainer import RecipeTrainer
@@ -41,6 +41,7 @@ def new_manifest(inputs: RunInputs) -> Manifest:
         base_model=BaseModelFacts.model_validate(base_model_facts(recipe, inputs.config)),
         artifact="model" if recipe.lora is None else "adapter",
         versions=versions(),
+        untested_versions=untested_versions(),
         git=git_commit(),
         device=DeviceFacts(
             kind=inputs.machine.device,

@@ -17,10 +17,12 @@ from qdsft.model.device_errors import device_errors, smaller_weights
 from qdsft.model.loading import load_config, load_model, load_tokenizer, stop_token_ids
 from qdsft.recipe import Recipe
 from qdsft.recipe.lora_init import check_sharded_init
+from qdsft.recipe.optional_packages import check_optional_packages
 from qdsft.tokenization.prepared import Prepared, describe, prepare
 from qdsft.training.activation_checkpointing import Checkpointing, choose_checkpointing
 from qdsft.training.build import build_config, build_trainer
 from qdsft.training.decode_held_out import training_evaluation
+from qdsft.training.installed_keys import check_installed_keys
 from qdsft.training.optimizer_check import check_optimizer
 from qdsft.training.trainer import RecipeTrainer
 
@@ -69,6 +71,8 @@ def prepare_run(recipe: Recipe) -> RunInputs:
     Raises UserError for whatever the user can correct before the weights are loaded.
     """
     machine = join_launch(recipe)
+    check_optional_packages(recipe)
+    check_installed_keys(recipe)
     # Contradictory values fail here, before minutes of data preparation.
     check_optimizer(recipe, build_config(recipe, machine))
     _say_device_and_batch(recipe, machine)

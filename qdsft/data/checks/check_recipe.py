@@ -10,6 +10,7 @@ from qdsft.data.split import Tally, nothing_held_out, stream_split
 from qdsft.data.task import make_task
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import find_custom_loss
+from qdsft.recipe.optional_packages import check_optional_packages
 
 
 def check_recipe(recipe: Recipe) -> Iterator[str]:
@@ -17,6 +18,7 @@ def check_recipe(recipe: Recipe) -> Iterator[str]:
     recipe.check_local_model()
     template = recipe.chat_template_path()
     recipe.accumulation_steps(1)
+    check_optional_packages(recipe)
     yield f"recipe: {recipe.path} is valid; it trains {recipe.model.name_or_path} and writes to {recipe.run_dir}"
     yield f"chat template: {template or 'the one of the tokenizer'}"
     if loss := find_custom_loss(recipe):

@@ -15,6 +15,7 @@ from qdsft.deploy.served_folder import served_name
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, refuse_existing, replacing, write_text
 from qdsft.inference.loaded_run import RunPrompts, load_prompts, load_weights
+from qdsft.optional_packages import require
 from qdsft.runs.manifest import GoldenPrompt, Manifest
 
 
@@ -55,8 +56,9 @@ def export_gguf(
     refuse_existing(output)
     refuse_existing(beside)
     command = find_converter(converter)
-    if answers and not llama_cpp.is_installed():
-        raise UserError("--check-answers requires xllamacpp; install it with: pip install -e '.[gguf]'")
+    require("gguf", "qdsft export-gguf", "gguf", "sentencepiece")
+    if answers:
+        require("gguf", "--check-answers", "xllamacpp")
     with disk_errors(output, "choose another --output"):
         output.parent.mkdir(parents=True, exist_ok=True)
         with replacing(output) as temporary:

@@ -357,3 +357,26 @@ def test_light_commands_load_nothing_heavy(arguments: str) -> None:
         [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["train", "x.yaml", "--learning_rate", "1e-4"], "written as training.learning_rate=1e-4"),
+        (["check", "x.yaml", "--learning-rate=1e-4"], "written as training.learning_rate=1e-4"),
+        (["train", "x.yaml", "--lora_r", "8", "--epochs", "3"], "as lora.r=8, training.num_train_epochs=3"),
+        (["train", "x.yaml", "--training.packing", "true"], "written as training.packing=true"),
+        (["plan", "x.yaml", "--load_in_4bit"], "written as quantization.load_in_4bit=VALUE"),
+        (["train", "x.yaml", "--adapter", "qlora"], "written as lora.r (a lora section trains adapters; quantization"),
+        (["train", "--config", "x.yaml"], "error: give the recipe without an option: qdsft train x.yaml"),
+        (["preflight", "--config=x.yaml"], "error: give the recipe without an option: qdsft preflight x.yaml"),
+        (["train", "x.yaml", "--num_processes", "2"], "; for several GPUs write --accelerate ddp"),
+        (["train", "x.yaml", "--resume_from_checkpoint", "last"], "; write --resume"),
+        (["train", "x.yaml", "--colour", "red"], "unrecognized arguments: --colour red\n"),
+        (["runs", "--learning_rate", "1"], "unrecognized arguments: --learning_rate"),
+    ],
+)
+def test_options_of_other_tools(arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert hint in capsys.readouterr().err
