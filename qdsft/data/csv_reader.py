@@ -18,7 +18,7 @@ from qdsft.data.table import Columns, HeaderError
 def csv_rows(lines: Lines, path: Path, delimiter: str) -> Scanned:
     """Yield the rows under a header line. Raises RowError where the rest of the file cannot be read.
 
-    A `sub_questions` cell is a JSON list, or has one step a line; or each step has a column of its own.
+    A `sub_questions` cell is a JSON list, or has one step a line; or there is one column a step.
     """
     faults: list[RowError] = []
     columns: Columns | None = None
@@ -38,8 +38,8 @@ def csv_rows(lines: Lines, path: Path, delimiter: str) -> Scanned:
             count = len(columns.names)
             message = f"{len(cells)} cells, but the header has {count} columns; quote the cells that hold commas"
             yield RowError(where, "wrong number of cells", message)
-        elif message := columns.nameless(fitted):
-            raise RowError(where, "column without a name", message)
+        elif nameless := columns.nameless(fitted):
+            raise RowError(where, "column without a name", nameless)
         else:
             row = {name: cell for name, cell in zip(columns.names, fitted, strict=True) if name}
             yield _record(columns.fill(row), where)

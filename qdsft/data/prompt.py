@@ -8,7 +8,8 @@ from typing import Any
 import jinja2
 import jinja2.meta
 from jinja2 import nodes
-from jinja2.sandbox import SandboxedEnvironment, SecurityError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import SandboxedEnvironment
 
 from qdsft.data.record import Record, RowError, names
 from qdsft.errors import UserError, cut, reason

@@ -62,7 +62,8 @@ def read_initial_adapter(run_dir: Path) -> Tensors:
     """Return the adapter that the run started from. Raises UserError if it cannot be read."""
     path = run_dir / INITIAL_ADAPTER / WEIGHTS
     try:
-        return load_file(path)
+        tensors: Tensors = load_file(path)
+        return tensors
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"{path}: the adapter that this run started from cannot be read ({error}); put it back, or start again "

@@ -22,7 +22,7 @@ BRINGS_ITS_OWN_TORCH = "torch"
 
 
 def test_every_imported_package_is_declared() -> None:
-    providers = metadata.packages_distributions() | {"gguf": ["gguf"], "xllamacpp": ["xllamacpp"]}
+    providers = dict(metadata.packages_distributions()) | {"gguf": ["gguf"], "xllamacpp": ["xllamacpp"]}
     providers |= {"sentencepiece": ["sentencepiece"]}
     declared = {requirement.name.lower().replace("_", "-") for requirement in DECLARED}
     # uvicorn, which gradio brings, serves the demo's page with starlette.
