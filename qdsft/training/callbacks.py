@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,9 @@ class StopRequest(TrainerCallback):
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Handle SIGTERM and Ctrl-C as requests to stop inside this block."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python handles signals in the main thread only
+            return
         earlier = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number in earlier:
             signal.signal(number, self._receive)
