@@ -26,6 +26,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     train = _add(commands, "train", "train a recipe in this process", _train)
     train.add_argument("--resume", action="store_true", help="resume from the newest complete checkpoint")
     train.add_argument("--overwrite", action="store_true", help="delete an earlier run in the run directory first")
+    train.add_argument(
+        "--accelerate",
+        metavar="NAME",
+        help="train on all GPUs: the name of a file in accelerate_configs, such as ddp or zero2, or a path",
+    )
     inspect = _add(commands, "inspect", "show training rows as the model gets them", _inspect)
     inspect.add_argument("-n", dest="rows", type=positive, default=3, metavar="N", help="rows to show (default: 3)")
 
@@ -109,6 +114,11 @@ def _train(options: argparse.Namespace) -> int:
     recipe = load_recipe(options.recipe, options.overrides)
     if options.resume and options.overwrite:
         raise UserError("--resume and --overwrite contradict each other; give one of them")
+    if options.accelerate is not None:
+        from qdsft.cli.accelerate import launch
+
+        flags = [flag for flag in ("--resume", "--overwrite") if vars(options)[flag.lstrip("-")]]
+        return launch(options.accelerate, [options.recipe, *options.overrides, *flags])
     from qdsft.training.train import train
 
     try:

@@ -35,7 +35,7 @@ from qdsft.scoring.score_files import add_official
 
 
 def evaluate(
-    run_dir: Path,
+    run_dir: str | Path,
     *,
     baseline: bool = False,
     constrained: bool = False,
@@ -53,6 +53,7 @@ def evaluate(
 
     Raises UserError as load_run does, and if the run has no held-out rows.
     """
+    run_dir = Path(run_dir)
     manifest = manifest or read_finished(run_dir)
     if not manifest.data.eval_rows:
         raise UserError(f"{run_dir}: no rows were held out; train with data.eval_fraction above 0 or with data.eval")

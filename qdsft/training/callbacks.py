@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,9 @@ class StopRequest(TrainerCallback):
 
         A signal that is ignored stays ignored, such as SIGHUP under nohup.
         """
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python handles signals in the main thread only
+            return
         numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
         earlier = {number: signal.getsignal(number) for number in numbers}
         earlier = {number: handler for number, handler in earlier.items() if handler != signal.SIG_IGN}
