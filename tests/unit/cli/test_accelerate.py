@@ -24,10 +24,8 @@ from qdsft.recipe import load_recipe
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What would have replaced this process: the command and its environment."""
     calls: list[Any] = []
-    monkeypatch.setattr(accelerate.sys, "platform", "linux")
-    monkeypatch.setattr(
-        accelerate.os, "execve", lambda program, command, environment: calls.extend([command, environment])
-    )
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "execve", lambda program, command, environment: calls.extend([command, environment]))
     for name in ("WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"):
         monkeypatch.delenv(name, raising=False)
     return calls
