@@ -34,7 +34,7 @@ from helpers.adapted_models import refusal
             {"target_modules": ["q_proj"], "rank_pattern": {"q_proj": 4, "layers.0.self_attn.q_proj": 2}},
             "layers.0.self_attn.q_proj is never used",
         ),
-        ({"target_modules": ["q_proj"], "alpha_pattern": {"q_proj(": 4}}, "is no regular expression"),
+        ({"target_modules": ["q_proj"], "alpha_pattern": {"q_proj(": 4}}, "is not a regular expression"),
         ({"target_modules": ["q_proj"], "layers_to_transform": [0, 4]}, "layer 4 of 4 has none of the target modules"),
         ({"target_modules": ["q_proj"], "layers_to_transform": [0], "layers_pattern": "layer"}, "did you mean layers?"),
         ({"target_modules": [], "target_parameters": ["mlp.up.weight"]}, "matches no parameter of the model"),

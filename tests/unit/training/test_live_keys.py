@@ -167,7 +167,6 @@ def upstream_source() -> str:
 def test_a_training_key_reaches_an_argument_that_upstream_reads(
     name: str, make_recipe: MakeRecipe, upstream_source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qdsft.training.build._check_trackers", lambda *_: None)  # none is installed here
     monkeypatch.setattr(SFTConfig, "__post_init__", lambda _: None)
     key = name.partition(".")[2]
     value = getattr(build_config(make_recipe(*overrides(name)), CPU), key)
