@@ -60,7 +60,10 @@ def render_card(
     lines += _metric_lines(results, "Held-out results" + (" of the adapter, before the merge" if merge else ""))
     lines += _merge_lines(merge) if merge else []
     lines += _example_lines(_merged_example(merge) if merge else read_example(run_dir))
-    lines += _use_lines(manifest, name, is_adapter=manifest.artifact == "adapter" and merge is None)
+    on_hub = "/" in name
+    inside = manifest.folder(run_dir).relative_to(run_dir)
+    weights = name if on_hub or merge else (Path(name) / inside).as_posix()
+    lines += _use_lines(manifest, name, weights, is_adapter=manifest.artifact == "adapter" and merge is None)
     return "\n".join(lines) + "\n"
 
 
@@ -128,19 +131,22 @@ def _merge_lines(merge: Certificate) -> list[str]:
     return [*lines, ""]
 
 
-def _use_lines(manifest: Manifest, name: str, *, is_adapter: bool) -> list[str]:
+def _use_lines(manifest: Manifest, name: str, weights: str, *, is_adapter: bool) -> list[str]:
+    """Return how to use a model that others load as `name`; `weights` is what transformers or PEFT load."""
     messages = [dict(message) for message in manifest.golden_prompts[0].messages] if manifest.golden_prompts else []
-    load = [f'model = AutoModelForCausalLM.from_pretrained("{name}")']
+    load = [f'model = AutoModelForCausalLM.from_pretrained("{weights}")']
     imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
     if is_adapter:
         base = public_base(manifest)
         imports = f"from peft import PeftModel\n{imports}"
         load = [f'base = AutoModelForCausalLM.from_pretrained("{base}")']
-        load += [f'model = PeftModel.from_pretrained(base, "{name}")']
+        load += [f'model = PeftModel.from_pretrained(base, "{weights}")']
     folder = name.rpartition("/")[2]
     lines = ["## Use", "", "```bash"]
     lines += [f"hf download {name} --local-dir {folder}"] if "/" in name else []
     lines += [f'qdsft decompose {folder} "{EXAMPLE}"', "```", ""]
+    if "/" not in name:
+        lines += [f"The paths are relative to the folder that holds `{name}`.", ""]
     if is_adapter and not base_on_hub(manifest):
         lines += ["The base model is not on the Hub; it must exist as a local folder of that name.", ""]
     return [
@@ -150,7 +156,7 @@ def _use_lines(manifest: Manifest, name: str, *, is_adapter: bool) -> list[str]:
         "```python",
         imports,
         "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
+        f'tokenizer = AutoTokenizer.from_pretrained("{weights}")',
         *load,
         f"messages = {json.dumps(messages, ensure_ascii=False)}",
         "inputs = tokenizer.apply_chat_template(",

@@ -40,6 +40,7 @@ def card_header(
         base = {"base_model": manifest.base_model.name_or_path, "base_model_relation": relation}
     data = manifest.recipe.get("data", {}).get("train", "")
     is_decomposition = manifest.recipe["prompt"].get("completion") is None
+    adapted = ["lora"] if manifest.recipe.get("lora") is not None else []
     scores: dict[str, float] = {}
     if tuned and not merged:
         values = {metric.key: tuned.get(metric.key) for metric in of_kind("score", "loss")}
@@ -51,7 +52,7 @@ def card_header(
         language=[name for name in LANGUAGES if tuned and name in tuned.group("language")] or None,
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag="text-generation",
-        tags=["question-decomposition", "qdsft"] if is_decomposition else ["qdsft"],
+        tags=[*(["question-decomposition"] if is_decomposition else []), "qdsft", "trl", "sft", *adapted],
         metrics=list(scores) or None,
         model_name=title if scores else None,
         eval_results=[

@@ -161,9 +161,8 @@ def test_no_function_is_too_long() -> None:
 
 def test_no_module_names_a_model() -> None:
     # LlamaIndex is a format, LLaMA-Factory, Ollama and llama.cpp are programs.
-    names = re.compile(
-        r"(?<![ox])llama(?!index|.?cpp|-factory)|mistral|gemma|qwen|alpaca|polyglot|gpt.?neo", re.IGNORECASE
-    )
+    models = r"(?<![ox])llama(?!index|.?cpp|-factory)|mistral|gemma|qwen|alpaca|polyglot|gpt.?neo"
+    names = re.compile(models, re.IGNORECASE)
     found = [
         f"{name}:{number}: {line.strip()}"
         for name, source in SOURCES.items()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.manifests import RECIPE, manifest_of
+from helpers.tiny_run import make_run
 
 from qdsft.recipe import load_recipe
 from qdsft.runs.card import metric_table, render_card, write_card
 from qdsft.runs.certificate import Certificate
-from qdsft.runs.manifest import Manifest
+from qdsft.runs.manifest import Manifest, read_manifest
 from qdsft.runs.results import parse_results
 
 METRICS: dict[str, Any] = {
@@ -74,7 +77,25 @@ def test_a_card_is_written_in_both_places(run_dir: Path) -> None:
         f"limit = {found.recipe['evaluation']['max_new_tokens']}",
     ):
         assert f"\n{line}\n" in text, line
-    assert 'PeftModel.from_pretrained(base, "my-run")' in text and "hf download" not in text
+    assert 'PeftModel.from_pretrained(base, "my-run/adapter")' in text and "hf download" not in text
+    assert 'AutoTokenizer.from_pretrained("my-run/adapter")' in text and "\nqdsft decompose my-run " in text
+    assert "The paths are relative to the folder that holds `my-run`." in text
+
+
+@pytest.mark.parametrize("downloaded", [False, True])
+def test_the_code_of_a_local_card_runs(
+    tmp_path: Path, tiny_model: Callable[[str], Path], downloaded: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = make_run(tmp_path / "tiny-full", tiny_model("llama"))
+    if downloaded:  # as a repository of the Hub, with the weights beside run.json
+        for path in (run_dir / "model").iterdir():
+            path.rename(run_dir / path.name)
+        (run_dir / "model").rmdir()
+    text = render_card(run_dir, read_manifest(run_dir))
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert f'AutoModelForCausalLM.from_pretrained("tiny-full{"" if downloaded else "/model"}")' in code
+    exec(code, {})  # the working directory holds tiny-full
+    assert capsys.readouterr().out
 
 
 def test_unknown_facts_are_left_out(run_dir: Path) -> None:
@@ -85,6 +106,7 @@ def test_unknown_facts_are_left_out(run_dir: Path) -> None:
 def test_a_name_on_the_hub_is_downloaded_first(run_dir: Path) -> None:
     text = render_card(run_dir, manifest(artifact="model"), name="user/name")
     assert "hf download user/name --local-dir name\nqdsft decompose name " in text and "PeftModel" not in text
+    assert 'AutoModelForCausalLM.from_pretrained("user/name")' in text and "The paths are relative" not in text
 
 
 def test_a_merged_model_shows_its_certificate(run_dir: Path) -> None:

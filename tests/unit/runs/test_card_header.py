@@ -56,7 +56,7 @@ def test_an_adapter_of_a_hub_model() -> None:
         "license": "apache-2.0",
         "library_name": "peft",
         "pipeline_tag": "text-generation",
-        "tags": ["question-decomposition", "qdsft"],
+        "tags": ["question-decomposition", "qdsft", "trl", "sft", "lora"],
         "metrics": ["exact_match", "sari"],
     }
     assert index[0]["name"] == "title"
