@@ -40,7 +40,7 @@ def card_header(
         base = {"base_model": manifest.base_model.name_or_path, "base_model_relation": relation}
     data = manifest.recipe.get("data", {}).get("train", "")
     is_decomposition = manifest.recipe["prompt"].get("completion") is None
-    adapted = ["lora"] if manifest.recipe.get("lora") is not None else []
+    adapted = ["lora"] if manifest.artifact == "adapter" or manifest.recipe.get("lora") is not None else []
     scores: dict[str, float] = {}
     if tuned and not merged:
         values = {metric.key: tuned.get(metric.key) for metric in of_kind("score", "loss")}

@@ -42,7 +42,7 @@ REASONS = {
     "it needs the repository's address",
     "it needs Gemma's weights",
     "it needs llama-index-core",
-    "it needs the extra gguf",
+    "it needs a checkout of llama.cpp and the extra gguf",
     "it serves until it is stopped; tests/integration/test_serve.py does so",
     "it serves until it is stopped; tests/integration/test_demo.py does so",
     "it asks a server; tests/integration/test_serve.py does so",

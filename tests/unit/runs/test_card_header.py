@@ -85,7 +85,7 @@ def test_a_merged_model_lists_no_scores() -> None:
 
 def test_free_text_has_no_decomposition_tag() -> None:
     header = header_of(card_header(manifest("prompt.user={{ x }}", "prompt.completion={{ y }}"), "t", {}))
-    assert header["tags"] == ["qdsft"]
+    assert header["tags"] == ["qdsft", "trl", "sft", "lora"]
 
 
 @pytest.mark.parametrize(
