@@ -23,8 +23,8 @@ class Look(TrainerCallback):
         before.update(sys.modules)
 import qdsft.training.run_setup as stage
 original = stage.build_trainer
-def build(*arguments):
-    trainer = original(*arguments)
+def build(*arguments, **options):
+    trainer = original(*arguments, **options)
     trainer.add_callback(Look())
     return trainer
 stage.build_trainer = build
