@@ -191,7 +191,7 @@ def test_a_folder_with_other_values_or_data_is_refused() -> None:
     assert said.endswith("(was 3, now 7); undo the change, choose another --name, or delete that folder")
     rows = (ROOT / "data/examples/sample_train.jsonl").read_text(encoding="utf-8").splitlines()
     Path("fewer.jsonl").write_text("\n".join(rows[:50]) + "\n", encoding="utf-8")
-    assert "data has changed" in refusal("data.train=fewer.jsonl", *GRID[1:])
+    assert "data.train has changed" in refusal("data.train=fewer.jsonl", *GRID[1:])
     commands = Commands()
     sweep(RECIPE, (*GRID, "training.num_train_epochs=7"), name="longer", execute=commands)
     assert len(commands.words) == 4 and Path("outputs/sweeps/longer/sweep.md").is_file()
