@@ -69,7 +69,7 @@ def test_two_steps_are_trained_with_it_and_a_resume_ends_with_the_same_weights(
 
     cut = make_recipe(*RUN, f"training.loss_type={file}:scaled", run="cut")
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match="saved at step 1"):
-        patch.setattr(StopRequest, "_any_process_was_asked", lambda self, args: True)
+        patch.setattr(StopRequest, "any_process_was_asked", lambda self, args: True)
         train(cut)
     file.write_text(SCALED.replace("FACTOR", "2"), encoding="utf-8")
     with pytest.raises(UserError, match="the file of the custom loss has changed since the run began"):
