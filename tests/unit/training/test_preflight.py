@@ -47,8 +47,8 @@ def test_the_command_prints_a_table_and_fails_with_the_remedy(
     assert [line[:12].strip() for line in lines] == LINES and all(" ok " in line for line in lines)
     assert main([*command, 'lora.target_modules=["nowhere"]']) == 1
     captured = capsys.readouterr()
-    assert captured.out.splitlines()[-1].startswith("model        FAILED") and "nowhere" in captured.out
-    assert captured.err.splitlines()[-1] == "error: 1 of 2 checks failed; each says what to do"
+    assert captured.out.splitlines()[-1].startswith("data         FAILED") and "nowhere" in captured.out
+    assert captured.err.splitlines()[-1] == "error: 1 of 1 checks failed; each says what to do"
 
 
 @pytest.mark.parametrize(
