@@ -24,6 +24,7 @@ from qdsft.hashing import file_sha256
 from qdsft.inference.generation_config import generation_config
 from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_prompts, load_weights
 from qdsft.model.attention import decoding_attention
+from qdsft.model.checked_weights import check_model
 from qdsft.model.loading import load_config
 from qdsft.model.quantization import dequantized_weights
 from qdsft.model.weight_files import BaseWeights, open_base
@@ -184,12 +185,15 @@ def _make(folder: Path, weights: BaseWeights, job: _Job) -> _Comparison:
 
 
 def _load_merged(folder: Path, shell: LoadedRun, dtype: torch.dtype) -> LoadedRun:
-    model: Any = AutoModelForCausalLM.from_pretrained(
+    model: Any
+    model, info = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
         attn_implementation=decoding_attention(shell.recipe.model.attn_implementation),
         trust_remote_code=shell.recipe.model.trust_remote_code,
+        output_loading_info=True,
     )
+    check_model(str(folder), model, info)
     size = sum(parameter.nbytes for parameter in model.parameters())
     device = shell.machine.device
     if device == "cuda" and torch.cuda.mem_get_info()[0] < 1.2 * size:

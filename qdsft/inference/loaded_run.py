@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -19,6 +20,7 @@ from qdsft.errors import UserError
 from qdsft.hashing import text_sha256
 from qdsft.inference.constrained import Grammar
 from qdsft.inference.generate import Answer, generate
+from qdsft.model.checked_weights import check_adapter
 from qdsft.model.device import Machine, find_machine
 from qdsft.model.loading import base_model_facts, load_config, load_model
 from qdsft.recipe import Recipe
@@ -232,16 +234,21 @@ def _load_tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
 
 
 def attach_adapter(model: Any, folder: Path, name: str) -> Any:
-    """Add the adapter in `folder` under `name` to a model; raises UserError if it cannot be loaded."""
+    """Add the adapter in `folder` under `name` to a model.
+
+    Raises UserError if it cannot be loaded, and as `check_adapter` does; a model that had adapters keeps only those.
+    """
     try:
-        if isinstance(model, PeftModel):
-            model.load_adapter(str(folder), adapter_name=name)
-            return model
-        return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        adapted = model if isinstance(model, PeftModel) else PeftModel.from_pretrained(model, str(folder), name)
+        # from_pretrained does not return which weights are missing; load_adapter reads the same weights again.
+        check_adapter(folder, adapted, name, adapted.load_adapter(str(folder), adapter_name=name))
+        return adapted
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         if isinstance(model, PeftModel) and name in model.peft_config:
             model.delete_adapter(name)
-        first = str(error).strip().splitlines()[0]
+        if isinstance(error, (UserError, torch.OutOfMemoryError)):
+            raise
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(
             f"{folder}: the adapter cannot be loaded ({first[:200]}); put its files back or train again"
         ) from error

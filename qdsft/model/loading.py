@@ -26,6 +26,7 @@ from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.launch import uses_deepspeed
 from qdsft.model.attention import choose_attention, decoding_attention
+from qdsft.model.checked_weights import check_model
 from qdsft.model.device import Machine
 from qdsft.model.quantization import keep_quantized_weights, quantization_config
 from qdsft.recipe import Recipe
@@ -83,7 +84,7 @@ def load_model(
     """Return the base model, quantized if the recipe says so; `config` saves reading config.json again.
 
     Full fine-tuning uses float32 master weights (DeepSpeed has its own), because bfloat16 has 8 bits of mantissa and
-    rounds away updates at usual learning rates.
+    rounds away updates at usual learning rates. Raises UserError as `check_model` does.
     """
     dtype = machine.choose_dtype(recipe.model.dtype)
     if trainable and recipe.lora is None and not uses_deepspeed() and dtype != torch.float32:
@@ -98,7 +99,9 @@ def load_model(
     if recipe.quantization:
         index = f"cuda:{variable('LOCAL_RANK', '0')}" if machine.device == "cuda" else machine.device
         options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": index}}
-    model: PreTrainedModel = _from_pretrained(AutoModelForCausalLM, recipe, what="weights", **options)
+    model: PreTrainedModel
+    model, info = _from_pretrained(AutoModelForCausalLM, recipe, what="weights", output_loading_info=True, **options)
+    check_model(f"{recipe.where('model.name_or_path')}: {recipe.model.name_or_path}", model, info)
     _fix_generation_config(model)
     keep_quantized_weights(model)
     return model
@@ -137,7 +140,9 @@ def _from_pretrained(factory: Any, recipe: Recipe, *, what: str, **options: Any)
         return factory.from_pretrained(
             name, revision=recipe.model.revision or "main", trust_remote_code=recipe.model.trust_remote_code, **options
         )
-    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"{where}: the {what} of {name} cannot be loaded: {_first_line(error)} {_remedy(error)}"
         ) from error

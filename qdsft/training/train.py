@@ -25,7 +25,7 @@ from qdsft.training.memory_probe import less_memory
 from qdsft.training.resume import open_run_directory
 from qdsft.training.run_record import new_manifest, training_results
 from qdsft.training.run_setup import Run, build_run, prepare_run
-from qdsft.training.saved_weights import save_weights
+from qdsft.training.saved_weights import check_checkpoint, save_weights
 
 FREE_BYTES_WHEN_FULL = 2**20
 
@@ -75,8 +75,13 @@ def _record_start(run: Run, manifest: Manifest) -> None:
 
 
 def _take_steps(run: Run, checkpoint: Path | None) -> None:
-    """Run TRL's training loop. Raises Interrupted after a signal, and UserError if memory or disk run out."""
+    """Run TRL's training loop. Raises Interrupted after a signal.
+
+    Raises UserError if memory or disk run out, for a damaged checkpoint, and as `NonFiniteStop` does.
+    """
     trainer, recipe = run.trainer, run.inputs.recipe
+    if checkpoint:
+        check_checkpoint(checkpoint, trainer)
     stop = StopRequest()
     trainer.add_callback(stop)
     try:
