@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from qdsft.cli.arguments import add_trust
 from qdsft.console import say
 
 
@@ -31,6 +32,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     export.add_argument(
         "--check-answers", action="store_true", help="compare greedy answers to the golden prompts with the run's"
     )
+    add_trust(export)
     export.set_defaults(handler=_export)
 
 
@@ -47,6 +49,7 @@ def _export(options: argparse.Namespace) -> int:
         converter=options.converter,
         answers=options.check_answers,
         manifest=manifest,
+        trust_remote_code=options.trust_remote_code,
     )
     checked = f"{found.prompts} golden prompts have their trained token ids in llama.cpp"
     if found.prompts is None:

@@ -28,6 +28,15 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def refuse_open_server(*, is_open: bool) -> None:
+    """Raise UserError for --trust-remote-code with a server that other machines can reach."""
+    if is_open:
+        raise UserError(
+            "--trust-remote-code: code of a model does not run in a server that others can reach; leave the option "
+            "out, or serve on --host 127.0.0.1"
+        )
+
+
 def reachable(host: str) -> str:
     """Return the host name in the URL of a server that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)

@@ -72,6 +72,7 @@ def merge(
     batch_size: int | None = None,
     check: bool = True,
     manifest: Manifest | None = None,
+    trust_remote_code: bool = False,
 ) -> Certificate:
     """Merge a run's adapter into its base model and return the certificate; `output` appears when it is complete.
 
@@ -86,7 +87,7 @@ def merge(
     manifest = manifest or read_adapter_run(run_dir)
     refuse_output(output)
     bases = _bases(run_dir, bool(manifest.recipe.get("quantization")), base, check)
-    prompts = load_prompts(run_dir, manifest)
+    prompts = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     config = load_config(prompts.recipe)
     if getattr(config, "quantization_config", None):
         raise UserError(f"{prompts.recipe.model.name_or_path}: saved quantized; merge into the model it was made from")
@@ -229,7 +230,7 @@ def _write_companions(folder: Path, job: _Job) -> None:
     write_json(folder / "generation_config.json", generation_config(prompts.manifest, prompts.tokenizer))
     prompts.tokenizer.save_pretrained(folder)
     base = Path(prompts.recipe.model.name_or_path)
-    if getattr(config, "auto_map", None) and base.is_dir():
+    if prompts.recipe.model.trust_remote_code and getattr(config, "auto_map", None) and base.is_dir():
         for code in base.glob("*.py"):
             shutil.copyfile(code, folder / code.name)
 

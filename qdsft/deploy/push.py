@@ -18,7 +18,7 @@ from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.hashing import file_sha256
 from qdsft.inference.generation_config import generation_config
-from qdsft.inference.loaded_run import load_prompts
+from qdsft.inference.loaded_run import check_weight_files, load_prompts
 from qdsft.model.hub import check_write, patiently
 from qdsft.runs.card import render_card
 from qdsft.runs.card_header import read_licence
@@ -36,7 +36,7 @@ TOKENIZER = (
     "merges.txt",
     "chat_template.jinja",
 )
-ALLOWED = {"adapter": (*WEIGHTS, *TOKENIZER), "model": (*WEIGHTS, *TOKENIZER, "config.json", "*.py")}
+ALLOWED = {"adapter": (*WEIGHTS, *TOKENIZER), "model": (*WEIGHTS, *TOKENIZER, "config.json")}
 """The only files of the folder that are uploaded unchanged."""
 VOCABULARY = re.compile(r"tokenizer\.json|tokenizer\.model|vocab.*|merges\.txt")
 """Files that may contain any text by chance, so they are not searched for patterns of secrets."""
@@ -62,6 +62,7 @@ def push(
     force: bool = False,
     revision: str | None = None,
     manifest: Manifest | None = None,
+    trust_remote_code: bool = False,
 ) -> Pushed:
     """Upload a finished run's adapter or model, or a merged model; private unless `public` is given.
 
@@ -71,7 +72,8 @@ def push(
     """
     manifest = manifest or read_finished(source)
     certificate = check_certificate(source, force=force)
-    prompts = load_prompts(source, manifest)
+    prompts = load_prompts(source, manifest, trust_remote_code=trust_remote_code)
+    check_weight_files(prompts)
     check_write(repo_id)
     files = collect(source, manifest, certificate, repo_id)
     files["generation_config.json"] = _json(generation_config(manifest, prompts.tokenizer))

@@ -12,16 +12,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from qdsft.console import say
-from qdsft.deploy.listening import listen, reachable
+from qdsft.deploy.listening import listen, reachable, refuse_open_server
 from qdsft.deploy.served_folder import served_name, stage
 from qdsft.errors import UserError
 from qdsft.inference import vllm_engine
-from qdsft.inference.loaded_run import RunPrompts, load_prompts
+from qdsft.inference.loaded_run import RunPrompts, check_weight_files, load_prompts
 from qdsft.model.attention import decoding_attention
 from qdsft.model.device import find_machine
 from qdsft.runs.manifest import Manifest
@@ -32,22 +33,33 @@ SECONDS_TO_STOP = 20
 
 
 def serve(
-    run_dir: Path, *, engine: str, host: str, port: int, extra: Sequence[str] = (), manifest: Manifest | None = None
+    run_dir: Path,
+    *,
+    engine: str,
+    host: str,
+    port: int,
+    extra: Sequence[str] = (),
+    manifest: Manifest | None = None,
+    trust_remote_code: bool = False,
 ) -> int:
     """Serve a run until the server ends or is stopped. `engine` is transformers or vllm, `extra` goes to the engine.
 
     Raises UserError for a run that the engine cannot serve, a port in use, a missing package, a server that fails, and
     as `load_prompts` does.
     """
-    run = load_prompts(run_dir, manifest)
+    with listen(host, port) as listener:  # the server itself fails only after it has loaded the model
+        is_local = ip_address(listener.getsockname()[0]).is_loopback
+    if trust_remote_code:
+        refuse_open_server(is_open=not is_local)
+    run = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     if engine == "transformers":
         _check_transformers(run)
-    listen(host, port).close()  # the server itself fails only after it has loaded the model
     name = served_name(run_dir)
     with tempfile.TemporaryDirectory(prefix="qdsft-serve-") as above:
         stage(run, Path(above) / name)
         build = transformers_command if engine == "transformers" else vllm_command
         command = build(run, Path(above) / name, host, port, extra)
+        check_weight_files(run)
         say(f"starting: {shlex.join(command)}")
         say(f"when it is up, ask a question with:\n{curl(run, name, host, port)}")
         status = _run(command, Path(above) if engine == "transformers" else None)
@@ -56,9 +68,11 @@ def serve(
     return 0
 
 
-def make_request(run_dir: Path, question: str, manifest: Manifest | None = None) -> dict[str, Any]:
+def make_request(
+    run_dir: Path, question: str, manifest: Manifest | None = None, *, trust_remote_code: bool = False
+) -> dict[str, Any]:
     """Return the request that asks a served run as `qdsft decompose` does; raises UserError likewise."""
-    run = load_prompts(run_dir, manifest)
+    run = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     body = _body(run, served_name(run_dir), run.task.messages(run.task.typed_record(question)))
     run.encode([body["messages"]])  # raises for text that a server would encode otherwise than in training
     return body

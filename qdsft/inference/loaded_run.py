@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from qdsft.data.prompt import Message
 from qdsft.data.task import Task, make_task
@@ -22,7 +22,9 @@ from qdsft.inference.constrained import Grammar
 from qdsft.inference.generate import Answer, generate
 from qdsft.model.checked_weights import check_adapter
 from qdsft.model.device import Machine, find_machine
-from qdsft.model.loading import base_model_facts, load_config, load_model
+from qdsft.model.file_check import check_adapter_files, check_model_files
+from qdsft.model.loading import CODE_REMEDY, base_model_facts, load_config, load_model
+from qdsft.model.remote_code import check_code, pinned
 from qdsft.recipe import Recipe
 from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.tokenization.chat_template import encode_prompts
@@ -149,31 +151,57 @@ class LoadedRun(RunPrompts):
             yield replace(self, model=load_model(self.recipe, self.machine, trainable=False).to(self.model.device))
 
 
-def load_prompts(run_dir: Path, manifest: Manifest | None = None) -> RunPrompts:
+def load_prompts(run_dir: Path, manifest: Manifest | None = None, *, trust_remote_code: bool = False) -> RunPrompts:
     """Load the tokenizer, chat template and prompts of a finished run; `manifest` is its run.json, if already read.
+
+    `trust_remote_code` is the caller's consent to run the code in the model's folder. The value in run.json is only
+    quoted in an error: whoever wrote the folder wrote that too.
 
     Raises UserError if the run is unfinished or damaged, if its base model is not the one it was trained on, or if its
     chat template or tokenizer no longer yields the token ids it was trained on.
     """
     manifest = manifest or read_finished(run_dir)
-    recipe = manifest.load_recipe()
-    tokenizer = _load_tokenizer(manifest.folder(run_dir), recipe)
+    recipe = manifest.load_recipe(trust_remote_code=trust_remote_code)
+    if trust_remote_code:
+        recipe = pinned(recipe, manifest)
+        check_code(run_dir, _with_weights(recipe, run_dir, manifest), manifest)
+    try:
+        config = load_config(_with_weights(recipe, run_dir, manifest))
+        _check_base(run_dir, recipe, manifest, config)
+        tokenizer = _load_tokenizer(manifest.folder(run_dir), recipe)
+    except UserError as error:
+        if CODE_REMEDY in str(error) and manifest.recipe["model"].get("trust_remote_code"):
+            raise UserError(f"{error} (its run.json says that it was trained so)") from error
+        raise
     check_golden_prompts(run_dir, manifest, tokenizer)
-    config = load_config(_with_weights(recipe, run_dir, manifest))
-    if manifest.artifact == "adapter":
-        found = base_model_facts(recipe, config)
-        if found["config_sha256"] != manifest.base_model.config_sha256:
-            raise UserError(
-                f"{run_dir}: the base model at {recipe.model.name_or_path} is not the one that the adapter was trained "
-                "on (its config.json differs); put the original back"
-            )
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     return RunPrompts(run_dir, manifest, recipe, make_task(recipe), tokenizer, positions)
 
 
-def load_run(run_dir: Path, manifest: Manifest | None = None) -> LoadedRun:
+def _check_base(run_dir: Path, recipe: Recipe, manifest: Manifest, config: PretrainedConfig) -> None:
+    if manifest.artifact != "adapter":
+        return
+    if base_model_facts(recipe, config)["config_sha256"] != manifest.base_model.config_sha256:
+        raise UserError(
+            f"{run_dir}: the base model at {recipe.model.name_or_path} is not the one that the adapter was trained on "
+            "(its config.json differs); put the original back"
+        )
+
+
+def load_run(run_dir: Path, manifest: Manifest | None = None, *, trust_remote_code: bool = False) -> LoadedRun:
     """Load a finished run; raises UserError as `load_prompts` and `load_weights` do."""
-    return load_weights(load_prompts(run_dir, manifest))
+    return load_weights(load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code))
+
+
+def check_weight_files(prompts: RunPrompts) -> None:
+    """Raise UserError unless a run's weight files are whole, finite and fit the config.
+
+    For a run whose weights another program loads; `load_weights` checks what it loads itself.
+    """
+    config = load_config(_with_weights(prompts.recipe, prompts.run_dir, prompts.manifest))
+    check = check_adapter_files if prompts.manifest.artifact == "adapter" else check_model_files
+    folder = prompts.manifest.folder(prompts.run_dir)
+    check(folder, config, trust_remote_code=prompts.recipe.model.trust_remote_code)
 
 
 def load_weights(prompts: RunPrompts) -> LoadedRun:
@@ -230,6 +258,8 @@ def _load_tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=recipe.model.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise UserError(f"{folder}: the tokenizer saved with the run: {CODE_REMEDY}") from error
         raise UserError(f"{folder}: the tokenizer saved with the run cannot be read; train again") from error
 
 

@@ -28,7 +28,7 @@ def check_model(where: str, model: Any, info: Mapping[str, Any]) -> None:
     `info` is what transformers returns with output_loading_info. Tensors of modules that the model does not have, such
     as the vision tower of a model that is loaded for text, are reported and not used.
     """
-    apart = _of_other_modules(model, info["unexpected_keys"])
+    apart = of_other_modules(model, info["unexpected_keys"])
     check_names(where, info["missing_keys"], set(info["unexpected_keys"]) - apart, BASE_REMEDY)
     if apart:
         say(f"{where}: {len(apart)} tensors of modules that this model does not have are not used ({min(apart)}, ...)")
@@ -37,12 +37,11 @@ def check_model(where: str, model: Any, info: Mapping[str, Any]) -> None:
         raise UserError(f"{where}: {name} has the shape {tuple(stored)}, not {tuple(wanted)}; {BASE_REMEDY}")
     for name, weight in model.named_parameters():
         part = getattr(weight, "ds_tensor", None)  # DeepSpeed ZeRO-3: the part of this process
-        values = weight if part is None else part
-        check_finite(where, name, values, BASE_REMEDY)
+        check_finite(where, name, weight if part is None else part, BASE_REMEDY)
         for scale in _scales(weight):
             check_finite(where, f"{name} (quantized)", scale, BASE_REMEDY)
-        if part is None and values.dim() > 1 and not name.endswith("bias") and is_zero(values):
-            raise UserError(f"{where}: {name} holds nothing but zeros; {BASE_REMEDY}")
+        if part is None:
+            check_matrix(where, name, weight)
 
 
 def check_adapter(folder: Path, model: Any, name: str, result: Any) -> None:
@@ -75,6 +74,12 @@ def check_names(where: str, missing: Collection[str], unexpected: Collection[str
         raise UserError(f"{where}: {_first_of(missing)} missing from the files; {remedy}")
     if unexpected:
         raise UserError(f"{where}: {_first_of(unexpected)} in the files and not in the model; {remedy}")
+
+
+def check_matrix(where: str, name: str, tensor: torch.Tensor) -> None:
+    """Raise UserError for a matrix of zeros, such as a hole in a file. Norms and biases may start as zeros."""
+    if tensor.dim() > 1 and not name.endswith("bias") and is_zero(tensor):
+        raise UserError(f"{where}: {name} holds nothing but zeros; {BASE_REMEDY}")
 
 
 def check_finite(where: str, name: str, tensor: torch.Tensor, remedy: str) -> None:
@@ -112,7 +117,7 @@ def _scales(weight: Any) -> list[torch.Tensor]:
     return [scale for scale in [*found, getattr(weight, "SCB", None)] if isinstance(scale, torch.Tensor)]
 
 
-def _of_other_modules(model: Any, names: Collection[str]) -> set[str]:
+def of_other_modules(model: Any, names: Collection[str]) -> set[str]:
     """Return the names of tensors that belong to no module of the model but the outermost ones."""
     modules = {name for name, _ in model.named_modules()}
     outer = {"", getattr(model, "base_model_prefix", "")}

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import typing
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +30,13 @@ from qdsft.model.attention import choose_attention, decoding_attention
 from qdsft.model.checked_weights import check_model
 from qdsft.model.device import Machine
 from qdsft.model.quantization import keep_quantized_weights, quantization_config
+from qdsft.model.remote_code import code_hashes
 from qdsft.recipe import Recipe
+
+CODE_REMEDY = (
+    "it has code of its own; if you trust its author, train with model.trust_remote_code=true, and give other commands "
+    "--trust-remote-code"
+)
 
 
 def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
@@ -129,7 +136,13 @@ def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]
         "name_or_path": recipe.model.name_or_path,
         "revision": getattr(config, "_commit_hash", None),
         "config_sha256": digest,
+        **_code_facts(recipe),
     }
+
+
+def _code_facts(recipe: Recipe) -> dict[str, Any]:
+    folder = Path(recipe.model.name_or_path)
+    return {"code_sha256": code_hashes(folder)} if recipe.model.trust_remote_code and folder.is_dir() else {}
 
 
 def _from_pretrained(factory: Any, recipe: Recipe, *, what: str, **options: Any) -> Any:
@@ -153,7 +166,7 @@ def _remedy(error: Exception) -> str:
     if "gated" in text or "401" in text or "403" in text:
         return "(accept the model's licence on its Hub page and set HF_TOKEN)"
     if "trust_remote_code" in text:
-        return "(set model.trust_remote_code: true if you trust the model's author)"
+        return f"({CODE_REMEDY})"
     return "(give a folder that exists here, or a Hub model id and a connection)"
 
 

@@ -54,13 +54,18 @@ class Manifest(BaseModel):
         beside = run_dir / ("adapter_config.json" if self.artifact == "adapter" else "config.json")
         return run_dir if beside.is_file() and not own.is_dir() else own
 
-    def load_recipe(self) -> Recipe:
+    def load_recipe(self, *, trust_remote_code: bool = False) -> Recipe:
         """Return the recipe as it was resolved when the run began; its upstream keys are not checked again.
+
+        model.trust_remote_code is the argument: a file cannot consent to running the code that comes with it.
 
         Raises ValidationError for keys or values that this version does not know. `read_manifest` has checked that
         there are none.
         """
-        return Recipe.model_validate({**self.recipe, "path": Path(self.recipe_path), "origins": self.origins})
+        values = {**self.recipe, "path": Path(self.recipe_path), "origins": self.origins}
+        if isinstance(model := values.get("model"), dict):
+            values["model"] = {**model, "trust_remote_code": trust_remote_code}
+        return Recipe.model_validate(values)
 
 
 def read_manifest(run_dir: Path) -> Manifest:

@@ -53,6 +53,7 @@ def public_manifest(manifest: Manifest, *, merged_dtype: str | None = None) -> M
         **recipe["model"],
         "name_or_path": public_base(manifest),
         "chat_template": None,  # the tokenizer has it
+        "trust_remote_code": False,  # each user decides that
     }
     for key in ("train", "eval"):
         if name := recipe["data"].get(key):

@@ -18,19 +18,25 @@ from qdsft.training.lora_init import CONFIG, plain_tensors, write_plain_lora
 from qdsft.training.trainer import RecipeTrainer
 
 
-def expected_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:
-    """Return name -> live weight of what a save must hold; None if the weights are sharded over processes."""
+def live_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:
+    """Return name -> live weight of what a checkpoint must hold; None if the weights are sharded over processes."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if any(hasattr(parameter, "ds_shape") for parameter in model.parameters()) or trainer.is_fsdp_enabled:
         return None
     if isinstance(model, PeftModel):
         state = get_peft_model_state_dict(model)
-        if trainer.initial_adapter is not None:
-            state = plain_tensors(state, trainer.initial_adapter)
     else:
         # Some architectures store their weights under other names than they have in memory.
         state = revert_weight_conversion(model, model.state_dict())
     return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def expected_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:
+    """Return name -> weight of what the final save must hold; None if the weights are sharded over processes."""
+    live = live_tensors(trainer)
+    if live is None or trainer.initial_adapter is None:
+        return live
+    return {name: tensor.detach() for name, tensor in plain_tensors(live, trainer.initial_adapter).items()}
 
 
 def check_saved(
@@ -56,7 +62,6 @@ def check_saved(
                     names.add(name)
                     if "lora_B" in name:
                         untouched.append(_is_untouched(name, tensor, initial))
-                        untouched.append(is_zero(tensor))
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file}: the saved weights cannot be read back: {error}; is the disk full?") from error
     if not names:
@@ -73,16 +78,18 @@ def check_saved(
 
 def _is_untouched(name: str, saved: torch.Tensor, initial: Mapping[str, torch.Tensor] | None) -> bool:
     if initial is None:
-        return not saved.any()
+        return is_zero(saved)
     before = initial[name]  # `saved` is the adapter beside its negated initial values
     return torch.equal(saved[:, : before.shape[1]], before.to(saved.dtype))
+
+
 def check_checkpoint(folder: Path, trainer: RecipeTrainer) -> None:
     """Raise UserError unless a checkpoint holds exactly the weights that the trainer has, all finite.
 
     transformers and PEFT load a checkpoint with other names without an error, and training would continue with the
     weights that it started with. Sharded weights are checked by the library that gathers them.
     """
-    expected = expected_tensors(trainer)
+    expected = live_tensors(trainer)
     files = sorted(folder.glob("*.safetensors"))
     if expected is None or not files:
         return
