@@ -74,8 +74,7 @@ def decompose_file(
     prompts = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     prompts.task.check_format(fmt)
     if engine == "vllm":
-        _check_vllm(constrained)
-        check_weight_files(prompts)
+        _check_vllm(constrained, prompts)
     questions, refused = read_prompts(prompts, source)
     _refuse_all(source, questions, refused)
     for index in sorted(refused):
@@ -213,7 +212,8 @@ def _refuse_all(source: Path, usable: dict[int, Any], refused: dict[int, RowErro
     raise UserError(f"{source}: {reason}; give a file with at least one")
 
 
-def _check_vllm(constrained: bool) -> None:
+def _check_vllm(constrained: bool, prompts: RunPrompts) -> None:
     if constrained:
         raise UserError("--constrained works with --engine transformers alone; leave one of them out")
     vllm_engine.check_installed()
+    check_weight_files(prompts)

@@ -26,6 +26,7 @@ from qdsft.model.file_check import check_adapter_files, check_model_files
 from qdsft.model.loading import CODE_REMEDY, base_model_facts, load_config, load_model
 from qdsft.model.remote_code import check_code, pinned
 from qdsft.recipe import Recipe
+from qdsft.runs.layout import MANIFEST
 from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.tokenization.chat_template import encode_prompts
 
@@ -173,6 +174,7 @@ def load_prompts(run_dir: Path, manifest: Manifest | None = None, *, trust_remot
         if CODE_REMEDY in str(error) and manifest.recipe["model"].get("trust_remote_code"):
             raise UserError(f"{error} (its run.json says that it was trained so)") from error
         raise
+    _check_vocabulary(run_dir, manifest, config)
     check_golden_prompts(run_dir, manifest, tokenizer)
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     return RunPrompts(run_dir, manifest, recipe, make_task(recipe), tokenizer, positions)
@@ -236,6 +238,18 @@ def _with_weights(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:
         return recipe
     section = recipe.model.model_copy(update={"name_or_path": str(manifest.folder(run_dir)), "revision": None})
     return recipe.model_copy(update={"model": section})
+
+
+def _check_vocabulary(run_dir: Path, manifest: Manifest, config: PretrainedConfig) -> None:
+    """Raise UserError for token ids in run.json that the model does not have."""
+    size = config.get_text_config().vocab_size
+    prompts = [token for golden in manifest.golden_prompts for token in golden.ids]
+    for key, ids in (("stop_token_ids", manifest.stop_token_ids), ("golden_prompts", prompts)):
+        if max(ids) >= size:
+            raise UserError(
+                f"{run_dir / MANIFEST}: {key}: {max(ids)} is not a token of the model, which has {size}; put the "
+                "original back or train again"
+            )
 
 
 def check_golden_prompts(run_dir: Path, manifest: Manifest, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -34,8 +34,8 @@ from qdsft.model.remote_code import code_hashes
 from qdsft.recipe import Recipe
 
 CODE_REMEDY = (
-    "it has code of its own; if you trust its author, train with model.trust_remote_code=true, and give other commands "
-    "--trust-remote-code"
+    "it comes with Python code; if you trust its author, train with model.trust_remote_code=true and give other "
+    "commands --trust-remote-code"
 )
 
 

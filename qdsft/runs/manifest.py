@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,12 +14,15 @@ from qdsft.recipe import Recipe
 from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, Fingerprint, ResultFacts, TokenFacts
 from qdsft.runs.layout import MANIFEST
 
+TokenIds = Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1)]
+"""Never empty: a check over an empty list would pass."""
+
 
 class GoldenPrompt(BaseModel):
     """A prompt of the training data with its token ids in training."""
 
-    messages: list[dict[str, str]]
-    ids: list[int]
+    messages: Annotated[list[dict[str, str]], Field(min_length=1)]
+    ids: TokenIds
 
 
 class Manifest(BaseModel):
@@ -34,9 +37,9 @@ class Manifest(BaseModel):
     fingerprint: Fingerprint
     data: DataFacts
     tokens: TokenFacts
-    template_sha256: str
-    golden_prompts: list[GoldenPrompt]
-    stop_token_ids: list[int]
+    template_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    golden_prompts: Annotated[list[GoldenPrompt], Field(min_length=1)]
+    stop_token_ids: TokenIds
     base_model: BaseModelFacts
     artifact: Literal["adapter", "model"]
     versions: dict[str, str]

@@ -66,3 +66,49 @@ def test_the_guards_hold_without_weights_too(tiny_model: TINY, tmp_path: Path) -
     (run_dir / "run.json").write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(UserError, match="is not the one that the adapter was trained on"):
         load_prompts(run_dir)
+
+
+FIELDS = [
+    ("golden_prompts", []),
+    ("golden_prompts", None),
+    ("golden_prompts", [{"messages": [], "ids": [1]}]),
+    ("golden_prompts", [{"messages": [{"role": "user", "content": "q"}], "ids": []}]),
+    ("golden_prompts", [{"messages": [{"role": "user", "content": "q"}], "ids": ["1"]}]),
+    ("golden_prompts", [{"messages": [{"role": "user", "content": "q"}], "ids": [-1]}]),
+    ("stop_token_ids", []),
+    ("stop_token_ids", [True]),
+    ("stop_token_ids", [2.0]),
+    ("stop_token_ids", [-100]),
+    ("stop_token_ids", 2),
+    ("template_sha256", ""),
+    ("template_sha256", "x"),
+    ("template_sha256", None),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), FIELDS)
+def test_an_empty_or_wrong_field_does_not_switch_a_check_off(
+    tiny_model: TINY, tmp_path: Path, key: str, value: object
+) -> None:
+    run_dir = make_run(tmp_path / "run", tiny_model("llama"))
+    edit_manifest(run_dir, key, value)
+    with pytest.raises(UserError, match=r"run\.json: damaged, or written by another version"):
+        load_prompts(run_dir)
+
+
+@pytest.mark.parametrize("key", ["golden_prompts", "stop_token_ids"])
+def test_token_ids_beyond_the_vocabulary_are_refused(tiny_model: TINY, tmp_path: Path, key: str) -> None:
+    run_dir = make_run(tmp_path / "run", tiny_model("llama"))
+    good = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))[key]
+    bad = [*good[:1], {**good[0], "ids": [10**9]}] if key == "golden_prompts" else [*good, 10**9]
+    edit_manifest(run_dir, key, bad)
+    with pytest.raises(UserError, match=rf"run\.json: {key}: 1000000000 is not a token of the model"):
+        load_prompts(run_dir)
+
+
+def edit_manifest(run_dir: Path, key: str, value: object) -> None:
+    manifest = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+    manifest.pop(key)
+    if value is not None:
+        manifest[key] = value
+    (run_dir / "run.json").write_text(json.dumps(manifest), encoding="utf-8")
