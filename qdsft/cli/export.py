@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from qdsft.cli.arguments import add_trust
@@ -57,5 +58,5 @@ def _export(options: argparse.Namespace) -> int:
     if found.equal is not None:
         checked += f", and {found.equal} of {found.prompts} greedy answers are the run's"
     print(f"{options.output}: {options.kind}, {found.tensors} tensors, {checked}")
-    say(f"next: ollama create NAME -f {found.modelfile}")
+    say(f"next: ollama create NAME -f {shlex.quote(str(found.modelfile))}")
     return 0

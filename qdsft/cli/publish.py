@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from qdsft.cli.arguments import add_trust, positive
@@ -86,7 +87,7 @@ def _merge(options: argparse.Namespace) -> int:
     }
     print(f"{options.output}: {found.base} base, {found.dtype}, {verdict[found.passed]}")
     if found.passed:
-        say(f"next: qdsft push {options.output} --repo-id user/name")
+        say(f"next: qdsft push {shlex.quote(str(options.output))} --repo-id user/name")
     return 0
 
 

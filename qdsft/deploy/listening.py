@@ -7,6 +7,9 @@ import socket
 
 from qdsft.errors import UserError
 
+LOCAL_NAMES = ("127.0.0.1", "localhost", "::1", "[::1]")
+"""Names of this machine for itself, as they stand in a request's Host header."""
+
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on the port; raises UserError if that is not possible."""

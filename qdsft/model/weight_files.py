@@ -76,6 +76,12 @@ def open_base(recipe: Recipe, commit: str | None) -> BaseWeights:
     return BaseWeights(recipe.model.name_or_path, commit or recipe.model.revision)
 
 
+def check_readable(recipe: Recipe) -> None:
+    """Raise UserError unless the base model's weight files are there and as long as their headers say."""
+    with open_base(recipe, None) as weights:
+        weights.shapes()
+
+
 def module_names(model: PreTrainedModel, names: list[str]) -> dict[str, tuple[str, bool]]:
     """Return, by the name in the files, the name in the model and whether transformers converts the weight on loading.
 

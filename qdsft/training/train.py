@@ -13,8 +13,10 @@ from safetensors import SafetensorError
 from qdsft.console import is_main_process, say
 from qdsft.errors import Interrupted, UserError
 from qdsft.files import copy_file, exclusive
+from qdsft.model.weight_files import check_readable
 from qdsft.recipe import Recipe
 from qdsft.runs.card import write_card
+from qdsft.runs.directory import refuse_inputs_inside
 from qdsft.runs.layout import EVAL_ROWS, LOSS_PLOT
 from qdsft.runs.manifest import Manifest, write_manifest
 from qdsft.training.callbacks import StopRequest
@@ -37,9 +39,13 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
     signal stopped the training after a checkpoint.
     """
     started = time.monotonic()
-    with exclusive(recipe.run_dir) if is_main_process() else nullcontext():
+    if not resume:
+        refuse_inputs_inside(recipe)
+    with exclusive(recipe.run_dir.resolve()) if is_main_process() else nullcontext():
         inputs = prepare_run(recipe)
         manifest = new_manifest(inputs)
+        if overwrite:
+            check_readable(recipe)  # before the earlier run is deleted
         start = open_run_directory(recipe.run_dir, manifest, resume=resume, overwrite=overwrite)
         if start.finished:
             return recipe.run_dir

@@ -22,7 +22,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from qdsft.console import say
 from qdsft.data.references import has_hangul
 from qdsft.deploy.demo.page import FONTS, HEAD, MONOSPACE, Model, build_page
-from qdsft.deploy.listening import listen, reachable, refuse_open_server
+from qdsft.deploy.listening import LOCAL_NAMES, listen, reachable, refuse_open_server
 from qdsft.errors import UserError
 from qdsft.inference.generate import Answer
 from qdsft.inference.loaded_run import LoadedRun
@@ -43,7 +43,6 @@ EXAMPLES = {
 }
 """Language -> questions for a run without held-out questions in that language."""
 EXAMPLES_EACH = 3
-LOCAL_NAMES = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
 def demo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,8 +50,8 @@ def export_gguf(
     run = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     if run.manifest.artifact == "adapter":
         raise UserError(
-            f"{run_dir}: a GGUF file holds a whole model; merge the adapter with: qdsft merge {run_dir} --output DIR, "
-            "and export DIR"
+            f"{run_dir}: a GGUF file holds a whole model; merge the adapter with: qdsft merge "
+            f"{shlex.quote(str(run_dir))} --output DIR, and export DIR"
         )
     beside = output.with_name(f"{output.stem}.Modelfile")
     refuse_existing(output)
