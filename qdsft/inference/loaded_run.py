@@ -20,11 +20,11 @@ from qdsft.errors import UserError
 from qdsft.hashing import text_sha256
 from qdsft.inference.constrained import Grammar
 from qdsft.inference.generate import Answer, generate
+from qdsft.inference.remote_code import check_code, pinned
 from qdsft.model.checked_weights import check_adapter
 from qdsft.model.device import Machine, find_machine
 from qdsft.model.file_check import check_adapter_files, check_model_files
 from qdsft.model.loading import CODE_REMEDY, base_model_facts, load_config, load_model
-from qdsft.model.remote_code import check_code, pinned
 from qdsft.recipe import Recipe
 from qdsft.runs.layout import MANIFEST
 from qdsft.runs.manifest import Manifest, read_finished

@@ -25,12 +25,12 @@ from transformers import (
 from qdsft.console import say
 from qdsft.environment import variable
 from qdsft.errors import UserError
+from qdsft.hashing import file_sha256
 from qdsft.launch import uses_deepspeed
 from qdsft.model.attention import choose_attention, decoding_attention
 from qdsft.model.checked_weights import check_model
 from qdsft.model.device import Machine
 from qdsft.model.quantization import keep_quantized_weights, quantization_config
-from qdsft.model.remote_code import code_hashes
 from qdsft.recipe import Recipe
 
 CODE_REMEDY = (
@@ -138,6 +138,12 @@ def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]
         "config_sha256": digest,
         **_code_facts(recipe),
     }
+
+
+def code_hashes(folder: Path) -> dict[str, str]:
+    """Return file -> SHA-256 of the config.json and the Python files in a model's folder."""
+    files = [*sorted(folder.rglob("*.py")), folder / "config.json"]
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
 def _code_facts(recipe: Recipe) -> dict[str, Any]:

@@ -5,15 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from qdsft.errors import UserError
-from qdsft.hashing import file_sha256
+from qdsft.model.loading import code_hashes
 from qdsft.recipe import Recipe
 from qdsft.runs.manifest import Manifest
-
-
-def code_hashes(folder: Path) -> dict[str, str]:
-    """Return file -> SHA-256 of the config.json and the Python files in a model's folder."""
-    files = [*sorted(folder.rglob("*.py")), folder / "config.json"]
-    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
 def check_code(run_dir: Path, recipe: Recipe, manifest: Manifest) -> None:

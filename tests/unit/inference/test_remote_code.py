@@ -14,7 +14,7 @@ from qdsft.cli.main import main
 from qdsft.errors import UserError
 from qdsft.inference.loaded_run import load_prompts
 from qdsft.inference.vllm_engine import make_request
-from qdsft.model.remote_code import code_hashes
+from qdsft.model.loading import code_hashes
 from qdsft.runs.manifest import read_manifest, write_manifest
 from qdsft.runs.public import public_manifest
 
