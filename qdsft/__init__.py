@@ -1,5 +1,6 @@
 """Fine-tune language models for question decomposition."""
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,29 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from qdsft.inference.decomposer import Decomposer as Decomposer
+    from qdsft.inference.evaluate import evaluate as evaluate
+    from qdsft.planning.plan import plan as plan
+    from qdsft.recipe.load import load_recipe as load_recipe
+    from qdsft.training.library import train as train
 
 __version__ = "0.1.0"
+_PUBLIC = {
+    "Decomposer": "qdsft.inference.decomposer",
+    "evaluate": "qdsft.inference.evaluate",
+    "load_recipe": "qdsft.recipe.load",
+    "plan": "qdsft.planning.plan",
+    "train": "qdsft.training.library",
+}
+"""Name -> its module, which is imported when the name is first used, so that `import qdsft` stays light."""
 
 
 def __getattr__(name: str) -> Any:
-    """Load `qdsft.Decomposer` when it is asked for, so that `import qdsft` stays light."""
-    if name == "Decomposer":
-        from qdsft.inference.decomposer import Decomposer
-
-        return Decomposer
+    """Return a public class or function from its module."""
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'qdsft' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the names of the module, for completion in a notebook."""
+    return sorted([*globals(), *_PUBLIC])

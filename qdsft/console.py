@@ -6,19 +6,23 @@ import logging
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from qdsft.environment import variable
-from qdsft.errors import UserError
+from qdsft.errors import SharedError, UserError
+from qdsft.launch import process_rank, world_size
+
+FIRST_GRACE, FURTHER_GRACE = 3.0, 0.5
+"""Seconds that the second process, and each further one, leaves to the ones before it to print an error."""
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def is_main_process() -> bool:
     """Return True in rank 0 of a launch, and in a process that was not launched."""
-    return int(variable("RANK", "0")) == 0
+    return process_rank() == 0
 
 
 def quiet_libraries() -> None:
@@ -55,6 +59,22 @@ def say(text: str) -> None:
 def print_result(text: str) -> None:
     """Print a line of a result to standard output."""
     print(visible(text))
+
+
+def print_error(error: UserError) -> None:
+    """Print an error on one line, in the lowest process of a launch that has one.
+
+    Processes above 0 wait a moment first. If a lower one fails too, it prints and exits, and the launcher ends this
+    one meanwhile.
+    """
+    rank = process_rank()
+    if rank and isinstance(error, SharedError):
+        return
+    if rank:
+        time.sleep(FIRST_GRACE + FURTHER_GRACE * (rank - 1))
+    end_progress()
+    where = f"process {rank} of {world_size()}: " if rank else ""
+    print(visible(f"error: {where}{error}"), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from qdsft.errors import UserError
+from qdsft.strict_json import to_json
 
 RUN_REMEDY = "choose another folder with training.output_dir"
 
@@ -52,12 +52,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON, or leave the old file if writing fails."""
-    write_text(path, to_json(value))
-
-
-def to_json(value: Any) -> str:
-    """Return JSON as `write_json` writes it."""
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, to_json(value, indent=2) + "\n")
 
 
 @contextmanager

@@ -4,7 +4,8 @@
 #
 #   scripts/install.sh [--requirements-only] VENV [EXTRAS]
 #
-# EXTRAS are those of pyproject.toml, such as deepspeed,dev. A second call without changes installs nothing: VENV/.ready
+# EXTRAS are those of pyproject.toml, such as deepspeed,wandb. With `dev` among them, the tools of pyproject.toml's
+# dependency group and the extras that the tests use are installed as well. A second call without changes installs nothing: VENV/.ready
 # holds a hash of the installed requirements, and is written last. PYTHON selects the interpreter.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -73,6 +74,18 @@ install() {
 }
 install -r requirements.txt
 [[ $whole == 1 ]] || exit 0
-install -e ".${extras:+[$extras]}" -c requirements.txt
+tools=()
+if [[ ,$extras, == *,dev,* ]]; then
+  extras=,$extras,
+  extras=${extras/,dev,/,constrained,serve,break,demo,tensorboard,}
+  extras=${extras#,} extras=${extras%,}
+  # pip reads groups itself from 25.1 on; a new virtual environment may have an older one.
+  "$venv/bin/python" - >"$venv/.tools.txt" <<'END'
+import tomllib
+print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")
+END
+  tools=(-r "$venv/.tools.txt")
+fi
+install -e ".${extras:+[$extras]}" ${tools[@]+"${tools[@]}"} -c requirements.txt
 wanted >"$venv/.ready.tmp"
 mv "$venv/.ready.tmp" "$venv/.ready"

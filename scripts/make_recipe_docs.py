@@ -42,7 +42,7 @@ INTRODUCTIONS = {
 }
 MEANINGS = {
     "seed": "Seed of everything random: order of the rows, dropout, new weights.",
-    "preflight": "Whether training begins with a memory probe; the contracts are checked in any case.",
+    "preflight": "Whether training begins with a memory probe; all other checks run in any case.",
     "training.activation_checkpointing": "Whether activations are computed again in the backward pass instead of kept: "
     "less memory, more time. auto: as few layers as the free memory asks for, by the planner.",
     "training.loss_type": "A loss of TRL (nll: negative log-likelihood; dft: dynamic fine-tuning), or "

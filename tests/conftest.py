@@ -35,6 +35,11 @@ LONG = ("test_quickstart.py", "test_crash.py", "test_distributed.py")
 """Files of tests that take minutes: first, so that several processes end at about the same time."""
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by their number: compressed ones hold the time, and every process must see the same names."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests: the long ones first, then as they are written."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))

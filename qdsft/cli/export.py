@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qdsft.cli.arguments import add_trust
 from qdsft.console import say
+from qdsft.optional_packages import install_command
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,7 +29,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="dtype of the weights (f16)",
     )
     export.add_argument(
-        "--converter", type=Path, metavar="FILE", help="convert_hf_to_gguf.py to use instead of the installed one"
+        "--converter", type=Path, metavar="FILE", help="convert_hf_to_gguf.py in a checkout of llama.cpp (required)"
     )
     export.add_argument(
         "--check-answers", action="store_true", help="compare greedy answers to the golden prompts with the run's"
@@ -54,7 +55,7 @@ def _export(options: argparse.Namespace) -> int:
     )
     checked = f"{found.prompts} golden prompts have their trained token ids in llama.cpp"
     if found.prompts is None:
-        checked = "token ids NOT checked with llama.cpp (pip install xllamacpp)"
+        checked = f"token ids NOT checked with llama.cpp ({install_command('gguf')})"
     if found.equal is not None:
         checked += f", and {found.equal} of {found.prompts} greedy answers are the run's"
     print(f"{options.output}: {options.kind}, {found.tensors} tensors, {checked}")

@@ -1,4 +1,4 @@
-"""The command line. Each handler imports its stage, so that light commands start fast."""
+"""The command line. A handler imports what its command needs when it runs, so that light commands start fast."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from pathlib import Path
 
 import qdsft
 from qdsft.cli import compare, data, decompose, demo, doctor, evaluate, export, plan, publish, recipes, runs, serve
-from qdsft.console import end_progress, is_main_process, quiet_libraries, say, standard_output, visible
+from qdsft.console import end_progress, print_error, quiet_libraries, say, standard_output
 from qdsft.errors import UserError
+from qdsft.launch import check_environment
+from qdsft.parent_death import follow_launcher
+
+RECIPE_COMMANDS = ("recipe", "check", "inspect", "plan", "preflight", "train")
+CONFIG_OPTIONS = ("-c", "--config", "--config-file", "--config_file", "--recipe", "--yaml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,20 +26,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     quiet_libraries()
     parser = build_parser()
-    given, options_of_engine = serve.split(sys.argv[1:] if arguments is None else arguments)
+    # `qdsft serve` passes the arguments after -- to its engine.
+    given, engine_arguments = serve.split(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in RECIPE_COMMANDS and (file := _option_value(given, CONFIG_OPTIONS)):
+        parser.error(f"give the recipe without an option: qdsft {given[0]} {file}")
     options, rest = parser.parse_known_args(given)
-    options.extra = options_of_engine
+    options.extra = engine_arguments
     if unknown := _take_positionals(options, rest):
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        hint = _hint(unknown, given) if hasattr(options, "overrides") else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     handler: Callable[[argparse.Namespace], int] = options.handler
     try:
+        follow_launcher()
+        check_environment()
         status = handler(options)
         _flush()
         return status
     except UserError as error:
-        if is_main_process():
-            end_progress()
-            print(visible(f"error: {error}"), file=sys.stderr)
+        print_error(error)
+        return 1
+    except MemoryError:
+        end_progress()
+        print("error: out of memory; close other programs, or use fewer rows or a smaller model", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         end_progress()
@@ -68,6 +81,33 @@ def _take_positionals(options: argparse.Namespace, rest: Sequence[str]) -> list[
         else:
             unknown.append(item)
     return unknown
+
+
+def _hint(unknown: Sequence[str], given: Sequence[str]) -> str:
+    """Return what to write instead of the options of other tools, as the end of a sentence; "" if that is unknown."""
+    from qdsft.recipe.schema import find_key
+
+    overrides = []
+    for item in (item for item in unknown if item.startswith("-")):
+        option = item.partition("=")[0]
+        name = option.lstrip("-").replace("-", "_")
+        if name in {"num_processes", "nproc_per_node", "num_gpus", "gpus"}:
+            return "; for several GPUs write --accelerate ddp (or zero2, zero3, fsdp2)"
+        if name == "resume_from_checkpoint":
+            return "; write --resume"
+        if (key := find_key(name)) is not None:
+            plain = key.replace("_", "").replace(".", "").isalnum()
+            overrides.append(f"{key}={_option_value(given, (option,)) or 'VALUE'}" if plain else key)
+    return f"; a recipe's values are written as {', '.join(overrides)}" if overrides else ""
+
+
+def _option_value(given: Sequence[str], names: Sequence[str]) -> str | None:
+    """Return the value of the first of these options, after a space or "="; None without one."""
+    for item, following in zip(given, [*given[1:], ""], strict=True):
+        name, equals, value = item.partition("=")
+        if name in names and (equals or not following.startswith("-")):
+            return (value if equals else following) or None
+    return None
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from qdsft.cli.arguments import gib, positive
-from qdsft.errors import UserError
+from qdsft.strict_json import to_json
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,22 +26,21 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from qdsft.planning.cards import Target, find_card
+    from qdsft.planning.plan import plan
 
-    if options.gpu is not None and options.gpu_memory:
-        raise UserError("--gpu and --gpu-memory both set the memory of a GPU; give one of them")
-    name, card = find_card(options.gpu) if options.gpu is not None else (None, None)
-    memory = card.memory if card else int((options.gpu_memory or 8.0) * 2**30)
-    from qdsft.planning.plan import make_plan
-
-    plan = make_plan(options.recipe, options.overrides, Target(memory, options.gpus, options.zero, name, card))
+    found = plan(
+        options.recipe,
+        options.overrides,
+        gpu=options.gpu,
+        gpu_memory=options.gpu_memory,
+        gpus=options.gpus,
+        zero=options.zero,
+    )
     if options.json:
-        import json
-
-        print(json.dumps(plan.to_json(), indent=2, ensure_ascii=False))
+        print(to_json(found.to_json(), indent=2))
         return 0
     from qdsft.planning.table import report
 
-    for line in report(plan):
+    for line in report(found):
         print(line)
     return 0

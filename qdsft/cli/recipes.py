@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from qdsft.cli.arguments import positive
 from qdsft.console import say
 from qdsft.environment import variable
 from qdsft.errors import Interrupted, UserError
+from qdsft.strict_json import to_json
 
 GREEN, RED, RESET = "\033[32m", "\033[31m", "\033[0m"
 
@@ -27,6 +27,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     train = _add(commands, "train", "train a recipe in this process", _train)
     train.add_argument("--resume", action="store_true", help="resume from the newest complete checkpoint")
     train.add_argument("--overwrite", action="store_true", help="delete an earlier run in the run directory first")
+    train.add_argument(
+        "--accelerate",
+        metavar="NAME",
+        help="train on all GPUs: the name of a file in accelerate_configs, such as ddp or zero2, or a path",
+    )
     inspect = _add(commands, "inspect", "show training rows as the model gets them", _inspect)
     inspect.add_argument("-n", dest="rows", type=positive, default=3, metavar="N", help="rows to show (default: 3)")
 
@@ -54,12 +59,12 @@ def _recipe(options: argparse.Namespace) -> int:
         facts = {"name": recipe.name, "method": recipe.method}
         run = {"run_dir": str(recipe.run_dir), "run_state": run_state(recipe.run_dir)}
         values = {"values": recipe.resolved(), "origins": recipe.origins}
-        print(json.dumps(facts | run | values, indent=2, ensure_ascii=False))
+        print(to_json(facts | run | values, indent=2))
         return 0
     rows = recipe.rows()
     width = max(len(key) for key, _, _ in rows)
     for key, value, origin in rows:
-        print(f"{key:<{width}}  {json.dumps(value, ensure_ascii=False):<40}  {origin}")
+        print(f"{key:<{width}}  {to_json(value):<40}  {origin}")
     return 0
 
 
@@ -110,6 +115,11 @@ def _train(options: argparse.Namespace) -> int:
     recipe = load_recipe(options.recipe, options.overrides)
     if options.resume and options.overwrite:
         raise UserError("--resume and --overwrite contradict each other; give one of them")
+    if options.accelerate is not None:
+        from qdsft.cli.accelerate import launch
+
+        flags = [flag for flag in ("--resume", "--overwrite") if vars(options)[flag.lstrip("-")]]
+        return launch(options.accelerate, [options.recipe, *options.overrides, *flags])
     from qdsft.training.train import train
 
     try:

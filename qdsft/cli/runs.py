@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from qdsft.console import print_result, say
+from qdsft.strict_json import to_json
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,7 +22,7 @@ def _runs(options: argparse.Namespace) -> int:
 
     found = list_runs(options.folder)
     if options.json:
-        print_result(json.dumps([run.to_json() for run in found], indent=2, ensure_ascii=False))
+        print_result(to_json([run.to_json() for run in found], indent=2))
     elif found:
         for line in run_lines(found):
             print_result(line)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from qdsft.cli.arguments import add_trust, port
+from qdsft.strict_json import to_json
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +47,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     if options.request is not None:
         request = make_request(options.run_dir, options.request, manifest, trust_remote_code=options.trust_remote_code)
-        print(json.dumps(request, ensure_ascii=False))
+        print(to_json(request))
         return 0
     return serve(
         options.run_dir,

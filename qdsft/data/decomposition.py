@@ -6,11 +6,20 @@ Only this module renders a decomposition to the text that a model is trained on,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 REFERENCE = re.compile(r"#(\d+)")
 _NUMBERED = re.compile(r"\s*(\d+)\.(?:\s+(.*))?")
+_LINE_END = re.compile("[\r\n]+")
+"""What ends a step. str.splitlines() would also divide a step at U+2028, VT, NEL and others."""
+_OWN_NUMBER = re.compile(
+    r"\s*(?:[(\[（]?\s*(?:(?:step|(?:sub-?)?question|q|단계|(?:하위\s*)?질문)\s*)?(\d{1,3})\s*(?:단계)?\s*[.．):：\]）](?!\d)"
+    r"|([\u2460-\u249b]))\s*",
+    re.IGNORECASE,
+)
+"""The number that a step begins with in the data of people who number their steps; the second group is ①, ⑴ or ⒈."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Decomposition:
         """
         steps: list[str] = []
         problems: list[str] = []
-        for line in filter(str.strip, text.splitlines()):
+        for line in filter(str.strip, _LINE_END.split(text)):
             match = _NUMBERED.fullmatch(line)
             if match is None:
                 problems.append(f"line {line.strip()[:40]!r} is not numbered")
@@ -65,7 +74,7 @@ class Decomposition:
         for number, step in enumerate(self.steps, start=1):
             if not step.strip():
                 yield "empty step", f"step {number} is empty"
-            if not step.isprintable() and step.splitlines() not in ([], [step]):  # no line break is printable
+            if _LINE_END.search(step):
                 yield "line break", f"step {number} has a line break"
         for source, target in self.edges:
             if source == target:
@@ -83,6 +92,22 @@ class Decomposition:
     def is_valid(self) -> bool:
         """True if there are no `faults`."""
         return not self.problems()
+
+
+def without_numbers(steps: Sequence[str]) -> tuple[str, ...] | None:
+    """Return steps without the numbers 1, 2, 3, ... that all of them begin with, or None if they do not.
+
+    Recognises `1.`, `1)`, `(1)`, `[1]`, `1:`, `Step 1:`, `Q1.`, `1단계:`, `질문 1.` and `①`, in full width as well.
+    """
+    found: list[str] = []
+    for number, step in enumerate(steps, start=1):
+        match = _OWN_NUMBER.match(step)
+        if match is None or (int(match[1]) if match[1] else unicodedata.numeric(match[2])) != number:
+            return None
+        found.append(step[match.end() :])
+    if len(steps) == 1 and not steps[0].removesuffix(found[0])[-1:].isspace():
+        return None  # a name, such as 1.FC Nürnberg
+    return tuple(found) or None
 
 
 def numbered(steps: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ class Example(NamedTuple):
     def to_json(self) -> str:
         """Return one line of a run's eval.jsonl. Values without a JSON form, such as dates, are written as text."""
         content = {"row": self.record.row, "messages": self.messages, "completion": self.completion}
-        return json.dumps(content, ensure_ascii=False, default=str)
+        return json.dumps(content, ensure_ascii=False, default=str, allow_nan=False)
 
 
 class Digest:

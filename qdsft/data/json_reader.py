@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from qdsft.data.lines import joined
 from qdsft.data.record import Record, RowError, Scanned, show
+from qdsft.errors import cut
 
 _SPACE = " \t\r\n"
 """White space in JSON; str.strip() would also remove U+2028 and others."""
+_BLANKS = re.compile(f"[{_SPACE}]*")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -43,8 +46,9 @@ class _Decoder:
     def _pairs(self, items: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(items)
         if len(result) < len(items):
-            twice = next(key for key, _ in items if sum(key == other for other, _ in items) > 1)
-            self._found.append(("field given twice", f"the field {twice!r} is given twice; remove one"))
+            seen: set[str] = set()
+            twice = next(key for key, _ in items if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            self._found.append(("field given twice", f"the field {cut(twice, 40)!r} is given twice; remove one"))
         return result
 
     def _constant(self, name: str) -> None:
@@ -89,6 +93,8 @@ def _line(decoder: _Decoder, text: str, indent: int, where: str) -> Record | Row
         if stop < len(text):
             raise json.JSONDecodeError("Extra data", text, _skip_space(text, stop))
     except json.JSONDecodeError as error:
+        if text.startswith("\ufeff", error.pos):
+            return joined(where)
         column = indent + error.pos + 1
         message = f"not JSON at column {column}: {error.msg}; write one object a line, or one JSON list"
         return RowError(where, "not JSON", message)
@@ -118,11 +124,12 @@ def json_list(text: str, path: Path) -> Scanned:
             raise RowError(f"{path}:{error.lineno}", "not JSON", message) from error
         yield row
         separator = ","
-    if text[position + 1 :].strip(_SPACE):
+    if text.startswith("\ufeff", _skip_space(text, position + 1)):
+        raise joined(f"{path}:{line}")
+    if _skip_space(text, position + 1) < len(text):
         raise RowError(f"{path}:{line}", "not JSON", "there is text after the closing ']'; remove it")
 
 
 def _skip_space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in _SPACE:
-        position += 1
-    return position
+    found = _BLANKS.match(text, position)
+    return found.end() if found else position

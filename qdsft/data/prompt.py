@@ -8,10 +8,12 @@ from typing import Any
 import jinja2
 import jinja2.meta
 from jinja2 import nodes
+from jinja2.exceptions import SecurityError
 from jinja2.sandbox import SandboxedEnvironment
 
-from qdsft.data.record import Record, RowError
-from qdsft.errors import UserError
+from qdsft.data.record import Record, RowError, names
+from qdsft.errors import UserError, cut, reason
+from qdsft.time_limit import time_limit
 
 Renderer = Callable[[dict[str, Any]], str]
 Message = dict[str, str]
@@ -23,13 +25,38 @@ SYSTEM = (
 )
 USER = "{{ question }}"
 
-_ENVIRONMENT = SandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+RENDER_SECONDS = 10.0
+LONGEST_TEXT = 10_000_000
+"""Characters of a message."""
+
+
+class TemplateFault(UserError):
+    """A template that cannot be compiled; `key` is its key in the prompt section."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"prompt.{key}: {message}")
+        self.key = key
+
+
+class _Environment(SandboxedEnvironment):
+    """A sandbox that does not repeat a text or list beyond LONGEST_TEXT."""
+
+    intercepted_binops = frozenset({"*"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        for times, sized in ((left, right), (right, left)):
+            if isinstance(times, int) and hasattr(sized, "__len__") and times * len(sized) > LONGEST_TEXT:
+                raise SecurityError(f"* makes over {LONGEST_TEXT:,} characters")
+        return super().call_binop(context, operator, left, right)
+
+
+_ENVIRONMENT = _Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
 
 
 class PromptTemplates:
     """The compiled Jinja templates of a prompt section.
 
-    Raises UserError on construction for broken Jinja. Rendering raises RowError for a column that the row does not
+    Raises TemplateFault on construction for broken Jinja. Rendering raises RowError for a column that the row does not
     have and for a message that comes out empty.
     """
 
@@ -69,19 +96,31 @@ class PromptTemplates:
 def _compile(key: str, source: str) -> Renderer:
     """Return a function of a row. Templates that are plain text or one column, as most are, skip Jinja."""
     try:
-        compiled = _ENVIRONMENT.from_string(source)
-        parts = _parts(source)
+        with time_limit(RENDER_SECONDS):
+            compiled = _ENVIRONMENT.from_string(source)
+            parts = _parts(source)
     except jinja2.TemplateSyntaxError as error:
-        raise UserError(f"prompt.{key}: not valid Jinja: {error.message}") from error
+        line = f" in line {error.lineno} of the template" if error.lineno > 1 else ""
+        raise TemplateFault(key, f"not valid Jinja{line}: {cut(str(error.message), 200)}") from error
     except RecursionError as error:
-        raise UserError(f"prompt.{key}: not valid Jinja: nested too deeply") from error
+        raise TemplateFault(key, "not valid Jinja: nested too deeply") from error
+    except Exception as error:  # constants are computed while compiling
+        raise TemplateFault(key, f"not valid Jinja: {reason(error)}; simplify the template") from error
     if _is_text(parts):
         text = compiled.render()
         return lambda row: text
     if len(parts) == 1 and isinstance(parts[0], nodes.Name):
         column = parts[0].name
         return lambda row: value if isinstance(value := row.get(column), str) else compiled.render(row)
-    return compiled.render
+    return lambda row: _render_within_bounds(compiled, row)
+
+
+def _render_within_bounds(template: jinja2.Template, row: dict[str, Any]) -> str:
+    with time_limit(RENDER_SECONDS):
+        text = template.render(row)
+    if len(text) > LONGEST_TEXT:
+        raise SecurityError(f"the text has over {LONGEST_TEXT:,} characters")
+    return text
 
 
 def _parts(source: str) -> list[nodes.Node]:
@@ -98,8 +137,10 @@ def _render(key: str, template: Renderer, record: Record) -> str:
     try:
         return template(row)
     except jinja2.UndefinedError as error:
-        message = f"prompt.{key}: {error.message}; this row has the columns {', '.join(row) or 'none'}"
+        message = (
+            f"prompt.{key}: {cut(str(error.message), 200)}; this row has the columns {names(row) if row else 'none'}"
+        )
         raise RowError(record.source, "column missing", message) from error
     except Exception as error:  # the recipe's template may raise anything
-        message = f"prompt.{key} cannot be rendered for this row: {error}"
+        message = f"prompt.{key} cannot be rendered for this row: {reason(error)}"
         raise RowError(record.source, "prompt not rendered", message) from error

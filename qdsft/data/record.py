@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from qdsft.errors import UserError
+from qdsft.errors import UserError, cut
 
 
 class Record(NamedTuple):
@@ -15,7 +16,9 @@ class Record(NamedTuple):
     row: dict[str, Any]
     """Column name -> value."""
     source: str
-    """`file:line`, for error messages; of CSV and TSV `file:row` with the header as row 1, of Parquet from 1."""
+    """`file:line` for error messages. CSV and TSV: `file:row`, where row 1 is the header; Parquet the same, from 1."""
+    tabular: bool = False
+    """True for a row of a table, whose rows all have the same columns."""
 
 
 class RowError(UserError):
@@ -38,4 +41,32 @@ def show(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except RecursionError:  # the reader ran with fewer frames on the stack
         return "something nested too deeply"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return cut(text)
+
+
+def names(row: Iterable[str]) -> str:
+    """Return the names of a row's fields, cut, for error messages."""
+    return cut(", ".join(cut(name, 40) for name in row), 200) or "no fields"
+
+
+def checked(row: dict[str, Any], where: str, *, tabular: bool = False) -> Record | RowError:
+    """Return a row of a library's reader, or the RowError of a NaN or infinity in it, at any depth.
+
+    JSON has neither, so a run could not keep such a row in its files. The JSON reader refuses them itself.
+    """
+    for name, value in row.items():
+        if (found := _not_finite(value)) is not None:
+            message = f"the field {cut(name, 40)!r} is {found}; replace or remove it"
+            return RowError(where, "NaN or infinity", message)
+    return Record(row, where, tabular)
+
+
+def _not_finite(value: Any) -> float | None:
+    """Return the first NaN or infinity in a value, at any depth."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else value
+    if isinstance(value, dict):
+        inner: Iterable[Any] = (part for item in value.items() for part in item)
+    else:
+        inner = value if isinstance(value, list | tuple) else ()
+    return next((found for one in inner if (found := _not_finite(one)) is not None), None)

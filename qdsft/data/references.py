@@ -1,6 +1,6 @@
 """Make steps self-contained: replace every `#n` by a phrase for the answer of step n.
 
-For tools that do not replace references by answers themselves. It cannot be undone.
+For tools that do not substitute answers for references. The replacement cannot be undone.
 """
 
 from __future__ import annotations

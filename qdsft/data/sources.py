@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.data.readers import stream_records
-from qdsft.data.record import Record
-from qdsft.errors import UserError
+from qdsft.data.record import Record, RowError, checked
+from qdsft.errors import UserError, reason
 from qdsft.recipe import Recipe
 
 
@@ -26,7 +26,10 @@ def read_rows(recipe: Recipe, key: str) -> Iterator[Record]:
         return
     split = recipe.data.train_split if key == "train" else recipe.data.eval_split
     for number, row in enumerate(_hub_dataset(recipe, key), start=1):
-        yield Record(dict(row), f"{name}[{split}]:{number}")
+        record = checked(dict(row), f"{name}[{split}]:{number}", tabular=True)
+        if isinstance(record, RowError):
+            raise record
+        yield record
 
 
 def content_id(recipe: Recipe, key: str) -> str | None:
@@ -51,10 +54,9 @@ def _hub_dataset(recipe: Recipe, key: str) -> Any:
     try:
         return load_dataset(name, split=split, revision=recipe.data.revision)
     except (OSError, ValueError, RuntimeError) as error:  # not found, no connection, no such split
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{recipe.where(f'data.{key}')}: data.{key}: {name} is not a file, and the Hub dataset cannot be "
-            f"loaded: {first[:200]}"
+            f"loaded: {reason(error)}"
         ) from error
 
 

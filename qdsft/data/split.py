@@ -84,10 +84,24 @@ def assign_sides(
         )
 
 
+def nothing_held_out(recipe: Recipe, train_rows: int, eval_rows: int) -> str | None:
+    """Return the line that says that evaluation will have no rows; None if it has some."""
+    if eval_rows:
+        return None
+    given = f"{recipe.data.eval} has none" if recipe.data.eval else f"data.eval_fraction {recipe.data.eval_fraction:g}"
+    return (
+        f"evaluation: no row is held out ({train_rows} rows, {given}), so there is nothing to evaluate; add rows, "
+        "raise data.eval_fraction, or set data.eval=FILE"
+    )
+
+
 def stream_split(
     recipe: Recipe, read: Callable[[Recipe, str], Iterable[Record]] = file_records
 ) -> Iterator[tuple[Side, Example]]:
-    """Render, validate and split the rows of `read(recipe, "train")` and `read(recipe, "eval")`."""
+    """Render, validate and split the rows of `read(recipe, "train")` and `read(recipe, "eval")`.
+
+    The default reads files only; pass `sources.read_rows` to download Hub datasets as well.
+    """
     task = make_task(recipe)
     held_out = map(task.example, read(recipe, "eval")) if recipe.data.eval else None
     return assign_sides(map(task.example, read(recipe, "train")), held_out, recipe)

@@ -17,8 +17,8 @@ from qdsft.data.examples import Example
 from qdsft.data.formats import ANSWER_FORMATS
 from qdsft.data.formats.write import entry, make_item, render_as
 from qdsft.data.prediction import FreeText, Prediction, Steps
-from qdsft.data.prompt import SYSTEM, USER, Message, PromptTemplates
-from qdsft.data.record import Record, RowError
+from qdsft.data.prompt import SYSTEM, USER, Message, PromptTemplates, TemplateFault
+from qdsft.data.record import Record, RowError, checked
 from qdsft.data.validation import question_faults, validate
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe
@@ -30,7 +30,7 @@ FORMATS = ("json", "text", *ANSWER_FORMATS)
 
 @dataclass(frozen=True)
 class Shown:
-    """An answer for standard output."""
+    """An answer for standard output, and what is wrong with it."""
 
     text: str
     warning: str | None = None
@@ -89,7 +89,7 @@ class Task(ABC):
         return {self.columns[0]: question.strip()} if len(self.columns) == 1 else _json_object(question)
 
     def question_faults(self, record: Record) -> Iterable[RowError]:
-        """Return what makes a row without an answer unusable."""
+        """Return the faults that make a row unusable as a question; its answer is not looked at."""
         return ()
 
     @abstractmethod
@@ -97,7 +97,7 @@ class Task(ABC):
         """Return a model's text as an answer; never raises."""
 
     def problems(self, text: str) -> tuple[str, ...]:
-        """Return what is wrong with an answer, as far as can be told without a gold answer."""
+        """Return the problems of an answer that show without the gold answer."""
         return ()
 
     @abstractmethod
@@ -167,7 +167,7 @@ class DecompositionTask(Task):
         """Accept the option."""
 
     def show(self, fmt: str, question: str, text: str) -> Shown:
-        """json: `{"question", "sub_questions", "valid"}`."""
+        """Return the answer to one question. The format json has the keys question, sub_questions and valid."""
         found = self.parse(text)
         problems = found.problems()
         warning = f"not a valid decomposition: {'; '.join(problems)}" if problems else None
@@ -176,9 +176,10 @@ class DecompositionTask(Task):
         return Shown(found.render() if fmt == "text" else render_as(fmt, question, found), warning)
 
     def file_entry(self, fmt: str, row: dict[str, Any], text: str, *, stopped: bool) -> str:
-        """json: `{"question", "sub_questions", "problems", "text", "stopped"}` and the row's other columns.
+        """Return the answer to a row as an entry of a file.
 
-        text: the question, the steps, a blank line.
+        The format json has the keys question, sub_questions, problems, text and stopped, and the row's other columns.
+        The format text is the question, the steps and a blank line.
         """
         question, found = row["question"], self.parse(text)
         problems = found.problems()
@@ -229,11 +230,11 @@ class FreeTextTask(Task):
         raise UserError(f"{source}: its answers are free text, and {option} is for decompositions; leave it out")
 
     def show(self, fmt: str, question: str, text: str) -> Shown:
-        """json: `{"input", "output"}`."""
+        """Return the answer to one question. The format json has the keys input and output."""
         return Shown(_dumps({"input": question, "output": text}) if fmt == "json" else text)
 
     def file_entry(self, fmt: str, row: dict[str, Any], text: str, *, stopped: bool) -> str:
-        """json: the row's columns with "output" and "stopped"."""
+        """Return the answer to a row as an entry of a file. The format json adds output and stopped to its columns."""
         return _dumps({**row, "output": text, "stopped": stopped}) + "\n" if fmt == "json" else f"{text}\n\n"
 
     def dropped_columns(self, fmt: str, row: dict[str, Any]) -> set[str]:
@@ -241,9 +242,11 @@ class FreeTextTask(Task):
 
 
 def make_task(recipe: Recipe) -> Task:
-    """Return the task of a recipe; raises UserError naming the recipe for a prompt section that cannot be compiled."""
+    """Return the task of a recipe; raises UserError, naming file and line, for a template that cannot be compiled."""
     try:
         return task_of(recipe.prompt)
+    except TemplateFault as error:
+        raise UserError(f"{recipe.where(f'prompt.{error.key}')}: {error}") from error
     except UserError as error:
         raise UserError(f"{recipe.path}: {error}") from error
 
@@ -261,10 +264,10 @@ def task_type(prompt: Prompt) -> type[DecompositionTask] | type[FreeTextTask]:
 def _json_object(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and isinstance(checked(value, ""), Record) else None
 
 
 def _dumps(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)

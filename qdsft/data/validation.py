@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
-from qdsft.data.decomposition import Decomposition
-from qdsft.data.record import Record, RowError, show
+from qdsft.data.decomposition import Decomposition, without_numbers
+from qdsft.data.record import Record, RowError, names, show
+
+MOST_STEPS = 1000
+"""Steps of a row."""
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 """Control characters that are not white space: a sign of damaged text."""
@@ -23,8 +27,8 @@ def validate(record: Record) -> None:
 def faults(record: Record) -> Iterator[RowError]:
     """Yield everything that makes a row of the decomposition task unusable.
 
-    A missing field or one of the wrong type, an empty list or step, a line break or control character in a step, a
-    reference that is dangling, forward or to the step itself.
+    A missing field or one of the wrong type, an empty list or step, too many steps, steps with their own numbers, a
+    line break or control character in a step, a reference that is dangling, forward or to the step itself.
     """
     yield from question_faults(record)
     if fault := _missing(record, "sub_questions"):
@@ -51,12 +55,19 @@ def _step_faults(source: str, steps: Any) -> Iterator[RowError]:
         message = f"sub_questions must be a list of text, not {show(steps)}"
         yield RowError(source, "sub_questions not a list of text", message)
         return
+    if len(steps) > MOST_STEPS:
+        message = f"sub_questions: {len(steps)} steps, more than {MOST_STEPS}; divide or remove the row"
+        yield RowError(source, "too many steps", message)
+        return
     mistyped = [(number, step) for number, step in enumerate(steps, start=1) if not isinstance(step, str)]
     for number, step in mistyped:
         message = f"sub_questions: step {number} must be text, not {show(step)}"
         yield RowError(source, "sub_questions not a list of text", message)
     if mistyped:
         return
+    if steps and without_numbers(steps):
+        message = "the steps begin with their own numbers, which training adds once more; remove them"
+        yield RowError(source, "numbered steps", f"sub_questions: {message} (qdsft data check --write-clean OUT does)")
     for kind, problem in Decomposition(tuple(steps)).faults():
         yield RowError(source, kind, f"sub_questions: {problem}; correct or remove the row")
     if not "".join(steps).isprintable():  # a quick test: nearly all text is printable, control characters are not
@@ -70,14 +81,13 @@ def _control_characters(source: str, name: str, text: str) -> Iterator[RowError]
         yield RowError(source, "control character", message)
 
 
-def _names(record: Record) -> str:
-    names = ", ".join(name if len(name) <= 40 else f"{name[:37]}..." for name in record.row)
-    return (names if len(names) <= 200 else f"{names[:197]}...") or "no fields"
-
-
 def _missing(record: Record, name: str) -> RowError | None:
     if name in record.row:
         return None
-    close = get_close_matches(name, record.row.keys() - {"question", "sub_questions"}, n=1)
-    hint = f"; is it {close[0]!r}? rename it" if close else f"; this row has {_names(record)}"
+    others = [other for other in islice(record.row, 100) if len(other) < 100]
+    close = get_close_matches(name, set(others) - {"question", "sub_questions"}, n=1)
+    hint = f"; is it {close[0]!r}? rename it" if close else f"; this row has {names(record.row)}"
+    if record.tabular:
+        message = f"the column {name!r} is missing{hint.replace('this row', 'the header')}"
+        return RowError(record.source, "column missing", f"{message}; see data/DATA_FORMAT.md")
     return RowError(record.source, f"{name} missing or empty", f"the field {name!r} is missing{hint}")

@@ -1,11 +1,10 @@
-"""Stage: merge an adapter into its base model, and certify how far the two agree."""
+"""Merge an adapter into its base model, and certify how far the two agree."""
 
 from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -25,6 +24,7 @@ from qdsft.inference.generation_config import generation_config
 from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_prompts, load_weights
 from qdsft.model.attention import decoding_attention
 from qdsft.model.checked_weights import check_model
+from qdsft.model.device_errors import device_errors
 from qdsft.model.loading import load_config
 from qdsft.model.quantization import dequantized_weights
 from qdsft.model.weight_files import BaseWeights, open_base
@@ -39,6 +39,7 @@ from qdsft.runs.results import brief_metrics, method, read_example, to_json
 
 Base = Literal["auto", "original", "dequantized"]
 OTHER = "choose another --output"
+_TOO_LITTLE_MEMORY = "set CUDA_VISIBLE_DEVICES= to merge on the CPU, or leave the comparison out with --no-check"
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _make(folder: Path, weights: BaseWeights, job: _Job) -> _Comparison:
     """Write the merge into each base to a folder with the base's name, and compare each with the adapter."""
     questions = _questions(job.prompts, job.samples)
     trained: LoadedRun | None = None
-    with _enough_memory(job.prompts.run_dir):
+    with device_errors(f"comparing the merged model of {job.prompts.run_dir}", _TOO_LITTLE_MEMORY):
         if job.check or "dequantized" in job.bases:
             trained = load_weights(job.prompts)
         before, sequences = None, []
@@ -256,17 +257,6 @@ def _certificate(prompts: RunPrompts, chosen: str, dtype: str, compared: _Compar
             "versions": versions(),
         }
     )
-
-
-@contextmanager
-def _enough_memory(run_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"{run_dir}: the device ran out of memory; set CUDA_VISIBLE_DEVICES= to merge on the CPU, or leave the "
-            "comparison out with --no-check"
-        ) from error
 
 
 def _free() -> None:

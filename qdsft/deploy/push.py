@@ -1,4 +1,4 @@
-"""Stage: push an adapter or model to the Hub, with everything that answering requires and nothing of this machine."""
+"""Push an adapter or model to the Hub, with everything that answering requires and nothing of this machine."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from qdsft.runs.certificate import Certificate, read_certificate
 from qdsft.runs.layout import CARD, MANIFEST, MERGE_FILE
 from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.runs.public import base_on_hub, check_secrets, public_base, public_manifest
+from qdsft.strict_json import to_json
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 """Files of an earlier push that are deleted from the repository."""
@@ -201,4 +202,4 @@ def _upload(files: dict[str, Content], repo_id: str, *, public: bool, revision: 
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode("utf-8")
+    return (to_json(value, indent=2, sort_keys=True) + "\n").encode("utf-8")

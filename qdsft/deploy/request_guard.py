@@ -1,12 +1,13 @@
-"""Let through to a server only the requests that answering needs. Imports nothing but the standard library."""
+"""Let through to a server only the requests that answering needs."""
 
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
+
+from qdsft.strict_json import to_json
 
 MODELS = "/v1/models"
 ALLOWED = {"/v1/chat/completions": "POST", MODELS: "GET", "/health": "GET"}
@@ -80,7 +81,7 @@ class RequestGuard:
 async def _answer(send: Send, status: int, content: dict[str, Any], *headers: tuple[bytes, bytes]) -> None:
     kind = (b"content-type", b"application/json")
     await send({"type": "http.response.start", "status": status, "headers": [kind, *headers]})
-    await send({"type": "http.response.body", "body": json.dumps(content).encode("utf-8")})
+    await send({"type": "http.response.body", "body": to_json(content).encode("utf-8")})
 
 
 def _body_refusal(headers: dict[bytes, bytes]) -> Refusal | None:

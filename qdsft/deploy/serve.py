@@ -1,8 +1,7 @@
-"""Stage: serve a run with an existing OpenAI-compatible server, with the prompt and stop tokens it was trained on."""
+"""Serve a run with an existing OpenAI-compatible server, with the prompt and stop tokens it was trained on."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import secrets
@@ -28,6 +27,7 @@ from qdsft.inference import vllm_engine
 from qdsft.inference.loaded_run import RunPrompts, check_weight_files, load_prompts
 from qdsft.model.attention import decoding_attention
 from qdsft.model.device import find_machine
+from qdsft.optional_packages import require
 from qdsft.runs.manifest import Manifest
 
 NEEDED = ("fastapi", "uvicorn", "openai")
@@ -115,7 +115,8 @@ def transformers_command(run: RunPrompts, staged: Path, host: str, port: int, ex
     command = [sys.executable, "-m", "qdsft.deploy.guarded_server", staged.name]
     command += ["--host", host, "--port", str(port), "--device", machine.device]
     command += ["--dtype", str(machine.choose_dtype(run.recipe.model.dtype)).removeprefix("torch.")]
-    command += ["--attn-implementation", decoding_attention(run.recipe.model.attn_implementation)]
+    if kernel := decoding_attention(run.recipe.model.attn_implementation):
+        command += ["--attn-implementation", kernel]
     if run.recipe.model.trust_remote_code:
         command += ["--trust-remote-code"]
     return [*command, "--log-level", "error", *extra]
@@ -164,8 +165,7 @@ def _check_transformers(run: RunPrompts) -> None:
             f"{run.run_dir}: transformers serve cannot load an adapter; merge it with: qdsft merge "
             f"{shlex.quote(str(run.run_dir))} --output DIR, and serve DIR; or use --engine vllm"
         )
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise UserError(f"qdsft serve requires {', '.join(missing)}; install with: pip install -e '.[serve]'")
+    require("serve", "qdsft serve", *NEEDED)
 
 
 def _vllm() -> str:

@@ -16,6 +16,7 @@ from qdsft.data.prompt import Message
 from qdsft.data.record import Record
 from qdsft.errors import UserError
 from qdsft.inference.grammar import COMMON_TEXT, completion_pattern
+from qdsft.optional_packages import require
 from qdsft.tokenization.length_limit import encode_examples
 
 _SAMPLE = Decomposition(("How old is A?", "서울은 #1?", "Is #1 more than #2?"))
@@ -149,10 +150,7 @@ def _masked(scores: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
 
 
 def _import_llguidance() -> Any:
-    try:
-        import llguidance
-    except ImportError as error:
-        raise UserError(
-            "--constrained requires llguidance; install it with: pip install 'qdsft[constrained]'"
-        ) from error
+    require("constrained", "--constrained", "llguidance")
+    import llguidance
+
     return llguidance

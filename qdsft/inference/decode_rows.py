@@ -1,4 +1,4 @@
-"""Decode the held-out rows of a run, shared by processes, with every answer saved so that decoding can resume."""
+"""Decode the held-out rows of a run in several processes, and save every answer so that decoding can resume."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def forget(run_dir: Path, model: str) -> None:
 
 
 def identify(run_dir: Path, manifest: Manifest, examples: Sequence[Example], model: str) -> Identity:
-    """Return what answers depend on: the run, its weights, the rows and the length limit, but not the batch size."""
+    """Return everything that the answers depend on: run, weights, rows and length limit, but not the batch size."""
     folder = manifest.folder(run_dir)
     weights = [
         [path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns]

@@ -1,4 +1,4 @@
-"""Stage: answer a file of questions, in the order of the file."""
+"""Answer a file of questions, in the order of the file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from qdsft.runs.resume_log import ResumeLog, open_log
 Engine = Literal["transformers", "vllm"]
 OUTPUT_REMEDY = "choose another output"
 MERGE_FROM = 64
-"""Merging the adapter pays for its check from this many questions."""
+"""Number of questions from which merging the adapter saves more time than its check takes."""
 
 
 @dataclass(frozen=True)

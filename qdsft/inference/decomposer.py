@@ -1,4 +1,4 @@
-"""Stage: answer one question, with the prompt that the run was trained on."""
+"""Answer questions one at a time, with the prompt that the run was trained on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from qdsft.runs.manifest import Manifest
 
 
 class Decomposer:
-    """Answers questions with a finished run.
+    """Answer questions with a finished run.
 
     >>> decompose = Decomposer("outputs/tiny-full")        # doctest: +SKIP
     >>> decompose("Who is older, A or B?").steps           # doctest: +SKIP
     ('How old is A?', 'How old is B?', 'Is #1 more than #2?')
 
-    With `constrained=True` every answer is a valid decomposition, as `qdsft.inference.constrained` has it.
+    With `constrained=True` every answer is a valid decomposition, see `qdsft.inference.constrained`.
     `trust_remote_code=True` lets Python code in the model's folder run on this machine.
     Raises UserError as `qdsft.inference.loaded_run.load_run` and `LoadedRun.grammar` do.
     """
@@ -54,7 +54,7 @@ class Decomposer:
         return Decomposition.parse(self.text(question, adapter=adapter))
 
     def text(self, question: str, *, adapter: str | None = None) -> str:
-        """Return the model's answer as it wrote it; also for runs whose answers are free text."""
+        """Return the model's answer as plain text. Also works for runs whose answers are free text."""
         run = self.choose(adapter)
         return run.answer([run.task.messages(run.task.typed_record(question))], constrained=self._constrained)[0].text
 
@@ -69,7 +69,7 @@ class Decomposer:
 
 
 def show(decomposer: Decomposer, question: str, fmt: str, adapter: str | None = None) -> Shown:
-    """Return the answer to one question, from an added adapter or from the run itself.
+    """Return the answer to one question in a format of `Task.formats`. `adapter` names an added adapter.
 
     Raises UserError as `Task.show` and `Decomposer.choose` do.
     """

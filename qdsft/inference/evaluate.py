@@ -1,4 +1,4 @@
-"""Stage: decode the held-out questions of a run, score the answers, and write metrics, predictions and a report."""
+"""Decode the held-out questions of a run, score the answers, and write metrics, predictions and a report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from qdsft.console import say
@@ -25,6 +24,7 @@ from qdsft.metrics.catalog import METRICS
 from qdsft.metrics.model_metrics import Decoding
 from qdsft.metrics.prediction_rows import PredictionRow, json_lines, prediction_row
 from qdsft.metrics.summary import summarise
+from qdsft.model.device_errors import device_errors
 from qdsft.runs.card import write_card
 from qdsft.runs.eval_rows import read_eval_rows
 from qdsft.runs.layout import METRICS_FILE, predictions_file
@@ -36,7 +36,7 @@ from qdsft.scoring.score_files import add_official
 
 
 def evaluate(
-    run_dir: Path,
+    run_dir: str | Path,
     *,
     baseline: bool = False,
     constrained: bool = False,
@@ -55,6 +55,7 @@ def evaluate(
 
     Raises UserError as load_run does, and if the run has no held-out rows.
     """
+    run_dir = Path(run_dir)
     manifest = manifest or read_finished(run_dir)
     if not manifest.data.eval_rows:
         raise UserError(f"{run_dir}: no rows were held out; train with data.eval_fraction above 0 or with data.eval")
@@ -147,17 +148,13 @@ def _decode(
     among = f", shared by {processes.size} processes" if processes.size > 1 else ""
     say(f"evaluating {len(examples)} held-out rows on {machine.device} ({machine.name}){among}")
     shares = []
-    try:
+    remedy = f"give a lower --batch-size (now {batch_size}); rows that are done are kept"
+    with device_errors(f"decoding the held-out rows of {loaded.run_dir}", remedy):
         for model in models:
             if model != "tuned":
                 say(f"decoding again, {'constrained' if model == 'constrained' else 'with the base model'}")
             with loaded.untrained() if model == "baseline" else nullcontext(loaded) as chosen:
                 shares.append(decode_share(chosen, examples, model, processes, batch_size))
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"{loaded.run_dir}: the device ran out of memory; give a lower --batch-size (now {batch_size}); rows that "
-            "are done are kept"
-        ) from error
     return machine.name, shares
 
 

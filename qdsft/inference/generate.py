@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria
 
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.inference.constrained import Constraint, Grammar
 from qdsft.inference.generation_config import greedy_config, without_base_settings
+from qdsft.inference.progress import Progress, ShowTokens
+from qdsft.model.device_errors import is_out_of_memory
 from qdsft.tokenization.rows import Row
 
 
@@ -25,7 +26,7 @@ class Answer:
     text: str
     """Without special tokens and surrounding whitespace."""
     stopped: bool
-    """True if the model ended the answer with a stop token, False if it was cut off or ended by the grammar."""
+    """Whether the model itself ended the answer with a stop token; False if max_new_tokens or the grammar ended it."""
     tokens: int
     """Number of generated tokens, including the stop token."""
 
@@ -70,7 +71,7 @@ def generate(
     once. A batch that runs out of memory is halved, with a message. Raises PromptTooLarge if a single prompt does.
 
     With `grammar`, every answer is one of its completions. `sharded` says that processes share the weights and must
-    make the same forward calls: no batch is halved, and torch.OutOfMemoryError is raised as it is. `watch`, which
+    make the same forward calls: no batch is halved, and running out of memory is raised as it is. `watch`, which
     requires batch_size 1, is called with the text so far after every token; its exceptions end the decoding.
     """
     assert watch is None or batch_size == 1
@@ -82,14 +83,14 @@ def generate(
     config = greedy_config(tokenizer, stop_ids, max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     waiting = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    with tqdm(total=len(prompts), desc="decoding", unit="row", disable=None if progress else True) as bar:
+    with Progress(len(prompts), shown=progress) as bar:
         while waiting:
             batch = waiting.pop(0)
             try:
                 decoding = Batch(model, [prompts[i] for i in batch], config, grammar, sharded=sharded)
-                new = decoding.run(show if watch else None)
-            except torch.OutOfMemoryError:
-                if sharded:
+                new = decoding.run(show if watch else None, bar)
+            except RuntimeError as error:
+                if sharded or not is_out_of_memory(error):
                     raise
                 if len(batch) > 1:
                     half = -(-len(batch) // 2)
@@ -99,7 +100,7 @@ def generate(
                 raise PromptTooLarge(batch[0], len(prompts[batch[0]]), max_new_tokens) from None
             for index, tokens in zip(batch, new, strict=True):
                 yield index, read_answer(tokenizer, tokens.ids, stop_ids, forced=tokens.forced)
-            bar.update(len(batch))
+            bar.add_rows(len(batch))
 
 
 def read_answer(
@@ -161,9 +162,12 @@ class Batch:
         self._cache: Any = None
         self._constraint = Constraint(grammar, len(prompts), width, config.max_new_tokens) if grammar else None
 
-    def run(self, watch: Callable[[list[int]], None] | None = None) -> list[NewTokens]:
+    def run(
+        self, watch: Callable[[list[int]], None] | None = None, progress: Progress | None = None
+    ) -> list[NewTokens]:
         """Return the new tokens of each prompt; `watch` gets the new ids of the first prompt after every step."""
-        watchers = [_Watcher(watch, self._width)] if watch else []
+        watchers: list[StoppingCriteria] = [_Watcher(watch, self._width)] if watch else []
+        watchers += [ShowTokens(progress, self._width)] if progress else []
         rows = list(range(len(self._ids)))
         found: dict[int, NewTokens] = {}
         self._model.eval()
@@ -178,7 +182,7 @@ class Batch:
                 self._keep(staying)
         return [found[row] for row in range(len(found))]
 
-    def _decode(self, watchers: list[_Watcher]) -> list[bool]:
+    def _decode(self, watchers: list[StoppingCriteria]) -> list[bool]:
         """Decode until enough rows have ended, and return for each row whether it has."""
         ended = _Ended(self._config.eos_token_id, self._ids.device, share=1.0 if self._sharded else 0.5)
         config = copy.copy(self._config)

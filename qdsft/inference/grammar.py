@@ -4,8 +4,8 @@ from __future__ import annotations
 
 MAX_STEPS = 20
 
-# Rust's regex syntax. Line breaks, to Python's str.splitlines, are control characters, U+2028 and U+2029; a reference
-# is # with decimal digits of any script.
+# Rust's regex syntax, without control characters, U+2028 and U+2029, which no answer needs; a reference is # with
+# decimal digits of any script.
 _CHARACTER = r"[^#\p{Cc}\p{Zl}\p{Zp}]"
 _NO_DIGIT = r"[^#\p{Nd}\p{Cc}\p{Zl}\p{Zp}]"
 _FIRST = r"[^#\s\p{Cc}\p{Zl}\p{Zp}]"

@@ -9,24 +9,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from qdsft.data.prompt import Message
 from qdsft.data.task import Task, make_task
 from qdsft.errors import UserError
-from qdsft.hashing import text_sha256
 from qdsft.inference.constrained import Grammar
 from qdsft.inference.generate import Answer, generate
 from qdsft.inference.remote_code import check_code, pinned
+from qdsft.inference.same_as_trained import check_base, check_golden_prompts, check_vocabulary
 from qdsft.model.checked_weights import check_adapter
 from qdsft.model.device import Machine, find_machine
+from qdsft.model.device_errors import FREE_DEVICE, device_errors
 from qdsft.model.file_check import check_adapter_files, check_model_files
-from qdsft.model.loading import CODE_REMEDY, base_model_facts, load_config, load_model
+from qdsft.model.loading import CODE_REMEDY, load_config, load_model
 from qdsft.recipe import Recipe
-from qdsft.runs.layout import MANIFEST
 from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.tokenization.chat_template import encode_prompts
 
@@ -36,7 +35,7 @@ FIRST_ADAPTER = "default"
 
 @dataclass(frozen=True)
 class RunPrompts:
-    """Turns a question into the token ids that a run was trained on; needs no weights."""
+    """Encode prompts exactly as the run was trained on them; needs no weights."""
 
     run_dir: Path
     manifest: Manifest
@@ -44,11 +43,11 @@ class RunPrompts:
     task: Task
     tokenizer: PreTrainedTokenizerBase
     positions: int | None
-    """Number of positions of the model, in tokens."""
+    """The model's max_position_embeddings; None if it has no such limit."""
 
     @property
     def max_new_tokens(self) -> int:
-        """Return the longest answer in tokens."""
+        """Return the maximum length of an answer in tokens."""
         return self.recipe.evaluation.max_new_tokens
 
     def encode(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
@@ -65,7 +64,7 @@ class RunPrompts:
 
 @dataclass(frozen=True)
 class LoadedRun(RunPrompts):
-    """The trained model with the tokenizer, chat template and prompts that it was trained with."""
+    """A run with its trained model, ready to answer."""
 
     machine: Machine
     model: Any
@@ -113,7 +112,7 @@ class LoadedRun(RunPrompts):
         watch: Callable[[str], None] | None = None,
     ) -> Iterator[tuple[int, Answer]]:
         """Decode token ids from `encode` as `stream` does; `watch` is that of `generate`."""
-        return generate(
+        answers = generate(
             self.model,
             self.tokenizer,
             prompts,
@@ -124,6 +123,7 @@ class LoadedRun(RunPrompts):
             grammar=self.grammar if constrained else None,
             watch=watch,
         )
+        return _with_remedy(answers, self.run_dir)
 
     @cached_property
     def grammar(self) -> Grammar:
@@ -152,6 +152,12 @@ class LoadedRun(RunPrompts):
             yield replace(self, model=load_model(self.recipe, self.machine, trainable=False).to(self.model.device))
 
 
+def _with_remedy(answers: Iterator[tuple[int, Answer]], run_dir: Path) -> Iterator[tuple[int, Answer]]:
+    remedy = "ask fewer questions at a time (--batch-size), or end other programs that use the device"
+    with device_errors(f"decoding answers of {run_dir}", remedy):
+        yield from answers
+
+
 def load_prompts(run_dir: Path, manifest: Manifest | None = None, *, trust_remote_code: bool = False) -> RunPrompts:
     """Load the tokenizer, chat template and prompts of a finished run; `manifest` is its run.json, if already read.
 
@@ -168,26 +174,16 @@ def load_prompts(run_dir: Path, manifest: Manifest | None = None, *, trust_remot
         check_code(run_dir, _with_weights(recipe, run_dir, manifest), manifest)
     try:
         config = load_config(_with_weights(recipe, run_dir, manifest))
-        _check_base(run_dir, recipe, manifest, config)
+        check_base(run_dir, recipe, manifest, config)
         tokenizer = _load_tokenizer(manifest.folder(run_dir), recipe)
     except UserError as error:
         if CODE_REMEDY in str(error) and manifest.recipe["model"].get("trust_remote_code"):
             raise UserError(f"{error} (its run.json says that it was trained so)") from error
         raise
-    _check_vocabulary(run_dir, manifest, config)
+    check_vocabulary(run_dir, manifest, config)
     check_golden_prompts(run_dir, manifest, tokenizer)
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     return RunPrompts(run_dir, manifest, recipe, make_task(recipe), tokenizer, positions)
-
-
-def _check_base(run_dir: Path, recipe: Recipe, manifest: Manifest, config: PretrainedConfig) -> None:
-    if manifest.artifact != "adapter":
-        return
-    if base_model_facts(recipe, config)["config_sha256"] != manifest.base_model.config_sha256:
-        raise UserError(
-            f"{run_dir}: the base model at {recipe.model.name_or_path} is not the one that the adapter was trained on "
-            "(its config.json differs); put the original back"
-        )
 
 
 def load_run(run_dir: Path, manifest: Manifest | None = None, *, trust_remote_code: bool = False) -> LoadedRun:
@@ -222,7 +218,8 @@ def load_weights(prompts: RunPrompts) -> LoadedRun:
     if prompts.manifest.artifact == "adapter":
         model = attach_adapter(model, folder, FIRST_ADAPTER)
     if not recipe.quantization:
-        model = model.to(machine.device)
+        with device_errors(f"moving the model of {prompts.run_dir} to the device", FREE_DEVICE):
+            model = model.to(machine.device)
     return with_model(prompts, machine, model)
 
 
@@ -240,34 +237,6 @@ def _with_weights(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:
     return recipe.model_copy(update={"model": section})
 
 
-def _check_vocabulary(run_dir: Path, manifest: Manifest, config: PretrainedConfig) -> None:
-    """Raise UserError for token ids in run.json that the model does not have."""
-    size = config.get_text_config().vocab_size
-    prompts = [token for golden in manifest.golden_prompts for token in golden.ids]
-    for key, ids in (("stop_token_ids", manifest.stop_token_ids), ("golden_prompts", prompts)):
-        if max(ids) >= size:
-            raise UserError(
-                f"{run_dir / MANIFEST}: {key}: {max(ids)} is not a token of the model, which has {size}; put the "
-                "original back or train again"
-            )
-
-
-def check_golden_prompts(run_dir: Path, manifest: Manifest, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise UserError unless template and tokenizer yield the ids that the run was trained on."""
-    template = tokenizer.chat_template
-    if not isinstance(template, str) or text_sha256(template) != manifest.template_sha256:
-        raise UserError(
-            f"{manifest.folder(run_dir) / 'chat_template.jinja'}: not the template that this run was trained with; "
-            "put the original back or train again"
-        )
-    for golden in manifest.golden_prompts:
-        if encode_prompts(tokenizer, [golden.messages])[0] != golden.ids:
-            raise UserError(
-                f"{manifest.folder(run_dir)}: the tokenizer no longer yields the token ids that this run was "
-                "trained on; put its files back, or install the versions listed in run.json"
-            )
-
-
 def _load_tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=recipe.model.trust_remote_code)
@@ -283,14 +252,15 @@ def attach_adapter(model: Any, folder: Path, name: str) -> Any:
     Raises UserError if it cannot be loaded, and as `check_adapter` does; a model that had adapters keeps only those.
     """
     try:
-        adapted = model if isinstance(model, PeftModel) else PeftModel.from_pretrained(model, str(folder), name)
-        # from_pretrained does not return which weights are missing; load_adapter reads the same weights again.
-        check_adapter(folder, adapted, name, adapted.load_adapter(str(folder), adapter_name=name))
-        return adapted
+        with device_errors(f"loading the adapter in {folder}", FREE_DEVICE):
+            adapted = model if isinstance(model, PeftModel) else PeftModel.from_pretrained(model, str(folder), name)
+            # from_pretrained does not return which weights are missing; load_adapter reads the same weights again.
+            check_adapter(folder, adapted, name, adapted.load_adapter(str(folder), adapter_name=name))
+            return adapted
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         if isinstance(model, PeftModel) and name in model.peft_config:
             model.delete_adapter(name)
-        if isinstance(error, (UserError, torch.OutOfMemoryError)):
+        if isinstance(error, UserError):
             raise
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(

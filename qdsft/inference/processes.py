@@ -1,4 +1,4 @@
-"""Processes, started by accelerate launch or torchrun, that share the rows of one command.
+"""Share the rows of one command among processes started by accelerate launch or torchrun.
 
 accelerate's gather_object is not used: it exchanges results only, not errors, and PartialState connects GPUs by NCCL,
 whose waits end after minutes, while one process may decode for hours longer than another.
@@ -15,7 +15,8 @@ import torch
 from torch import distributed
 
 from qdsft.environment import variable
-from qdsft.errors import UserError
+from qdsft.errors import SharedError, UserError
+from qdsft.launch import check_environment, process_rank, waiting_for_processes, world_size
 
 Result = TypeVar("Result")
 
@@ -63,7 +64,7 @@ class Processes:
             ) from error
         for rank, (_, message) in enumerate(outcomes):
             if message is not None:
-                raise UserError(message if rank == 0 else f"process {rank} of {self.size}: {message}")
+                raise SharedError(message if rank == 0 else f"process {rank} of {self.size}: {message}")
         return [result for result, _ in outcomes]
 
 
@@ -73,20 +74,16 @@ def launched() -> Iterator[Processes]:
 
     Enter this before a model is loaded: from then on, "cuda" means another GPU in every process.
     """
-    rank, size = int(variable("RANK", "0")), int(variable("WORLD_SIZE", "1"))
+    check_environment()
+    rank, size = process_rank(), world_size()
     if size == 1:
         yield Processes(0, 1)
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(variable("LOCAL_RANK", "0")))
-    try:
+    with waiting_for_processes(LONGEST_START):
         distributed.init_process_group("gloo", timeout=LONGEST_START)
         group = distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"the {size} processes of WORLD_SIZE cannot connect ({str(error).splitlines()[0][:200]}); start "
-            "them with accelerate launch -m qdsft ..., or unset WORLD_SIZE"
-        ) from error
     try:
         yield Processes(rank, size, group)
     finally:

@@ -1,4 +1,4 @@
-"""Several models that answer the same question: runs, and the base model before training.
+"""Load several models that answer the same question: runs, and the base model before training.
 
 Adapters of the same base model share its weights, so a GPU that holds one run can hold several.
 """

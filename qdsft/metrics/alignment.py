@@ -6,17 +6,25 @@ it refers to.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import accumulate, chain
+from typing import Any
 
 from qdsft.data.decomposition import REFERENCE, Decomposition
 from qdsft.data.prediction import Steps
+from qdsft.data.text import compose
 
 LONGEST_NGRAM = 4
 CONTEXT_WEIGHT, POSITION_WEIGHT = 1e-4, 1e-7
 """They only break ties between pairings of equal similarity."""
+
+MANY_PAIRS = 4096
+"""Pairs of steps above which similarities are computed together, which is faster, and dependencies break no ties."""
+
+MOST_DENSE = 10_000_000
+"""Numbers in two matrices that are multiplied as dense ones, of 8 bytes each."""
 
 _PRIVATE_USE = 0xE000  # texts have no such characters, so each can represent one reference
 _ANY, _UNKNOWN = chr(_PRIVATE_USE), chr(0xF8FF)
@@ -41,7 +49,7 @@ def align(predicted: Sequence[str], gold: Sequence[str]) -> Pairs:
 
     Steps without any similarity are not paired. Where several pairings are equally good, as with "the age of #1" and
     "the age of #2", steps are paired whose dependencies agree best (all steps that they depend on, and all that depend
-    on them), then those with the same number.
+    on them), then those with the same number; of more than MANY_PAIRS pairs of steps, only those with the same number.
     """
     if not predicted or not gold:
         return {}
@@ -49,9 +57,10 @@ def align(predicted: Sequence[str], gold: Sequence[str]) -> Pairs:
     from scipy.optimize import linear_sum_assignment
 
     texts = [[_renumber(_plain(step), lambda number: _ANY) for step in steps] for steps in (predicted, gold)]
-    alike = numpy.array([[_similarity(p, g) for g in texts[1]] for p in texts[0]])
+    many = len(predicted) * len(gold) > MANY_PAIRS
+    alike = _similarities(*texts) if many else numpy.array([[_similarity(p, g) for g in texts[1]] for p in texts[0]])
     preferred = alike.copy()
-    if len(set(texts[0])) < len(predicted) or len(set(texts[1])) < len(gold):
+    if not many and (len(set(texts[0])) < len(predicted) or len(set(texts[1])) < len(gold)):
         (before_p, behind_p), (before_g, behind_g) = _contexts(predicted, texts[0]), _contexts(gold, texts[1])
         for p, g in numpy.ndindex(alike.shape):
             context = _dice(before_p[p], before_g[g]) + _dice(behind_p[p], behind_g[g])
@@ -105,7 +114,7 @@ def edge_f1(predicted: Sequence[str], gold: Sequence[str], pairs: Pairs) -> floa
 
 
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).lower().split())
+    return " ".join(compose("NFC", text).lower().split())
 
 
 def _symbol(number: int) -> str:
@@ -126,6 +135,45 @@ def _similarity(one: str, other: str) -> float:
     for size in range(longest):
         total += _dice(ours[size], theirs[size])
     return total / longest
+
+
+def _similarities(ours: Sequence[str], theirs: Sequence[str]) -> Any:
+    """Return the matrix of `_similarity` for two lists of texts, `[our text, their text]`."""
+    import numpy
+    from scipy.sparse import csr_array
+
+    lengths = [numpy.array([len(text) for text in texts]) for texts in (ours, theirs)]
+    total = numpy.zeros((len(ours), len(theirs)))
+    for size in range(1, LONGEST_NGRAM + 1):
+        numbers: dict[tuple[str, int], int] = {}
+        columns = [[_features(text, size, numbers) for text in texts] for texts in (ours, theirs)]
+        sides = [
+            csr_array(
+                (numpy.ones(sum(map(len, rows))), list(chain(*rows)), [0, *accumulate(map(len, rows))]),
+                shape=(len(rows), max(len(numbers), 1)),
+            )
+            for rows in columns
+        ]
+        if len(numbers) * (len(ours) + len(theirs)) < MOST_DENSE:  # else steps that all share n-grams take minutes
+            both = sides[0].toarray() @ sides[1].toarray().T
+        else:
+            both = (sides[0] @ sides[1].T).toarray()
+        grams = [numpy.maximum(length - size + 1, 0) for length in lengths]
+        whole = grams[0][:, None] + grams[1][None, :]
+        total += numpy.divide(2 * both, whole, out=numpy.zeros(whole.shape), where=whole > 0)
+    longest = numpy.minimum(LONGEST_NGRAM, numpy.maximum(lengths[0][:, None], lengths[1][None, :]))
+    return numpy.divide(total, longest, out=numpy.zeros(total.shape), where=longest > 0)
+
+
+def _features(text: str, size: int, numbers: dict[tuple[str, int], int]) -> list[int]:
+    """Return a number for each (n-gram, how often it occurred before): multisets become sets."""
+    seen: Counter[str] = Counter()
+    found = []
+    for start in range(len(text) - size + 1):
+        gram = text[start : start + size]
+        found.append(numbers.setdefault((gram, seen[gram]), len(numbers)))
+        seen[gram] += 1
+    return found
 
 
 @lru_cache(maxsize=4096)

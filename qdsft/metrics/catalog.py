@@ -1,4 +1,4 @@
-"""The list of metrics. Scores, reports, cards, `qdsft runs`, comparisons and sweeps derive theirs from it.
+"""The list of metrics, from which scores, reports, cards, `qdsft runs`, comparisons and sweeps take theirs.
 
 To add a metric, write its function and add one entry to METRICS; `kind`, `shown_in` and `rank` decide where it appears.
 """
@@ -30,18 +30,18 @@ class Metric:
     """The better direction; None if neither is better."""
     kind: Kind = "score"
     steps: Callable[[Steps], float | None] | None = None
-    """The value for one decomposition; None if the metric does not apply or is not computed row by row."""
+    """Function that scores one decomposition; None if there is none, or the metric is not computed row by row."""
     text: Callable[[FreeText], float | None] | None = None
-    """The value for one answer of free text."""
+    """Function that scores one answer of free text; None if there is none."""
     not_for: tuple[str, ...] = ()
     """Languages of rows (see `qdsft.data.text.language`) for which the value is None."""
     option: str | None = None
     """The option of `qdsft evaluate` that computes it; None if it is always computed."""
     shown_in: tuple[Place, ...] = ()
-    """runs: the list of `qdsft runs`. tiles, groups, examples: parts of the report. merge: the certificate of a merge,
-    which a fall of a `merge limit` metric makes fail."""
+    """Where the metric appears. runs: the list of `qdsft runs`. tiles, groups, examples: parts of the report. merge:
+    the certificate of a merge. merge limit: a merge fails if this metric drops too far."""
     rank: int | None = None
-    """Order in which metrics tell bad answers from good ones, the finest first."""
+    """Position in RANKING, from 1; None leaves the metric out."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -200,7 +200,7 @@ METRICS = (
 BY_KEY = {metric.key: metric for metric in METRICS}
 
 RANKING = tuple(sorted((metric for metric in METRICS if metric.rank), key=lambda metric: metric.rank or 0))
-"""The metrics that tell bad answers from good ones, the finest first."""
+"""Reports sort rows from bad to good by these, one after the other, and chart the first that is available."""
 
 
 def of_kind(*kinds: Kind) -> tuple[Metric, ...]:

@@ -1,4 +1,4 @@
-"""Faults of a decomposition that can be told without a gold answer: 1.0 if the fault is there, else 0.0."""
+"""Detect faults of a decomposition without a gold answer: 1.0 if it has the fault, else 0.0."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def has_fault(decomposition: Decomposition, kind: str) -> float:
 
 
 def repeated_step(steps: Sequence[str]) -> float:
-    """Return 1.0 if two steps are the same but for case, width, spacing and Unicode composition.
+    """Return 1.0 if two steps are equal, regardless of case, width, spacing and Unicode composition.
 
     Empty steps do not count as repeated.
     """
@@ -23,5 +23,5 @@ def repeated_step(steps: Sequence[str]) -> float:
 
 
 def copied_question(question: str, steps: Sequence[str]) -> float:
-    """Return 1.0 if a step is the question but for case, width, spacing and Unicode composition."""
+    """Return 1.0 if a step equals the question, regardless of case, width, spacing and Unicode composition."""
     return float(normalise(question) in [text for text in map(normalise, steps) if text])

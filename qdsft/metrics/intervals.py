@@ -33,7 +33,7 @@ def bootstrap(columns: Columns, *, resamples: int = RESAMPLES, seed: int = SEED)
         if len(values) == 1:  # scipy asks for two rows
             found[name] = (float(values[0]), float(values[0]))
             continue
-        with warnings.catch_warnings():  # a resample may have no row with a value: its mean is nan, and left out
+        with warnings.catch_warnings():  # the mean of a resample without any value is nan and ignored
             warnings.simplefilter("ignore", RuntimeWarning)
             drawn = stats.bootstrap(
                 (values,),

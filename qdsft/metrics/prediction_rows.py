@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from qdsft.data.record import Record, RowError, show
 from qdsft.data.text import language
 from qdsft.metrics.numbers import LARGEST, is_number
 from qdsft.metrics.scores import score
+from qdsft.strict_json import to_json
 
 
 class PredictionRow(BaseModel):
@@ -83,7 +83,7 @@ def source(columns: Mapping[str, Any]) -> str | None:
 
 def json_lines(rows: Sequence[PredictionRow]) -> str:
     """Return the rows as the text of a predictions.jsonl."""
-    return "".join(json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in rows)
+    return "".join(to_json(row.to_json()) + "\n" for row in rows)
 
 
 def read_prediction_rows(path: Path) -> Iterator[PredictionRow]:

@@ -1,4 +1,4 @@
-"""All scores of one prediction."""
+"""Compute all scores of one prediction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From scores of rows to the metrics of a model: means, intervals, and the same means for groups of rows."""
+"""Aggregate the scores of rows into the metrics of a model: means, intervals, and means for groups of rows."""
 
 from __future__ import annotations
 

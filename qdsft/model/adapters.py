@@ -111,6 +111,7 @@ def find_coverage(recipe: Recipe, model: Any) -> Coverage:
             f"{recipe.where(key)}: {key}: TRL's loss needs an unchanged output layer, and this wraps it, as it always "
             "does in a model with tied embeddings; remove it"
         )
+    _check_bias_and_ties(recipe, base)
     check_patterns(recipe, adapted)
     layers = _layers(base, decoder)
     place = re.compile(rf"{re.escape(layers.prefix)}(\d+)\.([^.]+)")
@@ -119,6 +120,17 @@ def find_coverage(recipe: Recipe, model: Any) -> Coverage:
     _check_layers(recipe, base, layers, covered)
     linear = {match[2] for name in _linear_names(base) if (match := place.match(name))}
     return Coverage(len(adapted), len(covered), layers.count, sorted(linear - {match[2] for match in found}))
+
+
+def _check_bias_and_ties(recipe: Recipe, base: Any) -> None:
+    """Raise UserError for options that have nothing to act on in this model."""
+    given = recipe.lora or {}
+    biases = (name for name, _ in base.named_parameters() if name.endswith(".bias") and ".lora_" not in name)
+    if given.get("bias", "none") != "none" and not any(biases):
+        raise UserError(f"{recipe.where('lora.bias')}: lora.bias: the model has no bias terms to train; remove it")
+    if given.get("ensure_weight_tying") and not base.config.get_text_config().tie_word_embeddings:
+        key = "lora.ensure_weight_tying"
+        raise UserError(f"{recipe.where(key)}: {key}: the model's embeddings are not tied; remove it")
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,10 @@ from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.hashing import file_sha256
 from qdsft.launch import uses_deepspeed
-from qdsft.model.attention import choose_attention, decoding_attention
+from qdsft.model.attention import Attention, choose_attention, decoding_attention
 from qdsft.model.checked_weights import check_model
 from qdsft.model.device import Machine
+from qdsft.model.device_errors import FREE_DEVICE, device_errors, smaller_weights
 from qdsft.model.quantization import keep_quantized_weights, quantization_config
 from qdsft.recipe import Recipe
 
@@ -88,7 +89,10 @@ def stop_token_ids(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, config: P
 def load_model(
     recipe: Recipe, machine: Machine, *, trainable: bool, config: PretrainedConfig | None = None
 ) -> PreTrainedModel:
-    """Return the base model, quantized if the recipe says so; `config` saves reading config.json again.
+    """Return the base model, quantized if the recipe has a quantization section.
+
+    `trainable` chooses dtype and attention kernel for training. `config` avoids reading config.json again.
+
 
     Full fine-tuning uses float32 master weights (DeepSpeed has its own), because bfloat16 has 8 bits of mantissa and
     rounds away updates at usual learning rates. Raises UserError as `check_model` does.
@@ -97,18 +101,27 @@ def load_model(
     if trainable and recipe.lora is None and not uses_deepspeed() and dtype != torch.float32:
         say(f"full fine-tuning: float32 weights, {_name(dtype)} arithmetic")
         dtype = torch.float32
-    kernel = decoding_attention(recipe.model.attn_implementation)
+    wanted = recipe.model.attn_implementation
     if trainable:
-        attention = choose_attention(recipe.model.attn_implementation, config or load_config(recipe), machine, dtype)
-        say(f"attention: {attention.name} ({attention.reason})")
-        kernel = attention.name
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": kernel}
+        attention = choose_attention(wanted, config or load_config(recipe), machine, dtype)
+    else:
+        attention = Attention(decoding_attention(wanted), "for decoding")
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention.name}
     if recipe.quantization:
         index = f"cuda:{variable('LOCAL_RANK', '0')}" if machine.device == "cuda" else machine.device
         options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": index}}
     model: PreTrainedModel
-    model, info = _from_pretrained(AutoModelForCausalLM, recipe, what="weights", output_loading_info=True, **options)
+    model, info = _from_pretrained(
+        AutoModelForCausalLM,
+        recipe,
+        what="weights",
+        output_loading_info=True,
+        remedy=smaller_weights(recipe) if trainable else FREE_DEVICE,
+        **options,
+    )
     check_model(f"{recipe.where('model.name_or_path')}: {recipe.model.name_or_path}", model, info)
+    if trainable:
+        say(f"attention: {model.config._attn_implementation} ({attention.reason})")
     _fix_generation_config(model)
     keep_quantized_weights(model)
     return model
@@ -128,7 +141,7 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
 
 def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]:
     """Return the name, the Hub commit and the hash of the config, which identify the base model later."""
-    # Private keys say where the model was loaded from.
+    # Keys that begin with _ hold the path that the model was loaded from.
     volatile = {"transformers_version", "dtype"}
     values = {key: value for key, value in config.to_dict().items() if key not in volatile and key[0] != "_"}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode("utf-8")).hexdigest()
@@ -151,15 +164,19 @@ def _code_facts(recipe: Recipe) -> dict[str, Any]:
     return {"code_sha256": code_hashes(folder)} if recipe.model.trust_remote_code and folder.is_dir() else {}
 
 
-def _from_pretrained(factory: Any, recipe: Recipe, *, what: str, **options: Any) -> Any:
+def _from_pretrained(factory: Any, recipe: Recipe, *, what: str, remedy: str = FREE_DEVICE, **options: Any) -> Any:
     name = recipe.model.name_or_path
     where = recipe.where("model.name_or_path")
     recipe.check_local_model()
     try:
-        return factory.from_pretrained(
-            name, revision=recipe.model.revision or "main", trust_remote_code=recipe.model.trust_remote_code, **options
-        )
-    except torch.OutOfMemoryError:
+        with device_errors(f"loading the {what} of {name}", remedy):
+            return factory.from_pretrained(
+                name,
+                revision=recipe.model.revision or "main",
+                trust_remote_code=recipe.model.trust_remote_code,
+                **options,
+            )
+    except UserError:
         raise
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
@@ -173,6 +190,10 @@ def _remedy(error: Exception) -> str:
         return "(accept the model's licence on its Hub page and set HF_TOKEN)"
     if "trust_remote_code" in text:
         return f"({CODE_REMEDY})"
+    if any(
+        part in text for part in ("attn_implementation", "attention implementation", "flash attention", "flash_attn")
+    ):
+        return "(set model.attn_implementation=auto)"
     return "(give a folder that exists here, or a Hub model id and a connection)"
 
 

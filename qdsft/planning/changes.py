@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qdsft.planning.fitting import LENGTH_STEP, Fitting, largest
-from qdsft.recipe import Recipe, load_recipe
+from qdsft.recipe import Recipe, RecipeSource, load_recipe
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Change:
     fits: bool
 
 
-def find_changes(fitting: Fitting, recipe: Recipe, path: str, overrides: Sequence[str]) -> Iterator[Change]:
+def find_changes(fitting: Fitting, recipe: Recipe, path: RecipeSource, overrides: Sequence[str]) -> Iterator[Change]:
     """Yield changes, each on top of those before it, until training and evaluation fit or no more are known."""
     done = list(overrides)
     for propose in _PROPOSALS:

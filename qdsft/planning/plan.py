@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from qdsft.errors import UserError
-from qdsft.planning.cards import Target
+from qdsft.planning.cards import Target, find_card
 from qdsft.planning.changes import Change, find_changes
 from qdsft.planning.fitting import Fitting
 from qdsft.planning.memory.config_file import read_config
@@ -16,7 +16,7 @@ from qdsft.planning.memory.setup import Setup
 from qdsft.planning.memory.shapes import Shapes, read_shapes
 from qdsft.planning.memory.training_memory import Peak
 from qdsft.planning.workload import Workload, estimate_workload
-from qdsft.recipe import Recipe, load_recipe
+from qdsft.recipe import Recipe, RecipeSource, load_recipe
 
 NOT_COUNTED = {
     "training": ("activation_offloading", "torch_compile", "use_liger_kernel", "pad_to_multiple_of"),
@@ -104,7 +104,27 @@ class Plan:
         }
 
 
-def make_plan(path: str, overrides: Sequence[str], target: Target) -> Plan:
+def plan(
+    recipe: RecipeSource,
+    overrides: Sequence[str] = (),
+    *,
+    gpu: str | None = None,
+    gpu_memory: float | None = None,
+    gpus: int = 1,
+    zero: int = 0,
+) -> Plan:
+    """Plan a recipe on `gpus` GPUs, by name ("RTX 4060") or by the memory of one in GiB (default 8).
+
+    `zero` is DeepSpeed's ZeRO stage. Raises UserError as make_plan does, and for a GPU that is not listed.
+    """
+    if gpu is not None and gpu_memory:
+        raise UserError("--gpu and --gpu-memory both set the memory of a GPU; give one of them")
+    name, card = find_card(gpu) if gpu is not None else (None, None)
+    memory = card.memory if card else int((gpu_memory or 8.0) * 2**30)
+    return make_plan(recipe, overrides, Target(memory, gpus, zero, name, card))
+
+
+def make_plan(path: RecipeSource, overrides: Sequence[str], target: Target) -> Plan:
     """Plan a recipe on the GPUs of `target`.
 
     Raises UserError as load_recipe, read_config, read_shapes and read_setup do.

@@ -1,6 +1,6 @@
 """Recipes: the YAML file of a run, read strictly and validated, with the origin of every value."""
 
-from qdsft.recipe.load import load_recipe
+from qdsft.recipe.load import RecipeSource, load_recipe
 from qdsft.recipe.recipe import Recipe
 
-__all__ = ["Recipe", "load_recipe"]
+__all__ = ["Recipe", "RecipeSource", "load_recipe"]

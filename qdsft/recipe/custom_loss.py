@@ -55,7 +55,7 @@ def find_custom_loss(recipe: Recipe) -> CustomLoss | None:
 
 
 def _names(tree: ast.Module) -> set[str]:
-    """Return the names that a module defines, assigns or imports outside of functions and classes."""
+    """Return the names that a module defines, assigns or imports at its top level."""
     names = set()
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

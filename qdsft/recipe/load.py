@@ -1,10 +1,11 @@
-"""Load a recipe from a YAML file and apply overrides from the command line."""
+"""Load a recipe from a YAML file or a Python mapping and apply overrides."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,65 @@ from qdsft.errors import UserError
 from qdsft.recipe import strict_yaml
 from qdsft.recipe.idle_keys import check_idle_keys
 from qdsft.recipe.lora_init import check_lora_init
-from qdsft.recipe.recipe import COMMAND_LINE, Recipe
+from qdsft.recipe.patterns import check_patterns
+from qdsft.recipe.recipe import COMMAND_LINE, PYTHON, Recipe
 from qdsft.recipe.run_folder import folder_problem
 from qdsft.recipe.schema import find_problem, recipe_schema, section_schema, shipped_recipes
 
+RecipeSource = str | Path | Mapping[str, Any] | Recipe
+"""A YAML file, the name of a shipped recipe such as "tiny/full", the sections as a mapping, or a loaded recipe."""
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply `section.key=value` overrides.
 
-    `path` is a file or the name of a shipped recipe, see `find_recipe`. Raises UserError, with file and line or
+def load_recipe(source: RecipeSource, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a source with `section.key=value` overrides applied.
+
+    A mapping is read as a recipe in the working directory, named after it. Raises UserError, with file and line or
     "command line", for a missing file, broken YAML, an unknown, duplicate, renamed or mistyped key, and for values that
     contradict each other.
     """
-    path = find_recipe(path)
-    data, lines = strict_yaml.load(read_text(path), str(path))
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: a recipe is a YAML mapping with the sections model, data, training, ...")
-    origins = {".".join(key): f"{path}:{line}" for key, line in lines.items()}
+    if isinstance(source, Recipe) and not overrides:
+        return source
+    if isinstance(source, Recipe):
+        path, data, origins = source.path, source.resolved(), dict(source.origins)
+    elif isinstance(source, Mapping):
+        path, data = Path("recipe"), _plain(source)
+        origins = {name: PYTHON for name in _names(data)}
+    else:
+        path, data, origins = _read(source)
     for override in overrides:
         _override(data, origins, override)
     return build_recipe(path, data, origins)
+
+
+def _read(source: str | Path) -> tuple[Path, dict[str, Any], dict[str, str]]:
+    path = find_recipe(source)
+    data, lines = strict_yaml.load(read_text(path), str(path))
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: a recipe is a YAML mapping with the sections model, data, training, ...")
+    return path, data, {".".join(key): f"{path}:{line}" for key, line in lines.items()}
+
+
+def _plain(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a mapping as JSON holds it; paths become text. Raises UserError for any other object."""
+
+    def text(value: object) -> str:
+        if isinstance(value, Path):
+            return str(value)
+        raise TypeError(f"{value!r} is a {type(value).__name__}")
+
+    try:
+        data: dict[str, Any] = json.loads(json.dumps(dict(source), default=text, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{PYTHON}: a recipe holds text, numbers, lists and mappings: {error}") from error
+    return data
+
+
+def _names(data: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Yield `section`, `section.key`, ... of every key."""
+    for key, value in data.items():
+        yield f"{before}{key}"
+        if isinstance(value, dict):
+            yield from _names(value, f"{before}{key}.")
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -123,6 +163,7 @@ def _check_combinations(recipe: Recipe) -> None:
         )
     if recipe.packing and recipe.max_length is None:
         raise UserError(f"{recipe.where('training.max_length')}: packing needs training.max_length, the tokens to fill")
+    check_patterns(recipe)
     if _targets_lm_head(recipe):
         raise UserError(
             f"{recipe.where('lora.target_modules')}: an adapter on lm_head is never trained by TRL's fused loss; "
@@ -140,8 +181,4 @@ def _targets_lm_head(recipe: Recipe) -> bool:
     targets = (recipe.lora or {}).get("target_modules") or []
     if isinstance(targets, list):
         return "lm_head" in targets
-    try:
-        return re.fullmatch(targets, "lm_head") is not None
-    except re.error as error:
-        where = recipe.where("lora.target_modules")
-        raise UserError(f"{where}: lora.target_modules is not a regular expression: {error}; correct it") from error
+    return re.fullmatch(targets, "lm_head") is not None

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.launch import world_size
 from qdsft.recipe.run_folder import expanded
@@ -17,6 +18,10 @@ from qdsft.recipe.sections import Data, Evaluation, Model, Prompt, Publish, Sect
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
+PYTHON = "Python"
+"""Origin of the values of a recipe that was given as a mapping."""
+ACCELERATE_OPTION = "QDSFT_ACCELERATE"
+"""Environment variable with the value of `qdsft train --accelerate`, which launches the processes that read it."""
 
 
 class Recipe(Section):
@@ -35,10 +40,10 @@ class Recipe(Section):
     publish: Publish = Publish()
     seed: int = 42
     preflight: bool = True
-    """Whether training begins with a memory probe. The contracts are checked in any case."""
+    """Whether training begins with a memory probe. All other checks run in any case."""
 
     def origin(self, key: str) -> str:
-        """Return where `section.key` was set."""
+        """Return where `section.key` was set, or "default"; for error messages see `where`."""
         return self.origins.get(key, DEFAULT)
 
     def training_value(self, key: str) -> Any:
@@ -119,8 +124,15 @@ class Recipe(Section):
             for key, value, origin in self.rows()
             if origin == COMMAND_LINE
         ]
-        words = ["qdsft", "train"] if world_size() == 1 else ["accelerate", "launch", "...", "scripts/run_sft.py"]
-        return shlex.join([*words, str(self.path), *overrides, "--resume"])
+        if PYTHON in self.origins.values():
+            return "qdsft.train(recipe, resume=True)"
+        launched = variable(ACCELERATE_OPTION)
+        if launched or world_size() == 1:
+            words = ["qdsft", "train"]
+        else:
+            words = ["accelerate", "launch", "...", "scripts/run_sft.py"]
+        options = ["--accelerate", launched] if launched else []
+        return shlex.join([*words, str(self.path), *overrides, *options, "--resume"])
 
     def where(self, key: str) -> str:
         """Return `file:line` of a key for error messages, or the file if the key is not in it."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.errors import UserError
+from qdsft.recipe.foreign_keys import foreign_key
 from qdsft.recipe.upstream_keys import REFUSED_VALUES, RENAMED, RESERVED, UPSTREAM
 
 SCHEMA = "recipe.schema.json"
@@ -70,10 +71,30 @@ def find_problem(data: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
     return None
 
 
+def find_key(name: str) -> str | None:
+    """Return what a recipe calls `learning_rate`, `lora_rank` or `training.learning_rate`; None if it has no such key.
+
+    The result may end in a remark in brackets.
+    """
+    name = name.lower().replace("-", "_")
+    section, _, key = name.rpartition(".")
+    if section:
+        known = section in recipe_schema()["properties"] and key in section_schema(section)
+        return name if known else foreign_key(key)
+    homes = [section for section in recipe_schema()["properties"] if name in section_schema(section)]
+    if name in recipe_schema()["properties"]:
+        return name
+    return f"{homes[0]}.{name}" if homes else foreign_key(name)
+
+
 def _unknown_section(name: str) -> str:
     homes = [section for section in recipe_schema()["properties"] if name in section_schema(section)]
     if homes:
         return f"{name} is at the top level; it belongs under {homes[0]}:"
+    if found := foreign_key(name):
+        return f"{name} is not a section of a recipe; write {found}"
+    if reasons := [keys[name] for keys in RESERVED.values() if name in keys]:
+        return f"{name} is not set in a recipe: {reasons[0]}"
     return f"{name} is not a section of a recipe{_suggest(name, recipe_schema()['properties'])}"
 
 
@@ -82,6 +103,10 @@ def _key_problem(section: str, key: str) -> str:
         return f"{section}.{key} is called {RENAMED[section][key]}"
     if key in RESERVED.get(section, {}):
         return f"{section}.{key} is not set in a recipe: {RESERVED[section][key]}"
+    if found := foreign_key(key):
+        return f"{section}.{key} is called {found}"
+    if reasons := [keys[key] for keys in RESERVED.values() if key in keys]:
+        return f"{section}.{key} is not set in a recipe: {reasons[0]}"
     owner = f"key of {UPSTREAM[section]}" if section in UPSTREAM else "key of this section"
     known = section_schema(section)
     suggestion = _suggest(key, known)
@@ -146,7 +171,7 @@ def describe(schema: dict[str, Any]) -> str:
     if isinstance(schema.get("additionalProperties"), dict):
         return f"a mapping to {describe(schema['additionalProperties'])}"
     if "properties" in schema:
-        return f"a section with some of the keys {', '.join(schema['properties'])}"
+        return f"a mapping with some of the keys {', '.join(schema['properties'])}"
     if "pattern" in schema:
         return str(schema.get("description", "text"))
     limits = {

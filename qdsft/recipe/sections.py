@@ -83,9 +83,7 @@ class Publish(Section):
 
     hub_model_id: str | None = None
     """user/name on the Hub; null publishes nothing."""
-    private: bool = True
-    """Whether the repository on the Hub is private."""
 
 
 AUTO = "auto"
-"""training.activation_checkpointing: as much as the free memory requires."""
+"""Value of training.activation_checkpointing: recompute as few layers as free memory allows."""

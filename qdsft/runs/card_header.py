@@ -71,13 +71,21 @@ def card_header(
     return f"---\n{header.to_yaml()}\n---\n"
 
 
+LONGEST_HEADER = 100_000
+"""Characters of a model card that are searched for its licence."""
+_TEXT = "tag:yaml.org,2002:str"
+
+
 def read_licence(card: str) -> dict[str, str]:
     """Return the licence keys of a base model's card; empty if there are none that can be read."""
-    match = _FRONT_MATTER.match(card)
+    match = _FRONT_MATTER.match(card[:LONGEST_HEADER])
     try:
-        header = yaml.safe_load(match.group(1)) if match else None
-    except yaml.YAMLError:
+        # Composed, not loaded: `<<` of aliases within aliases would take exponential time and memory.
+        header = yaml.compose(match.group(1), Loader=yaml.SafeLoader) if match else None
+    except (yaml.YAMLError, RecursionError, ValueError):
         return {}
-    if not isinstance(header, dict) or not isinstance(header.get("license"), str):
+    if not isinstance(header, yaml.MappingNode):
         return {}
-    return {key: header[key] for key in LICENCE_KEYS if isinstance(header.get(key), str)}
+    scalars = [(key, value) for key, value in header.value if isinstance(value, yaml.ScalarNode)]
+    found = {key.value: value.value for key, value in scalars if value.tag == _TEXT}
+    return {key: found[key] for key in LICENCE_KEYS if key in found} if "license" in found else {}

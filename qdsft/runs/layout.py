@@ -15,6 +15,8 @@ REPORT = "report.html"
 CARD = "README.md"
 MERGE_FILE = "merge.json"
 """The certificate of a merged model, beside its weights."""
+INITIAL_ADAPTER = "initial_adapter"
+"""The adapter before its first step, if the base model was changed by it; a resume needs it."""
 CHECKPOINT = "checkpoint-"
 """What the name of a checkpoint folder starts with; the optimizer step follows."""
 

@@ -8,18 +8,20 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qdsft.errors import UserError
-from qdsft.files import to_json, write_json
+from qdsft.files import write_json
 from qdsft.hashing import text_sha256
 from qdsft.recipe import Recipe
+from qdsft.recipe.upstream_keys import RESERVED
 from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, Fingerprint, ResultFacts, TokenFacts
 from qdsft.runs.layout import MANIFEST
+from qdsft.strict_json import to_json
 
 TokenIds = Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1)]
 """Never empty: a check over an empty list would pass."""
 
 
 class GoldenPrompt(BaseModel):
-    """A prompt of the training data with its token ids in training."""
+    """A training prompt with its token ids, which inference compares with its own."""
 
     messages: Annotated[list[dict[str, str]], Field(min_length=1)]
     ids: TokenIds
@@ -43,13 +45,15 @@ class Manifest(BaseModel):
     base_model: BaseModelFacts
     artifact: Literal["adapter", "model"]
     versions: dict[str, str]
+    untested_versions: list[str] = []
+    """Packages in other versions than qdsft is tested with."""
     git: str | None
     device: DeviceFacts
     results: ResultFacts = Field(default_factory=ResultFacts)
 
     def sha256(self) -> str:
         """SHA-256 of run.json, in hex."""
-        return text_sha256(to_json(self.model_dump(mode="json")))
+        return text_sha256(to_json(self.model_dump(mode="json"), indent=2) + "\n")
 
     def folder(self, run_dir: Path) -> Path:
         """Return the folder of the weights: `adapter` or `model`, or, as on the Hub, the folder of run.json itself."""
@@ -65,7 +69,10 @@ class Manifest(BaseModel):
         Raises ValidationError for keys or values that this version does not know. `read_manifest` has checked that
         there are none.
         """
-        values = {**self.recipe, "path": Path(self.recipe_path), "origins": self.origins}
+        # Runs of 0.1.0 hold keys that had no effect.
+        given = self.recipe.get("publish", {})
+        publish = {key: value for key, value in given.items() if key not in RESERVED["publish"]}
+        values = {**self.recipe, "publish": publish, "path": Path(self.recipe_path), "origins": self.origins}
         if isinstance(model := values.get("model"), dict):
             values["model"] = {**model, "trust_remote_code": trust_remote_code}
         return Recipe.model_validate(values)
@@ -134,14 +141,29 @@ def check_resume(run_dir: Path, earlier: Fingerprint, current: Fingerprint) -> N
             f"{run_dir}: this run started with {earlier.world_size} processes and cannot resume with "
             f"{current.world_size}; launch it as before, or start again with --overwrite"
         )
-    before, now = _flatten(earlier.model_dump()), _flatten(current.model_dump())
+    before, now = _flatten(earlier.recipe), _flatten(current.recipe)
     for key in sorted(before.keys() | now.keys()):
         was, is_now = before.get(key, "not set"), now.get(key, "not set")
         if was != is_now:
             raise UserError(
-                f"{run_dir}: {key.removeprefix('recipe.')} has changed since the run began (was {was}, now {is_now}); "
+                f"{run_dir}: {key} has changed since the run began (was {was}, now {is_now}); "
                 "undo the change, or start again with --overwrite"
             )
+    if earlier.data != current.data:
+        data = current.recipe["data"]
+        rows = "training rows" if earlier.data[:1] != current.data[:1] else "held-out rows"
+        file = data["train"] if rows == "training rows" else data["eval"] or data["train"]
+        raise _changed(run_dir, f"the {rows} from {file} have changed since the run began; restore the file")
+    if earlier.template != current.template:
+        raise _changed(run_dir, "the chat template has changed since the run began; restore it")
+    if earlier.loss_sha256 != current.loss_sha256:
+        raise _changed(run_dir, "the file of the custom loss has changed since the run began; restore it")
+
+
+def _changed(run_dir: Path, what: str) -> UserError:
+    return UserError(
+        f"{run_dir}: {what}, begin a new run with training.output_dir=..., or start this one again with --overwrite"
+    )
 
 
 def _flatten(value: Any, path: str = "") -> dict[str, Any]:

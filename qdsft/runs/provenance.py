@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from importlib import metadata
 
+from qdsft.tested_versions import deviations
+
 PACKAGES = ("qdsft", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate", "deepspeed")
 # A repository's own configuration can name programs that git runs; the working directory may be anybody's.
 GIT = ("git", "-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null")
@@ -19,6 +21,14 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return result
+
+
+def untested_versions() -> list[str]:
+    """Return the packages in other versions than the tested ones, such as "torch 2.14.1 (tested: 2.13.0)"."""
+    try:
+        return [str(found) for found in deviations()]
+    except metadata.PackageNotFoundError:  # a checkout that is not installed
+        return []
 
 
 def git_commit() -> str | None:

@@ -16,7 +16,7 @@ from qdsft.runs.layout import METRICS_FILE, PREDICTIONS_FILE
 from qdsft.runs.manifest import Manifest
 
 MODELS = ("tuned", "constrained", "baseline")
-"""What a run is evaluated as: the trained model, the same held to valid answers, and its base model."""
+"""The models that are evaluated: trained, trained with constrained decoding, and the base model."""
 
 Results = dict[str, ModelMetrics]
 """Model -> its metrics."""

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
 from qdsft.console import say
 from qdsft.files import disk_errors
+from qdsft.strict_json import to_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -110,7 +111,7 @@ def _difference(first: bytes, identity: Identity) -> str:
 
 
 def _to_line(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8")
+    return (to_json(value) + "\n").encode("utf-8")
 
 
 def _value(line: bytes) -> Any:

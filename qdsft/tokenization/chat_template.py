@@ -10,7 +10,11 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from qdsft.data.prompt import Message
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
+from qdsft.time_limit import time_limit
+
+RENDER_SECONDS = 10.0
+"""For one conversation; a hundredth more for each further one."""
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
@@ -29,14 +33,22 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[S
 def render_texts(
     tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[Message]], *, add_generation_prompt: bool
 ) -> list[str]:
-    """Return the text of each conversation; raises UserError if the chat template rejects one."""
+    """Return the text of each conversation.
+
+    Raises UserError if the chat template is not valid, rejects a conversation, or takes over RENDER_SECONDS for it.
+    """
     # tokenizer.apply_chat_template gives the same texts, but its handling of tools and documents takes as long again.
     known = {**tokenizer.special_tokens_map, "add_generation_prompt": add_generation_prompt}
     try:
-        template = _compile_jinja_template(tokenizer.get_chat_template())
-        return [template.render(messages=list(c), tools=None, documents=None, **known) for c in conversations]
+        with time_limit(RENDER_SECONDS * (1 + len(conversations) / 100)):
+            template = _compile_jinja_template(tokenizer.get_chat_template())
+            return [template.render(messages=list(c), tools=None, documents=None, **known) for c in conversations]
+    except jinja2.TemplateSyntaxError as error:
+        raise UserError(f"the chat template is not valid Jinja in its line {error.lineno}: {error.message}") from error
     except jinja2.TemplateError as error:
-        raise UserError(f"the chat template refuses the messages: {error}") from error
+        raise UserError(f"the chat template refuses the messages: {reason(error)}") from error
+    except Exception as error:  # a template may raise anything
+        raise UserError(f"the chat template cannot be rendered: {reason(error)}; correct it") from error
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

@@ -27,10 +27,13 @@ from pydantic import BaseModel
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from qdsft.console import is_main_process
+from qdsft.console import is_main_process, say
 from qdsft.data import sources
+from qdsft.data.checks.summary import summarise
 from qdsft.data.examples import Example
-from qdsft.data.split import Tally, stream_split
+from qdsft.data.record import RowError
+from qdsft.data.split import Tally, nothing_held_out, stream_split
+from qdsft.data.task import make_task
 from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, write_json
@@ -38,12 +41,13 @@ from qdsft.recipe import Recipe
 from qdsft.runs.layout import EVAL_ROWS
 from qdsft.runs.manifest import GoldenPrompt
 from qdsft.tokenization.length_limit import BATCH, Encoder, PackingFacts, RowFacts
+from qdsft.tokenization.read_back import ReadBack
 from qdsft.tokenization.row_files import SCHEMA, load_rows, pack_file, record_batch
 from qdsft.tokenization.rows import Row, RowMaker
 
 FACTS = "facts.json"
 GOLDEN_PROMPTS = 3
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Raise this number with any change of the code that changes prepared rows: older caches are then not read."""
 
 
@@ -67,6 +71,8 @@ class Facts(BaseModel):
     """The held-out rows."""
     golden_prompts: list[GoldenPrompt]
     """The first prompts of the training rows."""
+    findings: str | None
+    """The line that says what `qdsft data check` finds in the rows."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,12 @@ def prepare(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequen
 def describe(prepared: Prepared, recipe: Recipe) -> Iterator[str]:
     """Yield lines about the rows to train on and the effect of overlength and packing."""
     data, tokens = prepared.facts.data, prepared.facts.tokens
+    if prepared.facts.findings:
+        yield prepared.facts.findings
     note = f", {data.left_out} left out because they are in data.eval" if data.left_out else ""
     yield f"data: {data.train_rows} rows to train on, {data.eval_rows} held out{note}"
+    if nothing := nothing_held_out(recipe, data.train_rows, data.eval_rows):
+        yield nothing
     yield (
         f"training: {tokens.rows} rows, {tokens.tokens} tokens ({tokens.shortest} to {tokens.longest} a row), "
         f"{tokens.supervised_share:.0%} supervised"
@@ -191,19 +201,27 @@ def _tokenizer_threads() -> Iterator[None]:
 def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
     tally = Tally()
     maker = RowMaker(tokenizer, stop_ids)
+    template = str(recipe.chat_template_path() or f"of {recipe.model.name_or_path}")
+    read_back = ReadBack(tokenizer, stop_ids, make_task(recipe), template)
+    findings = summarise(recipe, lengths=False)
     with ExitStack() as files:
         train, held_out = (
-            _Side(Encoder(maker, recipe.max_length, recipe.data.overlength), folder / f"{side}.arrow", files)
+            _Side(Encoder(maker, recipe.max_length, recipe.data.overlength), read_back, folder / f"{side}.arrow", files)
             for side in ("train", "eval")
         )
         held_out.text = files.enter_context((folder / EVAL_ROWS).open("w", encoding="utf-8", newline="\n"))
         split = stream_split(recipe, sources.read_rows)
-        for side, example in tqdm(split, desc="preparing", unit="row", delay=2, disable=not is_main_process()):
-            tally.add(side, example)
-            if side == "train":
-                train.add(example)
-            elif side == "eval":
-                held_out.add(example)
+        try:
+            for side, example in tqdm(split, desc="preparing", unit="row", delay=2, disable=not is_main_process()):
+                tally.add(side, example)
+                if side == "train":
+                    train.add(example)
+                elif side == "eval":
+                    held_out.add(example)
+        except RowError:
+            if findings:  # the error names the first row only
+                say(findings)
+            raise
         train.finish()
         held_out.finish()
     if not train.encoder.counts.rows:
@@ -216,6 +234,7 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
             GoldenPrompt(messages=[dict(m) for m in example.messages], ids=row.input_ids[: row.prompt_length])
             for row, example in train.first
         ],
+        findings=findings,
     )
     write_json(folder / FACTS, facts.model_dump())
 
@@ -223,8 +242,9 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
 class _Side:
     """Encode the rows of one side of the split batch by batch and write them to an Arrow file."""
 
-    def __init__(self, encoder: Encoder, path: Path, files: ExitStack) -> None:
+    def __init__(self, encoder: Encoder, read_back: ReadBack, path: Path, files: ExitStack) -> None:
         self.encoder = encoder
+        self._read_back = read_back
         self.first: list[tuple[Row, Example]] = []
         """The first GOLDEN_PROMPTS rows."""
         self.text: TextIO | None = None
@@ -256,6 +276,7 @@ class _Side:
     def _write(self) -> None:
         kept = self.encoder.encode(self._pending)
         self._pending = []
+        self._read_back.check(kept)
         if kept:
             self._arrow.write_batch(record_batch([row for row, _ in kept]))
         self.first += kept[: GOLDEN_PROMPTS - len(self.first)]

@@ -23,7 +23,7 @@ from qdsft.recipe.sections import AUTO
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """A choice of activation checkpointing, and the line that reports it."""
+    """A choice of activation checkpointing; `said` is the line that reports it."""
 
     checkpointing: bool
     every_n_layers: int
@@ -35,7 +35,7 @@ class Checkpointing:
 
 
 def choose_checkpointing(recipe: Recipe, machine: Machine, longest: int) -> Checkpointing | None:
-    """Return the least checkpointing that fits into free memory for rows of `longest` tokens; None if the recipe says.
+    """Return the least checkpointing that fits into free memory for rows of `longest` tokens; None unless it is "auto".
 
     Checkpoints every layer where the planner cannot model the memory.
     """

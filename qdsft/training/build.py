@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from qdsft.model.adapters import decoder_lora_config, find_coverage
 from qdsft.model.device import Machine
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import is_custom_loss
+from qdsft.recipe.optional_packages import default_report_to
 from qdsft.recipe.sections import AUTO
 from qdsft.runs.layout import LOG
 from qdsft.training import cpu_loss
@@ -28,8 +28,7 @@ from qdsft.training.lora_init import finish_initialization, resumed_config
 from qdsft.training.trainer import RecipeTrainer
 
 _OWN_KEYS = {"global_batch_size", "output_dir"}
-"""Keys of the training section that SFTConfig gets under another name."""
-_TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
+"""Keys of the training section that `build_config` translates itself; all others are passed on unchanged."""
 
 
 def build_config(
@@ -42,18 +41,20 @@ def build_config(
 ) -> SFTConfig:
     """Return the SFTConfig of a recipe on this machine. Raises UserError for values that contradict each other.
 
-    `checkpointing` is the choice for a recipe with activation_checkpointing "auto"; without it every layer is
-    checkpointed. `processes` defaults to the number that the launcher started.
+    `checkpointing` is the choice for a recipe with activation_checkpointing "auto"; if it is None, every layer is
+    checkpointed. `processes` defaults to the number that the launcher started. `resumed` skips the evaluation before
+    the first step.
     """
     values = {key: value for key, value in recipe.training.items() if key not in _OWN_KEYS}
-    for key in ("report_to", "save_total_limit"):
-        values.setdefault(key, recipe.training_value(key))
+    values.setdefault("report_to", default_report_to())
+    values.setdefault("save_total_limit", recipe.training_value("save_total_limit"))
+    if recipe.training_value("padding_free") and not recipe.packing:
+        values["max_length"] = None  # the prepared rows keep to it; TRL, which does not know that, refuses it here
     if is_custom_loss(recipe):
         del values["loss_type"]  # build_trainer passes the function itself
     values |= _checkpointing(recipe, checkpointing) | _evaluation_schedule(recipe)
     if resumed:
-        values["eval_on_start"] = False  # the first part of the run has done it
-    _check_trackers(recipe, values["report_to"])
+        values["eval_on_start"] = False  # done before the first step of the interrupted run
     dtype = machine.choose_dtype(recipe.model.dtype)
     steps = recipe.accumulation_steps(processes or world_size())
     try:
@@ -64,7 +65,6 @@ def build_config(
             fp16=dtype == torch.float16,
             use_cpu=machine.device == "cpu",
             seed=recipe.seed,
-            **({"dataloader_pin_memory": False} if machine.device == "cpu" else {}),
             dataset_kwargs={"skip_prepare_dataset": True},
             # Every weight is used, and looking for unused ones walks the graph at every step.
             **{"completion_only_loss": True, "ddp_find_unused_parameters": False, **values},
@@ -84,7 +84,7 @@ def build_trainer(
     *,
     checkpoint: Path | None = None,
 ) -> RecipeTrainer:
-    """Return an SFTTrainer over data that are tokenized, masked and packed already (`prepared.Prepared`).
+    """Return a RecipeTrainer on datasets that are already tokenized, masked and packed (`prepared.Prepared`).
 
     `checkpoint` is what training resumes from: its adapter has initial values already.
     Raises UserError for what only the model can show, such as target_modules that it does not have.
@@ -127,6 +127,7 @@ def build_trainer(
 
 
 def _checkpointing(recipe: Recipe, choice: Checkpointing | None) -> dict[str, Any]:
+    """Return the SFTConfig values of activation checkpointing, with "auto" replaced by the choice."""
     wanted = recipe.training_value("activation_checkpointing")
     if wanted != AUTO:
         return {"activation_checkpointing": wanted}
@@ -141,7 +142,10 @@ def _checkpointing(recipe: Recipe, choice: Checkpointing | None) -> dict[str, An
 
 
 def _evaluation_schedule(recipe: Recipe) -> dict[str, Any]:
-    """Return when to evaluate if rows are to be decoded. Raises UserError if the recipe also says otherwise."""
+    """Return the SFTConfig values that evaluation.every_steps implies; empty if it is unset.
+
+    Raises UserError if the training section contradicts them.
+    """
     every = recipe.evaluation.every_steps
     if every is None:
         return {}
@@ -153,13 +157,3 @@ def _evaluation_schedule(recipe: Recipe) -> dict[str, Any]:
                 "sets when to evaluate; remove one of them"
             )
     return {**schedule, "eval_on_start": recipe.training.get("eval_on_start", True)}
-
-
-def _check_trackers(recipe: Recipe, report_to: Any) -> None:
-    for name in [report_to] if isinstance(report_to, str) else report_to or []:
-        package = _TRACKERS.get(name)
-        if package and importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"{recipe.where('training.report_to')}: training.report_to: {name} is not installed; "
-                f"pip install {package}, or set report_to: none"
-            )

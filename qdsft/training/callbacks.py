@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +16,14 @@ from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qdsft.console import is_main_process
+from qdsft.strict_json import to_json
 
 
 class StopRequest(TrainerCallback):
-    """Save and stop at the end of the step in which SIGTERM or Ctrl-C arrives; a second Ctrl-C stops at once."""
+    """Save and stop at the end of the step in which SIGTERM, SIGHUP or Ctrl-C arrives.
+
+    A second Ctrl-C stops at once.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -36,13 +40,17 @@ class StopRequest(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Ask the trainer to save and stop if a signal arrived. Called after every optimizer step."""
-        if self._any_process_was_asked(args) and state.global_step < state.max_steps:
-            self.stopped = True
-            control.should_save = True
-            control.should_training_stop = True
+        if self.any_process_was_asked(args):
+            self.stop(state, control)
         return control
 
-    def _any_process_was_asked(self, args: TrainingArguments) -> bool:
+    def stop(self, state: TrainerState, control: TrainerControl) -> None:
+        """Ask the trainer to save and stop, unless no step was taken yet or the last one ends the training anyway."""
+        if 0 < state.global_step < state.max_steps:
+            self.stopped = control.should_save = control.should_training_stop = True
+
+    def any_process_was_asked(self, args: TrainingArguments) -> bool:
+        """Return whether this or another process got a signal. All processes must call this together."""
         # A signal reaches the processes at different steps, and all of them must save at the same step.
         if args.world_size == 1:
             return self.signal is not None
@@ -52,8 +60,16 @@ class StopRequest(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle SIGTERM and Ctrl-C as requests to stop inside this block."""
-        earlier = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        """Handle SIGTERM, SIGHUP and Ctrl-C as requests to stop inside this block.
+
+        A signal that is ignored stays ignored, such as SIGHUP under nohup.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python handles signals in the main thread only
+            return
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+        earlier = {number: signal.getsignal(number) for number in numbers}
+        earlier = {number: handler for number, handler in earlier.items() if handler != signal.SIG_IGN}
         for number in earlier:
             signal.signal(number, self._receive)
         try:
@@ -87,4 +103,4 @@ class JsonLog(TrainerCallback):
         """Write one JSON line. Called by the trainer with each log entry."""
         if state.is_world_process_zero and logs:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+                file.write(to_json({"step": state.global_step, **logs}, ascii_only=True) + "\n")

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase
 
-from qdsft.errors import UserError
+from qdsft.errors import SharedError, UserError
 from qdsft.files import disk_errors
+from qdsft.launch import zero_stage
+from qdsft.model.device_errors import device_errors, less_memory
 from qdsft.model.hub import check_write
 from qdsft.planning.memory.config_file import read_config
 from qdsft.planning.memory.setup import read_setup
@@ -22,14 +24,17 @@ from qdsft.recipe import Recipe
 from qdsft.tokenization.chat_template import encode_prompts
 from qdsft.tokenization.prepared import Prepared
 from qdsft.tokenization.rows import IGNORED, last_token
-from qdsft.training.isolation import check_isolation
+from qdsft.training.isolation import check_isolation, small_model
 from qdsft.training.memory_probe import longest_rows, probe_memory
 from qdsft.training.run_setup import Run
 from qdsft.training.saved_weights import save_weights
 from qdsft.training.trainer import RecipeTrainer
 
 ROWS_READ = 1000
-"""Prepared rows to read back. Preparing the data has checked every row already."""
+"""Number of prepared rows to check. Every row was checked once when the data was prepared."""
+
+
+NOT_YET = "not checked: DeepSpeed and FSDP distribute the weights or the optimizer when training starts"
 
 
 @dataclass(frozen=True)
@@ -46,42 +51,56 @@ class Check:
 
 
 class Sample(NamedTuple):
-    """A training sample as it lies on the disk, taken out of its packed row."""
+    """A training sample as it is stored on disk, unpacked from its row."""
 
     ids: list[int]
     labels: list[int]
 
 
 def require_checks(run: Run) -> list[Check]:
-    """Run the checks before training. Raises UserError, in every process, for the first that fails in any."""
+    """Run the checks and return their results. If one fails in any process, UserError is raised in all of them."""
     # The memory probe takes two steps: little on a GPU, much on a CPU, which can swap.
     thorough = run.inputs.recipe.preflight and run.inputs.machine.device == "cuda"
     checks = list(run_checks(run, thorough=thorough))
     failed = [found for found in gather_object([check.found for check in checks if not check.passed]) if found]
     if failed:
-        raise UserError(failed[0])
+        raise SharedError(failed[0])
     return checks
 
 
 def run_checks(run: Run, *, thorough: bool) -> Iterator[Check]:
-    """Yield the result of every check, also after one failed; `thorough` adds the memory probe."""
+    """Yield the result of every check; a failed check does not stop the next. `thorough` adds the memory probe.
+
+    A check is a function that returns its finding, or raises UserError with the remedy.
+    """
     trainer, inputs = run.trainer, run.inputs
     recipe, tokenizer, prepared = inputs.recipe, inputs.tokenizer, inputs.prepared
     samples = list(read_samples(prepared))
-    yield _check("stop token", lambda: _stop_token(samples, tokenizer, inputs.stop_ids))
-    yield _check("loss mask", lambda: _loss_mask(samples))
-    yield _check("BOS", lambda: _bos(samples, tokenizer))
-    yield _check("prompt ids", lambda: _prompt_ids(prepared, tokenizer))
-    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
-    check_whole = _sharded if sharded else _check
-    if recipe.packing:
-        yield check_whole("isolation", lambda: _isolation(trainer, prepared, recipe))
-    yield _check("disk", lambda: _disk(trainer, recipe))
+
+    def check(name: str, look: Callable[[], str]) -> Check:
+        try:
+            with device_errors(f"checking {name} before the first step", less_memory(recipe)):
+                return Check(name, True, look())
+        except UserError as error:
+            return Check(name, False, str(error))
+
+    yield check("stop token", lambda: _stop_token(samples, tokenizer, inputs.stop_ids))
+    yield check("loss mask", lambda: _loss_mask(samples))
+    yield check("BOS", lambda: _bos(samples, tokenizer))
+    yield check("prompt ids", lambda: _prompt_ids(prepared, tokenizer))
+    if recipe.packing or recipe.training_value("padding_free"):
+        yield check("isolation", lambda: _isolation(trainer, prepared, recipe))
+    yield check("disk", lambda: _disk(trainer, recipe))
     if recipe.publish.hub_model_id:
-        yield _check("Hub", lambda: _hub(recipe))
-    yield check_whole("trial save", lambda: _trial_save(trainer, recipe))
+        yield check("Hub", lambda: _hub(recipe))
+    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        yield Check("trial save", True, NOT_YET)
+        if thorough:
+            yield Check("memory", True, NOT_YET)
+        return
+    yield check("trial save", lambda: _trial_save(trainer, recipe))
     if thorough:
-        yield check_whole("memory", lambda: _memory(trainer, recipe))
+        yield check("memory", lambda: _memory(trainer, recipe))
 
 
 def read_samples(prepared: Prepared) -> Iterator[Sample]:
@@ -91,17 +110,6 @@ def read_samples(prepared: Prepared) -> Iterator[Sample]:
         for length in row.get("seq_lengths") or [len(row["input_ids"])]:
             yield Sample(row["input_ids"][start : start + length], row["labels"][start : start + length])
             start += length
-
-
-def _check(name: str, look: Callable[[], str]) -> Check:
-    try:
-        return Check(name, True, look())
-    except UserError as error:
-        return Check(name, False, str(error))
-
-
-def _sharded(name: str, _: Callable[[], str]) -> Check:
-    return Check(name, True, "not checked: the weights are sharded over processes")
 
 
 def _stop_token(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> str:
@@ -143,8 +151,20 @@ def _prompt_ids(prepared: Prepared, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _isolation(trainer: RecipeTrainer, prepared: Prepared, recipe: Recipe) -> str:
-    change = check_isolation(trainer, [prompt.ids for prompt in prepared.facts.golden_prompts], recipe)
-    return f"a packed sample's logits move by {change:.1g} of their spread when its neighbour changes"
+    samples = [prompt.ids for prompt in prepared.facts.golden_prompts]
+    model, of_model = trainer.model, ""
+    if trainer.is_fsdp_enabled or zero_stage() == 3:  # whose weights are sharded, or on the CPU until training starts
+        if not trainer.is_world_process_zero():
+            return "checked in process 0"
+        model = small_model(trainer)
+        of_model = f", in a model of {model.config.get_text_config().num_hidden_layers} layers with the same config"
+    elif trainer.is_deepspeed_enabled:
+        model = trainer.model.to(trainer.args.device)  # as DeepSpeed does when training starts
+    found = check_isolation(trainer, samples, recipe, model)
+    return (
+        f"a sample's logits move by {found.change:.1g} of their spread when its neighbour in the row changes "
+        f"({found.tolerance:.1g} is allowed){of_model}"
+    )
 
 
 @dataclass(frozen=True)
@@ -205,7 +225,7 @@ def _memory(trainer: RecipeTrainer, recipe: Recipe) -> str:
 
 
 def _modelled_peak(trainer: RecipeTrainer, recipe: Recipe) -> str:
-    """Return the peak that `qdsft plan` models for a CUDA GPU, as the end of a sentence; "" if it cannot."""
+    """Return the peak that `qdsft plan` estimates, as a clause for the finding; "" for an unknown architecture."""
     longest = len(longest_rows(trainer.train_dataset, 1)[0]["input_ids"])
     kwargs = trainer.args.activation_checkpointing_kwargs or {}
     try:

@@ -19,8 +19,8 @@ from trl.kernels import ChunkedLogProbFunction
 
 from qdsft.errors import UserError
 
-TRL_RELEASE = "1.16.0"
-"""The release whose private functions `used_by_trl` replaces."""
+TRL_RELEASE = "1.16"
+"""The release, with any patch number, whose private functions `used_by_trl` replaces."""
 TILE = 2**22
 """Logits that are computed at once (16 MiB). Measured: narrower tiles are slower."""
 KEPT = 2**26
@@ -130,10 +130,10 @@ class LogProbs:
 
 def check_release() -> None:
     """Raise UserError unless the installed TRL is the release that `used_by_trl` patches."""
-    if trl.__version__ != TRL_RELEASE:
+    if trl.__version__.split(".")[:2] != TRL_RELEASE.split("."):
         raise UserError(
             f"trl {trl.__version__} is installed, and training on a CPU patches trl {TRL_RELEASE}; "
-            f"pip install trl=={TRL_RELEASE}"
+            f"pip install 'trl=={TRL_RELEASE}.*'"
         )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import gather_object
+from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from qdsft.console import say
@@ -50,21 +52,24 @@ class TrainingEvaluation:
         self._prompts = encode_prompts(tokenizer, [example.messages for example in self.examples])
 
     def decode_longest(self, trainer: RecipeTrainer) -> None:
-        """Decode one batch of the longest prompts, to measure its memory; raises as the device does."""
+        """Decode one batch of the longest prompts, to measure its memory. Raises torch.OutOfMemoryError."""
         longest = sorted(self._prompts, key=len, reverse=True)[: self.settings.batch_size]
         list(self._generate(trainer, longest))
 
     def __call__(self, trainer: RecipeTrainer) -> dict[str, float]:
-        """Return the mean of each metric, named eval_*; if decoding fails, print why and return none.
+        """Return the mean of each metric, named eval_*. If decoding fails or a signal stops it, print the reason and
+        return an empty dict.
 
         A failure with weights that are sharded over processes is raised, because the other processes would wait.
         """
+        answers: dict[int, Answer] | None = None
         try:
             answers = self._decode(trainer)
+        except _Stopped:
+            say("a signal arrived: stopped decoding held-out rows; this step has no metrics of them")
         except (RuntimeError, ValueError, IndexError) as error:
             if _is_sharded(trainer):
                 raise
-            answers = None
             first = str(error).strip().splitlines()[:1] or [type(error).__name__]
             say(f"decoding held-out rows failed, and training continues without these metrics: {first[0][:200]}")
         shares = gather_object([answers])
@@ -82,8 +87,16 @@ class TrainingEvaluation:
         world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
         # All processes gather sharded weights together, so all need the same number of batches.
         share = [i % len(self.examples) for i in range(rank, math.ceil(len(self.examples) / world) * world, world)]
-        found = self._generate(trainer, [self._prompts[i] for i in share])
-        return {share[i]: answer for i, answer in found}
+        answers: dict[int, Answer] = {}
+        with _stopped_by_signal(trainer):
+            for i, answer in self._generate(trainer, [self._prompts[i] for i in share]):
+                answers[share[i]] = answer
+                # Processes that share weights can only stop together, and all have decoded as many rows here.
+                if _is_sharded(trainer) and len(answers) % self.settings.batch_size == 0:
+                    stop = trainer.stop_request
+                    if stop is not None and stop.any_process_was_asked(trainer.args):
+                        raise _Stopped
+        return answers
 
     def _generate(self, trainer: RecipeTrainer, prompts: Sequence[list[int]]) -> Iterator[tuple[int, Answer]]:
         model = trainer.accelerator.unwrap_model(trainer.model)
@@ -99,6 +112,30 @@ class TrainingEvaluation:
             )
 
 
+class _Stopped(Exception):
+    """A signal asked the training to stop."""
+
+
+@contextmanager
+def _stopped_by_signal(trainer: RecipeTrainer) -> Iterator[None]:
+    """Raise _Stopped at the next token after a signal, except with weights that processes share."""
+
+    def look(*_: Any) -> None:
+        if trainer.stop_request is not None and trainer.stop_request.signal is not None:
+            raise _Stopped
+
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if _is_sharded(trainer):
+        yield
+        return
+    # PEFT's generate calls the model inside it.
+    hook = (model.get_base_model() if isinstance(model, PeftModel) else model).register_forward_pre_hook(look)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def _is_sharded(trainer: RecipeTrainer) -> bool:
     return bool(trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
 
@@ -106,7 +143,7 @@ def _is_sharded(trainer: RecipeTrainer) -> bool:
 def training_evaluation(
     recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]
 ) -> TrainingEvaluation | None:
-    """Return the decoding that evaluation.every_steps requests, of the rows kept in `folder`; None if it is unset."""
+    """Return the evaluation that evaluation.every_steps requests, with the rows in `folder`; None if it is unset."""
     if recipe.evaluation.every_steps is None:
         return None
     examples = read_eval_rows(folder, recipe.evaluation.samples)

@@ -19,11 +19,10 @@ from qdsft.errors import UserError
 from qdsft.files import new_directory
 from qdsft.recipe import Recipe
 from qdsft.recipe.lora_init import changes_base
+from qdsft.runs.layout import INITIAL_ADAPTER
 from qdsft.training.trainer import RecipeTrainer
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-INITIAL = "initial_adapter"
-"""Folder in the run directory with the adapter before its first step, if the base model was changed by it."""
 Tensors = dict[str, torch.Tensor]
 
 
@@ -55,15 +54,16 @@ def finish_initialization(recipe: Recipe, trainer: RecipeTrainer, *, resumed: bo
 def write_initial_adapter(trainer: RecipeTrainer, run_dir: Path) -> None:
     """Keep the adapter that the base model was reduced by, which a resume subtracts again."""
     if trainer.initial_adapter is not None:
-        with new_directory(run_dir / INITIAL) as temporary:
+        with new_directory(run_dir / INITIAL_ADAPTER) as temporary:
             save_file(trainer.initial_adapter, temporary / WEIGHTS)
 
 
 def read_initial_adapter(run_dir: Path) -> Tensors:
     """Return the adapter that the run started from. Raises UserError if it cannot be read."""
-    path = run_dir / INITIAL / WEIGHTS
+    path = run_dir / INITIAL_ADAPTER / WEIGHTS
     try:
-        return load_file(path)
+        tensors: Tensors = load_file(path)
+        return tensors
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"{path}: the adapter that this run started from cannot be read ({error}); put it back, or start again "
@@ -103,7 +103,7 @@ def write_plain_lora(folder: Path, tensors: Tensors | None) -> None:
         for key in ("rank_pattern", "alpha_pattern"):
             config[key] = {name: 2 * value for name, value in config[key].items()}
         save_file({name: tensor.cpu() for name, tensor in tensors.items()}, folder / WEIGHTS, {"format": "pt"})
-    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    path.write_text(json.dumps(config, indent=2, sort_keys=True, allow_nan=False), encoding="utf-8")
 
 
 def _initialize_eva(trainer: RecipeTrainer, seed: int) -> None:

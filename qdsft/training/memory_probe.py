@@ -1,4 +1,4 @@
-"""Probe the memory: take two optimizer steps and one evaluation step on the longest rows before training."""
+"""Measure the peak memory before training, with two optimizer steps and an evaluation step on the longest rows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 
 from qdsft.errors import UserError
+from qdsft.model.device_errors import device_errors, less_memory
 from qdsft.recipe import Recipe
 from qdsft.training.trainer import RecipeTrainer
 
@@ -30,23 +31,10 @@ def probe_memory(trainer: RecipeTrainer, recipe: Recipe) -> float | None:
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    with torch.random.fork_rng(), _untouched(trainer):
-        try:
-            _steps(trainer)
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"{recipe.path}: the longest rows do not fit into the device's memory; {less_memory(recipe)}"
-            ) from error
+    stage = f"training on the longest rows of {recipe.path}"
+    with device_errors(stage, less_memory(recipe)), torch.random.fork_rng(), _untouched(trainer):
+        _steps(trainer)
     return round(torch.cuda.max_memory_allocated() / 2**30, 3) if torch.cuda.is_available() else None
-
-
-def less_memory(recipe: Recipe) -> str:
-    """Return the remedy for a device that runs out of memory while it trains this recipe."""
-    every_layer = recipe.training_value("activation_checkpointing") is True
-    return ("" if every_layer else "set training.activation_checkpointing=true, or ") + (
-        "lower training.per_device_train_batch_size or training.max_length (training.global_batch_size keeps the "
-        "result the same)"
-    )
 
 
 def longest_rows(data: Dataset, count: int) -> list[dict[str, Any]]:
@@ -88,7 +76,7 @@ def _loss(trainer: RecipeTrainer, rows: Sequence[dict[str, Any]]) -> torch.Tenso
 
 @contextmanager
 def _untouched(trainer: RecipeTrainer) -> Iterator[None]:
-    """Restore everything that the steps change, and assert that they left the weights alone."""
+    """Restore everything that the steps change, and assert that they did not change the weights."""
     metrics, tokens = copy.deepcopy(trainer._metrics), trainer._total_train_tokens
     trainable = [weight for weight in trainer.model.parameters() if weight.requires_grad]
     before = [_digest(weight) for weight in trainable]

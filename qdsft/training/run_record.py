@@ -1,4 +1,4 @@
-"""Record a run in its run.json: what it starts from, and what it results in."""
+"""Record the inputs and results of a run for its run.json."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import find_custom_loss
 from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, TokenFacts
 from qdsft.runs.manifest import Manifest, fingerprint
-from qdsft.runs.provenance import git_commit, versions
+from qdsft.runs.provenance import git_commit, untested_versions, versions
 from qdsft.tokenization.prepared import Prepared
 from qdsft.training.run_setup import RunInputs
 from qdsft.training.trainer import RecipeTrainer
 
 
 def new_manifest(inputs: RunInputs) -> Manifest:
-    """Return the run.json of a run that starts."""
+    """Return the manifest of a run that is about to start."""
     recipe, facts = inputs.recipe, inputs.prepared.facts
     data = DataFacts.model_validate(facts.data.model_dump())
     template_sha256 = text_sha256(inputs.tokenizer.chat_template)
@@ -41,6 +41,7 @@ def new_manifest(inputs: RunInputs) -> Manifest:
         base_model=BaseModelFacts.model_validate(base_model_facts(recipe, inputs.config)),
         artifact="model" if recipe.lora is None else "adapter",
         versions=versions(),
+        untested_versions=untested_versions(),
         git=git_commit(),
         device=DeviceFacts(
             kind=inputs.machine.device,

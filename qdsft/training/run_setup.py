@@ -1,24 +1,28 @@
-"""Assemble a run: the only way to build one, shared by `train`, `preflight` and the tests."""
+"""Build a run. `train`, `preflight` and the tests all use these functions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from accelerate import PartialState
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from qdsft.console import say
-from qdsft.launch import check_launch, check_running, world_size
+from qdsft.launch import check_launch, check_running, waiting_for_processes, world_size
 from qdsft.model.adapters import check_adapters
-from qdsft.model.device import Machine, find_machine
+from qdsft.model.device import Machine, check_own_gpu, find_machine
+from qdsft.model.device_errors import device_errors, smaller_weights
 from qdsft.model.loading import load_config, load_model, load_tokenizer, stop_token_ids
 from qdsft.recipe import Recipe
 from qdsft.recipe.lora_init import check_sharded_init
+from qdsft.recipe.optional_packages import check_optional_packages
 from qdsft.tokenization.prepared import Prepared, describe, prepare
 from qdsft.training.activation_checkpointing import Checkpointing, choose_checkpointing
 from qdsft.training.build import build_config, build_trainer
 from qdsft.training.decode_held_out import training_evaluation
+from qdsft.training.installed_keys import check_installed_keys
 from qdsft.training.optimizer_check import check_optimizer
 from qdsft.training.trainer import RecipeTrainer
 
@@ -43,7 +47,7 @@ class Run:
     inputs: RunInputs
     trainer: RecipeTrainer
     checkpointing: Checkpointing | None
-    """The choice of activation checkpointing; None where the recipe makes it."""
+    """The choice of activation checkpointing; None if the recipe sets it to true or false."""
 
 
 def join_launch(recipe: Recipe) -> Machine:
@@ -53,8 +57,11 @@ def join_launch(recipe: Recipe) -> Machine:
     """
     check_launch(quantized=recipe.quantization is not None)
     check_sharded_init(recipe)
+    check_own_gpu()
     machine = find_machine()
-    PartialState(cpu=machine.device == "cpu")
+    limit = timedelta(seconds=recipe.training_value("ddp_timeout"))
+    with waiting_for_processes(limit):
+        PartialState(cpu=machine.device == "cpu", timeout=limit)  # makes the process group, before TRL's arguments
     return machine
 
 
@@ -64,6 +71,8 @@ def prepare_run(recipe: Recipe) -> RunInputs:
     Raises UserError for whatever the user can correct before the weights are loaded.
     """
     machine = join_launch(recipe)
+    check_optional_packages(recipe)
+    check_installed_keys(recipe)
     # Contradictory values fail here, before minutes of data preparation.
     check_optimizer(recipe, build_config(recipe, machine))
     _say_device_and_batch(recipe, machine)
@@ -79,9 +88,10 @@ def prepare_run(recipe: Recipe) -> RunInputs:
 
 
 def build_run(inputs: RunInputs, *, checkpoint: Path | None = None) -> Run:
-    """Load the model and build the trainer; `checkpoint` is what training resumes from.
+    """Load the model and build the trainer.
 
-    Raises UserError for what only the model or its processes can show.
+    `checkpoint` is the one that training resumes from. Raises UserError for faults that show only once the model is
+    loaded and the processes are connected.
     """
     recipe, machine, prepared = inputs.recipe, inputs.machine, inputs.prepared
     checkpointing = choose_checkpointing(recipe, machine, prepared.facts.tokens.longest)
@@ -90,9 +100,10 @@ def build_run(inputs: RunInputs, *, checkpoint: Path | None = None) -> Run:
     # Keep the arguments alive: transformers reads from them whether to shard the weights as they load (ZeRO-3).
     arguments = build_config(recipe, machine, checkpointing=checkpointing, resumed=checkpoint is not None)
     model = load_model(recipe, machine, trainable=True, config=inputs.config)
-    trainer = build_trainer(
-        recipe, arguments, model, inputs.tokenizer, prepared.train, prepared.eval, checkpoint=checkpoint
-    )
+    with device_errors(f"moving the model of {recipe.path} to the device", smaller_weights(recipe)):
+        trainer = build_trainer(
+            recipe, arguments, model, inputs.tokenizer, prepared.train, prepared.eval, checkpoint=checkpoint
+        )
     check_running(
         processes=trainer.accelerator.num_processes,
         device=machine.device,

@@ -130,8 +130,8 @@ def _missing(saved: Set[str], expected: Mapping[str, torch.Tensor]) -> list[str]
 def save_weights(trainer: RecipeTrainer, folder: Path, *, trained: bool) -> int:
     """Save the adapter or model with its tokenizer and template, check it, and rename it to `folder`.
 
-    Returns the number of tensors, 0 in processes that only help to gather them. Raises UserError as `check_saved`
-    does.
+    Returns the number of tensors; 0 in other processes than the first, which only help to gather sharded weights.
+    `trained` is that of `check_saved`: False for a trial save. Raises UserError as `check_saved` does.
     """
     if not trainer.is_world_process_zero():
         trainer.save_model(str(folder.with_name(f".{folder.name}.tmp")))

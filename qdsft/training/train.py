@@ -1,4 +1,4 @@
-"""Train a recipe: build the run, check it, take its steps, and save the adapter or model."""
+"""Train a recipe: build the run, check it, run the training loop, and save the adapter or model."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 
 from qdsft.console import is_main_process, say
 from qdsft.errors import Interrupted, UserError
 from qdsft.files import copy_file, exclusive
+from qdsft.model.device_errors import device_errors, less_memory
 from qdsft.model.weight_files import check_readable
 from qdsft.recipe import Recipe
 from qdsft.runs.card import write_card
@@ -23,7 +23,6 @@ from qdsft.training.callbacks import StopRequest
 from qdsft.training.checks import require_checks
 from qdsft.training.lora_init import write_initial_adapter
 from qdsft.training.loss_plot import plot_loss
-from qdsft.training.memory_probe import less_memory
 from qdsft.training.resume import open_run_directory
 from qdsft.training.run_record import new_manifest, training_results
 from qdsft.training.run_setup import Run, build_run, prepare_run
@@ -50,10 +49,11 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
         if start.finished:
             return recipe.run_dir
         run = build_run(inputs, checkpoint=start.checkpoint)
-        _record_start(run, manifest)
+        _check_and_record(run, manifest)
         ready = time.monotonic()
         _take_steps(run, start.checkpoint)
-        save_weights(run.trainer, recipe.run_dir / manifest.artifact, trained=True)
+        with device_errors(f"saving the weights of {recipe.path}", f"resume with: {recipe.resume_command()}"):
+            save_weights(run.trainer, recipe.run_dir / manifest.artifact, trained=True)
         if is_main_process():
             results = training_results(
                 run.trainer,
@@ -67,8 +67,8 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
         return recipe.run_dir
 
 
-def _record_start(run: Run, manifest: Manifest) -> None:
-    """Check the run, then write the held-out rows and run.json."""
+def _check_and_record(run: Run, manifest: Manifest) -> None:
+    """Check the run, then write the held-out rows and run.json. Raises UserError for a failed check."""
     recipe = run.inputs.recipe
     if run.checkpointing:
         manifest.results.update({"activation_checkpointing": run.checkpointing.to_json()})
@@ -90,11 +90,10 @@ def _take_steps(run: Run, checkpoint: Path | None) -> None:
         check_checkpoint(checkpoint, trainer)
     stop = StopRequest()
     trainer.add_callback(stop)
+    trainer.stop_request = stop
     try:
-        with stop.listening():
+        with stop.listening(), device_errors(f"training {recipe.path}", less_memory(recipe)):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"{recipe.path}: the device ran out of memory; {less_memory(recipe)}") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         if shutil.disk_usage(recipe.run_dir).free > FREE_BYTES_WHEN_FULL:
             raise

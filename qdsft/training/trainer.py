@@ -17,6 +17,7 @@ from qdsft.launch import uses_deepspeed
 from qdsft.runs.checkpoints import RUN_DIGEST, SAVING, complete_checkpoints, remove_checkpoint
 from qdsft.runs.layout import CHECKPOINT
 from qdsft.training import cpu_loss
+from qdsft.training.callbacks import StopRequest
 from qdsft.training.decode_held_out import PREFIX, TrainingEvaluation
 from qdsft.training.non_finite import NonFiniteStop
 
@@ -27,7 +28,9 @@ class RecipeTrainer(SFTTrainer):
     """SFTTrainer whose checkpoints are complete, whose evaluations change nothing, and whose resumes are exact."""
 
     held_out: TrainingEvaluation | None = None
-    """Decodes and scores held-out rows at each evaluation (evaluation.every_steps)."""
+    """Decodes and scores held-out rows at each evaluation; None without evaluation.every_steps."""
+    stop_request: StopRequest | None = None
+    """Receives the signals that stop this run; None before training starts."""
     run_digest = ""
     """Digest of the run's fingerprint, written into each checkpoint: a resume uses no other run's checkpoints."""
     initial_adapter: dict[str, torch.Tensor] | None = None
@@ -61,21 +64,26 @@ class RecipeTrainer(SFTTrainer):
         return norm
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
-        """Return the trainer's metrics and those of the decoded rows. The training after it is the same as without."""
+        """Return the trainer's metrics and those of the decoded rows. Evaluating does not affect later training."""
         # A data loader draws its seed from the global random state, which also orders the training rows.
         with torch.random.fork_rng():
             return self._evaluate_and_decode(*arguments, **options)
 
     def _evaluate_and_decode(self, *arguments: Any, **options: Any) -> dict[str, float]:
         metrics: dict[str, float] = super().evaluate(*arguments, **options)
-        if self.held_out is None:
-            return metrics
-        decoded = self.held_out(self)
+        if self.held_out is not None:
+            metrics |= self._decode(self.held_out, metrics)
+        if self.stop_request is not None and self.stop_request.any_process_was_asked(self.args):
+            self.stop_request.stop(self.state, self.control)  # the checkpoint of this step is saved next
+        return metrics
+
+    def _decode(self, held_out: TrainingEvaluation, metrics: dict[str, float]) -> dict[str, float]:
+        decoded = held_out(self)
         if decoded:
             self.log(dict(decoded))
         elif (wanted := self._wanted_metric()) and wanted not in metrics:
             decoded = {wanted: math.nan}  # compares as no better than the best so far
-        return metrics | decoded
+        return decoded
 
     def _wanted_metric(self) -> str | None:
         name = self.args.metric_for_best_model

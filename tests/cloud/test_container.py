@@ -44,7 +44,7 @@ def test_hadolint_finds_nothing() -> None:
     places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     hadolint = shutil.which("hadolint", path=places)
     if hadolint is None:
-        pytest.skip("hadolint is not installed; it comes with pip install -e '.[dev]'")
+        pytest.skip("hadolint is not installed; it comes with make setup")
     done = subprocess.run([hadolint, "Dockerfile"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 

@@ -56,6 +56,8 @@ def arguments(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[[st
             "training.per_device_train_batch_size=2",
             "training.global_batch_size=2",
         ]
+        if "training.save_strategy=no" in overrides:
+            fixed = [value for value in fixed if not value.startswith("training.save_")]
         return str(ROOT / "recipes/mistral/qlora_8gb.yaml"), [*fixed, *overrides]
 
     return make

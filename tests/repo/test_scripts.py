@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.installed_packages import PROJECT
 from helpers.paths import ROOT
 from helpers.stand_ins import Pod
 
@@ -37,7 +38,7 @@ def machine(tmp_path: Path) -> Pod:
 def linter(name: str) -> str:
     found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if found is None:
-        pytest.skip(f"{name} is not installed; it comes with pip install -e '.[dev]'")
+        pytest.skip(f"{name} is not installed; it comes with make setup")
     return found
 
 
@@ -214,11 +215,19 @@ def test_an_installation_is_repeated_when_something_changed_and_only_then(machin
         assert machine.words() == words
     requirements, package = (call[1:] for call in machine.calls("pip"))
     assert requirements[-2:] == ["-r", "requirements.txt"]
-    assert package[-4:] == ["-e", ".[deepspeed,dev]", "-c", "requirements.txt"]
+    whole = ".[deepspeed,constrained,serve,break,demo,tensorboard]"
+    assert package[-6:] == ["-e", whole, "-r", str(venv / ".tools.txt"), "-c", "requirements.txt"]
+    assert (venv / ".tools.txt").read_text(encoding="utf-8").splitlines() == PROJECT["dependency-groups"]["dev"]
     (venv / "bin" / "python").unlink()  # the image is another one
     machine.forget()
     assert machine.run(str(venv), "deepspeed,dev", script="install.sh")[0] == 0
     assert machine.words() == ["python", "pip", "pip"]
+
+
+@pytest.mark.parametrize(("extras", "installed"), [("", "."), ("wandb", ".[wandb]"), ("devel", ".[devel]")])
+def test_an_installation_without_the_tools(machine: Pod, tmp_path: Path, extras: str, installed: str) -> None:
+    assert machine.run(str(tmp_path / "venv"), extras, script="install.sh")[0] == 0
+    assert machine.calls("pip")[-1][-4:] == ["-e", installed, "-c", "requirements.txt"]
 
 
 def test_only_the_requirements(machine: Pod, tmp_path: Path) -> None:

@@ -1,15 +1,16 @@
-"""Text of others reaches the terminal without its control sequences."""
+"""Text of others reaches the terminal without control sequences, and an error of a launch is printed once."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from qdsft.cli.main import main
-from qdsft.console import is_main_process, print_result, say, standard_output, visible
-from qdsft.errors import UserError
+from qdsft.console import is_main_process, print_error, print_result, say, standard_output, visible
+from qdsft.errors import SharedError, UserError
 
 CLEAR, TITLE, C1 = "\x1b[2J", "\x1b]0;owned\x07", "\x9b2J"
 HOSTILE = f"{CLEAR}{TITLE}{C1}\r\x7f"
@@ -37,6 +38,7 @@ def test_say_and_print_result(capsys: Capture, monkeypatch: pytest.MonkeyPatch) 
     found = capsys.readouterr()
     assert controls(found.out + found.err) == set() and "owned" in found.out and found.err.startswith("\n")
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     say("not the main process")
     assert capsys.readouterr().err == "" and not is_main_process()
 
@@ -90,3 +92,54 @@ def test_commands_print_no_control_sequence_of_others(
 
 def test_a_user_error_is_one_line() -> None:
     assert str(UserError("a\nb  c")) == "a b c"
+
+
+def set_launch(monkeypatch: pytest.MonkeyPatch, rank: str, size: str) -> list[float]:
+    waited: list[float] = []
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.setattr(time, "sleep", waited.append)
+    return waited
+
+
+@pytest.mark.parametrize(
+    ("rank", "size", "line", "waits"),
+    [
+        ("0", "1", "error: planted\n", []),
+        ("0", "2", "error: planted\n", []),
+        ("1", "2", "error: process 1 of 2: planted\n", [3.0]),
+        ("3", "8", "error: process 3 of 8: planted\n", [4.0]),
+        ("1", "", "error: planted\n", []),  # a variable that is left over, and no launch
+        ("first", "2", "error: planted\n", []),
+    ],
+)
+def test_processes_above_0_print_after_a_moment(
+    rank: str,
+    size: str,
+    line: str,
+    waits: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    waited = set_launch(monkeypatch, rank, size)
+    print_error(UserError("planted"))
+    assert (capsys.readouterr().err, waited) == (line, waits)
+
+
+@pytest.mark.parametrize("rank", ["0", "1", "5"])
+def test_an_error_of_all_processes_is_printed_by_the_first(
+    rank: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waited = set_launch(monkeypatch, rank, "8")
+    print_error(SharedError("planted"))
+    assert capsys.readouterr().err == ("error: planted\n" if rank == "0" else "") and not waited
+    assert is_main_process() is (rank == "0")
+
+
+def test_progress_is_printed_by_the_first_process_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank in "01":
+        set_launch(monkeypatch, rank, "2")
+        say(f"of {rank}")
+    assert capsys.readouterr().err == "of 0\n"

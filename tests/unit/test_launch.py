@@ -5,14 +5,27 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.paths import ROOT
 
+from qdsft import launch
 from qdsft.errors import UserError
-from qdsft.launch import check_launch, check_running, uses_deepspeed, uses_fsdp, world_size, zero_stage
+from qdsft.launch import (
+    check_environment,
+    check_launch,
+    check_running,
+    process_rank,
+    uses_deepspeed,
+    uses_fsdp,
+    waiting_for_processes,
+    world_size,
+    zero_stage,
+)
 from qdsft.model.device import find_machine
 
 LAUNCHER = ("ACCELERATE_", "MASTER_", "WORLD_SIZE", "RANK", "LOCAL_RANK")
@@ -102,3 +115,108 @@ def test_a_launch_on_the_cpu_ignores_gpus(monkeypatch: pytest.MonkeyPatch) -> No
     assert find_machine().device == "cuda"
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
     assert (find_machine().device, find_machine().dtype) == ("cpu", torch.float32)
+
+
+WHOLE = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; unset WORLD_SIZE, or"),
+        ({"WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, "WORLD_SIZE without RANK, LOCAL_RANK; unset W"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, "without LOCAL_RANK; unset WORLD_"),
+        ({name: value for name, value in WHOLE.items() if name != "MASTER_PORT"}, "without MASTER_PORT"),
+        ({"RANK": "1"}, "RANK=1 in the environment is too high for 1 process(es) (WORLD_SIZE); unset RANK"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2 in the environment is too high for 2"),
+        ({"LOCAL_RANK": "0"}, "LOCAL_RANK without WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT; unset LOCAL_RANK"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two in the environment is no number of a launch; unset WORLD_SIZE"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE=0 in"),
+        ({"RANK": "-1"}, "RANK=-1 in"),
+        ({**WHOLE, "LOCAL_RANK": "1.0"}, "LOCAL_RANK=1.0 in"),
+    ],
+)
+def test_variables_of_half_a_launch_are_named(
+    variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as caught:
+        check_environment()
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        WHOLE,
+        {"WORLD_SIZE": "1", "RANK": "0", "MASTER_ADDR": "pod-0", "MASTER_PORT": "1"},  # a cluster's, for one process
+        {"MASTER_ADDR": "pod-0"},
+        {"WORLD_SIZE": "", "RANK": " ", "LOCAL_RANK": "", "MASTER_ADDR": ""},
+    ],
+)
+def test_a_whole_launch_or_none_passes(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    check_environment()
+    assert (process_rank(), world_size()) == ((1, 2) if variables == WHOLE else (0, 1))
+    assert not any(name in os.environ for name, value in variables.items() if not value.strip())
+
+
+def test_a_long_wait_for_the_other_processes_is_announced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "SECONDS_BEFORE_NOTICE", 0.05)
+    for name, value in WHOLE.items():
+        monkeypatch.setenv(name, value)
+    message = r"the 2 processes of WORLD_SIZE cannot connect at 127\.0\.0\.1:29500 \(late\)"
+    with pytest.raises(UserError, match=message), waiting_for_processes(timedelta(minutes=30)):
+        time.sleep(0.3)
+        raise RuntimeError("late")
+    assert capsys.readouterr().err == (
+        "process 1 of 2 is waiting for the others at 127.0.0.1:29500, up to 0:30:00 hours; if no other process was "
+        "started, unset WORLD_SIZE RANK LOCAL_RANK\n"
+    )
+    with waiting_for_processes(timedelta(minutes=30)):
+        pass
+    monkeypatch.delenv("WORLD_SIZE")
+    with waiting_for_processes(timedelta(minutes=30)):
+        time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "asked"),
+    [
+        ({"MASTER_ADDR": "pod-0", "MASTER_PORT": "1"}, {"MASTER_ADDR": "pod-0", "MASTER_PORT": "1"}, False),
+        ({"MASTER_ADDR": "pod-0"}, {"MASTER_ADDR": "pod-0"}, False),
+        ({"MASTER_ADDR": "127.0.0.1"}, {"MASTER_ADDR": "127.0.0.1"}, False),
+        ({}, {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}, True),
+        ({"MASTER_ADDR": "pod-0"}, {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}, True),
+        ({"MASTER_ADDR": "127.0.0.1"}, {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}, True),
+        (dict(zip(launch.OF_A_LAUNCH[3:], launch._DEFAULT_ADDRESS, strict=True)), {}, True),  # cannot be told apart
+    ],
+)
+def test_an_address_that_was_set_before_is_not_accelerates(
+    before: dict[str, str], now: dict[str, str], asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    for name, value in (now or before).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(launch, "_environment_of_parent", lambda: before)
+    if asked:
+        assert "asked for several processes and started one" in refusal(quantized=False)
+    else:
+        check_launch(quantized=False)
+
+
+def test_the_environment_of_the_parent_is_read() -> None:
+    code = "from qdsft.launch import _environment_of_parent as read; print(read().get('PLANTED'))"
+    start = (
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], env={'PYTHONPATH': sys.argv[2]})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", start, code, str(ROOT)], env={"PLANTED": "a=b"}, capture_output=True, text=True
+    )
+    assert done.stdout == ("a=b\n" if sys.platform == "linux" else "None\n")

@@ -57,13 +57,16 @@ def recipe_inputs(recipe: Recipe, held_out: Path | None, read: Callable[[Path], 
     return Inputs((data_file(recipe, "train"),), held_out, recipe, read)
 
 
-def check_files(inputs: Inputs, tally: Tally, on_row: Callable[[Row], None] = lambda row: None) -> Iterator[Problem]:
+def check_files(
+    inputs: Inputs, tally: Tally, on_row: Callable[[Row], None] = lambda row: None, *, lengths: bool = True
+) -> Iterator[Problem]:
     """Yield every problem of every file, held-out rows first, and count into `tally`.
 
     `on_row` is called with each row of `inputs.train`, usable or not. A file that cannot be read is a problem, too.
+    Tokens are counted if `lengths` is true, and the recipe's tokenizer is on this machine.
     Raises UserError only for a prompt section that cannot be compiled.
     """
-    inspect = _inspector(inputs.recipe, tally)
+    inspect = _inspector(inputs.recipe, tally, lengths=lengths)
     held_out = None
     if inputs.eval is not None:
         held_out = HeldOut()
@@ -92,6 +95,8 @@ def _rows(path: Path, read: Callable[[Path], Scanned], inspect: Callable[[Record
             else:
                 row = inspect(item)
             yield row
+            if row.lacks_column:  # and so do all rows of this table
+                return
             if not found % REPORT_EVERY and time.monotonic() - printed > pause:
                 printed, pause = time.monotonic(), 2 * pause
                 say(f"{path}: {found} rows read")
@@ -106,13 +111,13 @@ def _of_file(path: Path, kind: str, message: str) -> Row:
     return Row(str(path), problems=[problem], usable=False, is_row=False)
 
 
-def _inspector(recipe: Recipe | None, tally: Tally) -> Callable[[Record], Row]:
+def _inspector(recipe: Recipe | None, tally: Tally, *, lengths: bool) -> Callable[[Record], Row]:
     """Return a function that checks one row by itself, for the recipe's task and tokenizer."""
     if recipe is None:
         return _inspect_decomposition
     task = make_task(recipe)
     is_decomposition = isinstance(task, DecompositionTask)
-    count = _token_counter(recipe, tally)
+    count = _token_counter(recipe, tally) if lengths else None
 
     def inspect(record: Record) -> Row:
         row = _inspect_decomposition(record) if is_decomposition else Row(record.source, record)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qdsft.data.checks.summary import summarise
 from qdsft.data.sources import is_on_hub
-from qdsft.data.split import Tally, stream_split
+from qdsft.data.split import Tally, nothing_held_out, stream_split
 from qdsft.data.task import make_task
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import find_custom_loss
+from qdsft.recipe.optional_packages import check_optional_packages
 
 
 def check_recipe(recipe: Recipe) -> Iterator[str]:
@@ -16,6 +18,7 @@ def check_recipe(recipe: Recipe) -> Iterator[str]:
     recipe.check_local_model()
     template = recipe.chat_template_path()
     recipe.accumulation_steps(1)
+    check_optional_packages(recipe)
     yield f"recipe: {recipe.path} is valid; it trains {recipe.model.name_or_path} and writes to {recipe.run_dir}"
     yield f"chat template: {template or 'the one of the tokenizer'}"
     if loss := find_custom_loss(recipe):
@@ -24,9 +27,13 @@ def check_recipe(recipe: Recipe) -> Iterator[str]:
         make_task(recipe)
         yield "data: on the Hub, not checked"
         return
+    if found := summarise(recipe, lengths=True):
+        yield found
     tally = Tally()
     for side, example in stream_split(recipe):
         tally.add(side, example)
     yield f"data: {tally.rows['train']} rows to train on, {tally.rows['eval']} held out, all valid"
     if tally.rows["left_out"]:
         yield f"data: {tally.rows['left_out']} training rows are left out because their question is in data.eval"
+    if note := nothing_held_out(recipe, tally.rows["train"], tally.rows["eval"]):
+        yield note

@@ -9,26 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.data.checks.problems import Row
+from qdsft.data.decomposition import without_numbers
+from qdsft.data.record import Record
+from qdsft.data.validation import faults
 from qdsft.errors import UserError
 
 
 class CleanRows:
-    """Write each usable row with all columns, and count the others by their first error."""
+    """Write each usable row with all columns, and count the others by their first error.
+
+    Steps that begin with their own numbers, and have no other fault, are written without them.
+    """
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
-        self.written = 0
+        self.written = self.unnumbered = 0
         self.dropped: Counter[str] = Counter()
         """Kind of a row's first error -> rows."""
 
     def __call__(self, row: Row) -> None:
         """Write or count one row. Raises UserError for a value that JSON cannot hold, and for a full disk."""
-        if not row.usable:
+        record = row.record if row.usable else _unnumbered(row)
+        if record is None:
             self.dropped[next(problem.kind for problem in row.problems if problem.level == "error")] += 1
             return
-        assert row.record is not None
+        self.unnumbered += not row.usable
         try:
-            text = json.dumps(row.record.row, ensure_ascii=False, allow_nan=False, default=_as_text)
+            text = json.dumps(record.row, ensure_ascii=False, allow_nan=False, default=_as_text)
         except (TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{row.source}: the row cannot be written as JSON: {error}; remove that column") from error
         self._write(text + "\n")
@@ -37,7 +44,9 @@ class CleanRows:
     def summary(self) -> str:
         """Return one line of counts."""
         reasons = ", ".join(f"{count} {kind}" for kind, count in self.dropped.most_common())
-        return f"{self.written} rows written, {self.dropped.total()} dropped" + (f": {reasons}" if reasons else "")
+        numbers = f" ({self.unnumbered} without their own step numbers)" if self.unnumbered else ""
+        dropped = f"{self.dropped.total()} dropped" + (f": {reasons}" if reasons else "")
+        return f"{self.written} rows written{numbers}, {dropped}"
 
 
 def check_target(target: Path, inputs: list[Path]) -> None:
@@ -46,6 +55,15 @@ def check_target(target: Path, inputs: list[Path]) -> None:
         raise UserError(f"{target} is one of the files to check; choose another name")
     if target.suffix.lower() not in {".jsonl", ".ndjson", ".json"}:
         raise UserError(f"{target}: the output is JSON Lines; choose a name that ends in .jsonl")
+
+
+def _unnumbered(row: Row) -> Record | None:
+    """Return the record of a row whose only fault are the numbers of its steps, without them."""
+    if row.record is None or {p.kind for p in row.problems if p.level == "error"} != {"numbered steps"}:
+        return None
+    steps = list(without_numbers(row.record.row["sub_questions"]) or ())
+    record = Record({**row.record.row, "sub_questions": steps}, row.source)
+    return record if not any(faults(record)) else None
 
 
 def _as_text(value: Any) -> str:

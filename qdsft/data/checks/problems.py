@@ -42,6 +42,12 @@ class Row:
     is_row: bool = True
     """False for a problem of a whole file."""
 
+    @property
+    def lacks_column(self) -> bool:
+        """Whether the row is of a table without a column that the task needs."""
+        tabular = self.record is not None and self.record.tabular
+        return tabular and any(problem.kind == "column missing" for problem in self.problems)
+
     def refuse(self, error: RowError) -> None:
         """Add an error."""
         self.usable = False

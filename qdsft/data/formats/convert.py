@@ -55,7 +55,8 @@ def convert(
     writer = WRITERS[target_format]
     writer.check_target(target)
     report = ConvertReport()
-    waiting: deque[RowError] = deque()  # reported after the first usable row: before, the file may be of another format
+    # Dropped rows are reported once a row is usable. Without one, the file is probably of another format.
+    waiting: deque[RowError] = deque()
     with new_text_file(target) as file:
         file.write(writer.header)
         for found in READERS[source_format].read(source):

@@ -17,7 +17,7 @@ DEFAULT_TOOL = "query_engine_tool"
 
 @dataclass(frozen=True)
 class Reader:
-    """How files of a format are read. The texts are the cells of the table in docs/FORMATS.md."""
+    """How files of a format are read. `file`, `steps` and `columns` are cells of the table in docs/FORMATS.md."""
 
     read: Callable[[Path], Scanned]
     """Yield a row with `question`, `sub_questions` and all other columns, or a `RowError` in its place.
@@ -69,7 +69,7 @@ class Writer:
     holds: str
     columns: str
     loses: str = ""
-    """What every file of the format lacks, apart from columns."""
+    """What the format cannot keep, apart from columns; also a cell of the table."""
     entry: Callable[[Item, str], str] = _line
     """Turn an item and its text into an entry of a file, with the final newline."""
     header: str = ""

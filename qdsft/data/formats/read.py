@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.data.readers import scan
-from qdsft.data.record import Record, RowError, Scanned
+from qdsft.data.record import Record, RowError, Scanned, names
 
 
 def read_changed(path: Path, change: Callable[[Record], dict[str, Any]]) -> Scanned:
-    """Yield the rows of a file, changed. Yields the RowError that `change` raises in place of the row."""
+    """Yield the rows of a file after `change`. If it raises a RowError, that is yielded in place of the row."""
     for found in scan(path):
         if isinstance(found, Record):
             try:
-                found = Record(change(found), found.source)
+                yield Record(change(found), found.source, found.tabular)
             except RowError as error:
-                found = error
-        yield found
+                yield error
+                if found.tabular and error.kind == "column missing":
+                    return  # the other rows lack it, too
+        else:
+            yield found
 
 
 def make_row(
@@ -44,9 +47,8 @@ def get_field(record: Record, name: str) -> Any:
     """Return the value of a field. Raises RowError if the row does not have it."""
     if name in record.row:
         return record.row[name]
-    there = ", ".join(record.row) or "no fields"
-    message = f"the field {name!r} is missing; this row has {there}: is it of another format?"
-    raise RowError(record.source, "field missing", message)
+    message = f"the field {name!r} is missing; this row has {names(record.row)}: is it of another format?"
+    raise RowError(record.source, "column missing" if record.tabular else "field missing", message)
 
 
 def _collapse(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Stage: a web page on which finished runs, and their base model, decompose questions side by side."""
+"""Serve a web page on which finished runs, and their base model, decompose questions side by side."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ class _Column:
 
 def partial_html(task: Task, text: str) -> str:
     """Return an answer that is still being written as HTML: a list of steps, or the text of another task."""
-    lines = text.splitlines()
+    lines = text.split("\n")  # as Decomposition.parse does, unlike splitlines()
     if lines and _ONLY_A_NUMBER.fullmatch(lines[-1]):  # the step after this number has not begun
         lines.pop()
     found = task.parse("\n".join(lines))

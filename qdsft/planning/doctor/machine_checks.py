@@ -11,7 +11,9 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 from qdsft.environment import variable
+from qdsft.optional_packages import install_command
 from qdsft.planning.doctor.finding import Finding
+from qdsft.tested_versions import installed_version
 
 QUERY = "--query-gpu=name,memory.total,driver_version"
 SECONDS = 20
@@ -133,25 +135,23 @@ def four_bit() -> Finding:
     return Finding("bitsandbytes", "ok", found)
 
 
-def attention(wanted: str | None) -> Finding:
-    """Run SDPA, and check the packages that the recipe's model.attn_implementation requires."""
+def attention() -> Finding:
+    """Run SDPA, and list the packages of other attention kernels."""
     import torch
 
     query = torch.ones(1, 1, 4, 8, device="cuda" if torch.cuda.is_available() else "cpu")
     torch.nn.functional.scaled_dot_product_attention(query, query, query, is_causal=True)
-    names = {name: _version(name) for name in ("flash-attn", "kernels")}
+    names = {name: installed_version(name) for name in ("flash-attn", "kernels")}
     found = "sdpa runs; " + ", ".join(f"{name} {version or 'not installed'}" for name, version in names.items())
-    if wanted and "flash" in wanted and not any(names.values()):
-        remedy = "pip install kernels, or set model.attn_implementation=sdpa"
-        return Finding("attention", "failed", f"the recipe sets {wanted}; {found}", remedy)
     return Finding("attention", "ok", found)
 
 
 def deepspeed(cards: Cards) -> Finding:
     """Check DeepSpeed, and the tools with which it compiles parts of itself at its first start."""
-    version = _version("deepspeed")
+    version = installed_version("deepspeed")
     if version is None:
-        return Finding("deepspeed", "note", "not installed", "for ZeRO on several GPUs: pip install -e '.[deepspeed]'")
+        remedy = f"for ZeRO on several GPUs: {install_command('deepspeed')}"
+        return Finding("deepspeed", "note", "not installed", remedy)
     import_module("deepspeed")  # fails if its build is broken
 
     compiler = variable("CXX", "g++")
@@ -180,13 +180,6 @@ def _torch_cuda() -> int | None:
     except Exception:  # reported by the check of torch
         return None
     return int(torch.version.cuda.split(".")[0]) if torch.version.cuda else None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _plain(found: str) -> str:

@@ -83,8 +83,7 @@ def saving(recipe: Recipe, shapes: Shapes, setup: Setup, steps: int | None) -> S
     trained = sum(weights.trained_tensors(shapes, setup))
     size = setup.stream if setup.trains_all else setup.adapter or 0
     result = trained * size
-    states = sum(weights.optimizer_bytes(shapes, setup))
-    checkpoint = result + (0 if recipe.training_value("save_only_model") else states)
+    checkpoint = result + sum(weights.optimizer_bytes(shapes, setup))
     return Saving(min(result, LARGEST_SHARD), result, checkpoint, _kept(recipe, steps))
 
 

@@ -89,6 +89,8 @@ def test_check_says_what_it_checked(capsys: Capture) -> None:
     assert out.splitlines() == [
         f"recipe: r.yaml is valid; it trains user/model and writes to outputs/{Path.cwd().name}-r",
         "chat template: the one of the tokenizer",
+        "data check: 1 warning (1 question is held out); list them with: qdsft data check t.jsonl --eval e.jsonl "
+        "--recipe r.yaml",
         "data: 4 rows to train on, 1 held out, all valid",
         "data: 1 training rows are left out because their question is in data.eval",
     ]
@@ -145,7 +147,7 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
             "check r.yaml model.chat_template=nope.jinja",
             "command line: no template nope.jinja beside the recipe (nope.",
         ),
-        ("check r.yaml prompt.user={{", "r.yaml: prompt.user: not valid Jinja: "),
+        ("check r.yaml prompt.user={{", "command line: prompt.user: not valid Jinja: "),
         ("check r.yaml data.train=.", ".: Is a directory (looked at /"),
         (
             "check r.yaml training.global_batch_size=3 training.per_device_train_batch_size=2",
@@ -254,7 +256,7 @@ def test_data_convert(capsys: Capture) -> None:
 def test_exit_codes_and_streams_of_a_process() -> None:
     good = shell("qdsft check r.yaml")
     assert (good.returncode, good.stderr) == (0, "")
-    assert good.stdout.endswith("data: 5 rows to train on, 0 held out, all valid\n")
+    assert "\ndata: 5 rows to train on, 0 held out, all valid\nevaluation: no row is held out (5 rows, " in good.stdout
     bad = shell("qdsft check nope.yaml")
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr == "error: nope.yaml: No such file or directory; give the path of a readable file\n"
@@ -355,3 +357,26 @@ def test_light_commands_load_nothing_heavy(arguments: str) -> None:
         [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["train", "x.yaml", "--learning_rate", "1e-4"], "written as training.learning_rate=1e-4"),
+        (["check", "x.yaml", "--learning-rate=1e-4"], "written as training.learning_rate=1e-4"),
+        (["train", "x.yaml", "--lora_r", "8", "--epochs", "3"], "as lora.r=8, training.num_train_epochs=3"),
+        (["train", "x.yaml", "--training.packing", "true"], "written as training.packing=true"),
+        (["plan", "x.yaml", "--load_in_4bit"], "written as quantization.load_in_4bit=VALUE"),
+        (["train", "x.yaml", "--adapter", "qlora"], "written as lora.r (a lora section trains adapters; quantization"),
+        (["train", "--config", "x.yaml"], "error: give the recipe without an option: qdsft train x.yaml"),
+        (["preflight", "--config=x.yaml"], "error: give the recipe without an option: qdsft preflight x.yaml"),
+        (["train", "x.yaml", "--num_processes", "2"], "; for several GPUs write --accelerate ddp"),
+        (["train", "x.yaml", "--resume_from_checkpoint", "last"], "; write --resume"),
+        (["train", "x.yaml", "--colour", "red"], "unrecognized arguments: --colour red\n"),
+        (["runs", "--learning_rate", "1"], "unrecognized arguments: --learning_rate"),
+    ],
+)
+def test_options_of_other_tools(arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert hint in capsys.readouterr().err

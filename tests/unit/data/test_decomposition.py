@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from qdsft.data.decomposition import Decomposition
+from qdsft.data.decomposition import Decomposition, without_numbers
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,8 @@ def test_random_steps_come_back() -> None:
         # int() refuses more than 4300 digits; a model that repeats itself writes them
         ("1" * 5000 + ". a", ("a",), (f"step {'1' * 10} stands where step 1 belongs",)),
         ("1. a\n2. #" + "1" * 5000, ("a", "#" + "1" * 5000), ("step 2 refers to #1000000000, but there are 2 steps",)),
-        ("1. a\u20282. b", ("a", "b"), ()),  # a line separator ends a line here as in splitlines
+        ("1. a\u20282. b", ("a\u20282. b",), ()),  # only CR and LF end a step, unlike splitlines()
+        ("1. a\r2. b", ("a", "b"), ()),
     ],
 )
 def test_nothing_that_a_model_writes_is_lost(text: str, steps: tuple[str, ...], problems: tuple[str, ...]) -> None:
@@ -116,12 +117,11 @@ def test_parsing_never_raises() -> None:
         (("a", "b", "#5"), ("step 3 refers to #5, but there are 3 steps",)),
         (("a", "#0"), ("step 2 refers to #0, but there are 2 steps",)),
         (("a\nb",), ("step 1 has a line break",)),
-        # splitlines() forgets the last break, so counting its parts would let these two through
         (("a\n",), ("step 1 has a line break",)),
         (("a", "b\r\n"), ("step 2 has a line break",)),
         (("\n",), ("step 1 is empty", "step 1 has a line break")),
-        (("a\u2028b",), ("step 1 has a line break",)),
-        (("a\x85",), ("step 1 has a line break",)),
+        (("a\rb",), ("step 1 has a line break",)),
+        (("a\u2028b", "c\x85d"), ()),
         (("number # 1", "#a", "C#"), ()),
     ],
 )
@@ -130,10 +130,54 @@ def test_problems(steps: tuple[str, ...], problems: tuple[str, ...]) -> None:
 
 
 def test_a_step_that_would_not_come_back_is_a_problem() -> None:
-    for step in ("a\n", "\na", "a\nb", "a\u2028b", "a\x0cb", "a\x1eb", ""):
+    for step in ("a\n", "\na", "a\nb", "a\rb", "a\r\nb", ""):
         steps = ("before", step, "after")
         assert Decomposition.parse(Decomposition(steps).render()).steps != steps or step == ""
         assert not Decomposition(steps).is_valid, repr(step)
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x0b", "\x0c", "\x85", "\x1c", "\x1d", "\x1e"])
+def test_only_cr_and_lf_end_a_step(character: str) -> None:
+    steps = (f"a{character}b", f"2. {character}c", "#1?")
+    assert Decomposition(steps).is_valid
+    assert Decomposition.parse(Decomposition(steps).render()) == Decomposition(steps)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ["1. Who?", "2. When did #1?"],
+        ["1) Who?", " 2)  When did #1?"],
+        ["(1) Who?", "[2] When did #1?"],
+        ["1.Who?", "2:When did #1?"],
+        ["Step 1: Who?", "step 2. When did #1?"],
+        ["Q1. Who?", "Q2. When did #1?"],
+        ["① Who?", "②When did #1?"],
+        ["１．Who?", "⒉ When did #1?"],
+        ["1단계: Who?", "질문 2. When did #1?"],
+    ],
+)
+def test_numbers_of_ones_own_are_recognised_and_removed(steps: list[str]) -> None:
+    assert without_numbers(steps) == ("Who?", "When did #1?")
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [],
+        ["Who?", "When?"],
+        ["1. Who?", "When did #1?"],
+        ["1. Who?", "1. When?"],
+        ["2. Who?", "3. When?"],
+        ["1.5 million of what?", "2.5 of what?"],
+        ["1.FC Nürnberg was founded when?"],
+        ["1990: what happened?"],
+        ["1st of May?", "2nd?"],
+        ["#1. a", "#2. b"],
+    ],
+)
+def test_other_numbers_are_text(steps: list[str]) -> None:
+    assert without_numbers(steps) is None
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from qdsft.data import prompt
 from qdsft.data.prompt import _ENVIRONMENT, _compile
 from qdsft.data.record import Record
 from qdsft.data.task import DecompositionTask, FreeTextTask, task_of
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
 from qdsft.recipe.sections import Prompt
 
 ROW = {"question": "Did A outlive B?", "sub_questions": ["When did A die?", "When did B die?", "Is #1 after #2?"]}
@@ -191,3 +193,41 @@ def test_a_column_that_is_missing_is_still_named() -> None:
     task = task_of(Prompt(user="{{ x }}", completion="c"))
     with pytest.raises(UserError, match=r"prompt\.user: 'x' is undefined; this row has the columns y"):
         task.messages(Record({"y": 1}, "t:1"))
+
+
+@pytest.mark.parametrize(
+    ("template", "part"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "took over 0.5 seconds"),
+        (
+            "{% for i in x %}{% for j in x %}{% for k in x %}{% endfor %}{% endfor %}{% endfor %}",
+            "took over 0.5 seconds",
+        ),
+        ("{{ n ** (n ** n) }}", "took over 0.5 seconds"),
+        ("{{ 'ab' * 10 ** 9 }}", "* makes over 10,000,000 characters"),
+        ("{{ n * ['a'] * 10 ** 9 }}", "* makes over 10,000,000 characters"),
+        ("{{ 'a' | center(20000000) }}", "the text has over 10,000,000 characters"),
+    ],
+)
+def test_the_time_and_size_of_a_text_are_bounded(template: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt, "RENDER_SECONDS", 0.5)
+    start = time.monotonic()
+    message = refusal(lambda: user_text(template, x=["a"] * 5000, n=9))
+    assert message.startswith("d.jsonl:7: prompt.user cannot be rendered for this row: ") and part in message
+    assert time.monotonic() - start < 10
+
+
+def test_constants_are_bounded_when_a_template_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt, "RENDER_SECONDS", 0.5)
+    message = refusal(lambda: task_of(Prompt(user="{{ 9 ** (9 ** 9) }}{{ 8 ** (9 ** 9) }}")))
+    assert message == "prompt.user: not valid Jinja: took over 0.5 seconds; simplify the template"
+
+
+def test_messages_are_short_and_never_empty() -> None:
+    names = {f"column {number} {'x' * 1000}": 1 for number in range(1000)}
+    message = refusal(lambda: task_of(Prompt(user="{{ y }}")).messages(Record(names, "d:1")))
+    assert "'y' is undefined; this row has the columns column 0 xxx" in message and len(message) < 400
+    message = refusal(lambda: task_of(Prompt(user="{{ y }}{{ " + "z" * 5000)))
+    assert len(message) < 300
+    assert reason(MemoryError()) == "MemoryError" and reason(ValueError("\n\n")) == "ValueError"
+    assert reason(ValueError("a\nb")) == "a" and len(reason(ValueError("a" * 999))) == 200

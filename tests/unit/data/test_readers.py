@@ -114,7 +114,7 @@ def test_the_rows_behind_a_fault_are_read() -> None:
             b"question;sub_questions\na;b\n",
             ["d.csv:1: the columns are separated by ';'; save it with commas, or as .tsv with"],
         ),
-        (b"question,question\na,b\n", ["d.csv:1: two columns have one name; rename one of them"]),
+        (b"question,question\na,b\n", ["d.csv:1: two columns have one name, 'question'; rename one of them"]),
         (b'question,sub_questions\nb,c\n"a,b\n', [{}, "d.csv:3: not CSV: unexpected end of data; correct its quotes"]),
     ],
 )
@@ -195,8 +195,24 @@ def test_only_line_feeds_end_a_line(name: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("value", [[1.0, float("inf")], {"x": {"y": [float("nan")]}}])
+@pytest.mark.parametrize("value", [[1.0, float("inf")], {"x": {"y": [float("nan")]}}, [{"z": [[float("-inf")]]}]])
 def test_missing_values_inside_a_parquet_column_are_named(value: Any) -> None:
     parquet.write_table(arrow.Table.from_pylist([{"question": "a", "scores": value}]), "d.parquet")
     [fault] = found(Path("d.parquet"))
     assert fault.startswith("d.parquet:1: the field 'scores' is ") and fault.endswith("; replace or remove it")
+
+
+def test_missing_values_inside_a_map_are_named() -> None:
+    column = arrow.array([[("k", float("nan"))]], arrow.map_(arrow.string(), arrow.float64()))
+    parquet.write_table(arrow.table({"question": ["a"], "scores": column}), "d.parquet")
+    assert found(Path("d.parquet")) == ["d.parquet:1: the field 'scores' is nan; replace or remove it"]
+
+
+def test_out_of_memory_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    Path("d.json").write_text("[]")
+    monkeypatch.setattr("qdsft.data.readers.read_text", fail)
+    with pytest.raises(UserError, match=r"^d\.json: out of memory; write one row a line"):
+        list(scan(Path("d.json")))

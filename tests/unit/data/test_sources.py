@@ -82,3 +82,20 @@ def test_a_hub_dataset_that_cannot_be_loaded_is_a_user_error(monkeypatch: pytest
     assert str(caught.value) == (
         "command line: data.train: user/name is not a file, and the Hub dataset cannot be loaded: no route"
     )
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "unused", [NAN, [1.0, NAN], {"x": {"y": [float("inf")]}}, [("key", NAN)], [[{"a": float("-inf")}]]]
+)
+def test_nan_in_any_column_of_a_hub_dataset_is_refused(unused: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"question": "a", "sub_questions": ["b"], "unused": value} for value in (1.0, unused)]
+    monkeypatch.setattr("datasets.load_dataset", lambda *arguments, **options: rows)
+    stream = read_rows(recipe_of("data.train=user/name"), "train")
+    assert next(stream).source == "user/name[train]:1"
+    with pytest.raises(
+        UserError, match=r"^user/name\[train\]:2: the field 'unused' is -?(nan|inf); replace or remove it$"
+    ):
+        next(stream)

@@ -15,7 +15,7 @@ import pytest
 from qdsft.data.examples import Example, fingerprint
 from qdsft.data.record import Record
 from qdsft.data.sources import file_records, is_on_hub
-from qdsft.data.split import Side, Tally, assign_sides, stream_split
+from qdsft.data.split import Side, Tally, assign_sides, nothing_held_out, stream_split
 from qdsft.data.task import make_task, task_of
 from qdsft.data.text import question_hash
 from qdsft.errors import UserError
@@ -305,5 +305,22 @@ def test_a_data_file_that_is_missing_names_the_line_of_the_recipe(tmp_path: Path
     assert "there is no file" in refusal(lambda: list(file_records(recipe_of(f"data.train={'x' * 300}"), "train")))
 
 
-def test_a_prompt_that_is_broken_names_the_recipe() -> None:
-    assert refusal(lambda: make_task(recipe_of("prompt.user={{ x"))).startswith("r.yaml: prompt.user: not valid Jinja")
+def test_a_template_that_is_broken_is_named_with_its_place() -> None:
+    assert refusal(lambda: make_task(recipe_of("prompt.user={{ x"))).startswith(
+        "command line: prompt.user: not valid Jinja: unexpected end of template"
+    )
+    with Path("r.yaml").open("a", encoding="utf-8") as file:
+        file.write("prompt:\n  system: |\n    Split.\n    {% if %}\n")
+    assert refusal(lambda: make_task(recipe_of())).startswith(
+        "r.yaml:5: prompt.system: not valid Jinja in line 2 of the template: "
+    )
+
+
+def test_nothing_held_out_is_said_with_its_reason() -> None:
+    recipe = recipe_of("data.eval_fraction=0.05")
+    assert nothing_held_out(recipe, 100, 5) is None
+    assert nothing_held_out(recipe, 8, 0) == (
+        "evaluation: no row is held out (8 rows, data.eval_fraction 0.05), so there is nothing to evaluate; add rows, "
+        "raise data.eval_fraction, or set data.eval=FILE"
+    )
+    assert "(8 rows, e.jsonl has none)" in str(nothing_held_out(recipe_of("data.eval=e.jsonl"), 8, 0))

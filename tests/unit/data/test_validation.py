@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 from helpers.paths import ROOT
 
+from qdsft.data.checks.lint import CHECKS, Texts
 from qdsft.data.readers import stream_records
 from qdsft.data.record import Record
 from qdsft.data.sources import is_hub_id
+from qdsft.data.text import question_hash
 from qdsft.data.validation import faults, validate
 from qdsft.errors import UserError
 
@@ -181,8 +184,8 @@ BROKEN = LINE[:-1]  # without its closing brace
         (f"[{LINE},\n" + '{"a":' * 100_000, "d:2: nested too deeply"),
         # bytes
         (b'\n{"a": "\xff"}', "d:2: not UTF-8 at byte 8; save the file as UTF-8"),
-        (LINE.encode("utf-16"), "d:1: not UTF-8 at byte 0; save the file as UTF-8"),
-        ('{"a": "한"}'.encode("cp949"), "d:1: not UTF-8 at byte 7; save the file as UTF-8"),
+        (LINE.encode("utf-16"), 'd: this is UTF-16 text, Excel\'s "Unicode Text"; save it as "CSV UTF-8"'),
+        ('{"a": "한"}'.encode("cp949"), "d:1: not UTF-8 at byte 7, probably CP949"),
     ],
 )
 def test_a_file_that_is_wrong(content: str | bytes, message: str) -> None:
@@ -229,7 +232,13 @@ def changed(**fields: Any) -> Record:
         ({"sub_questions": [["A?"]]}, 'd:3: sub_questions: step 1 must be text, not ["A?"]'),
         ({"sub_questions": ["A?", " "]}, "d:3: sub_questions: step 2 is empty; correct or remove the row"),
         ({"sub_questions": ["A?\n"]}, "d:3: sub_questions: step 1 has a line break; correct or remove the row"),
-        ({"sub_questions": ["A?\u2028B?"]}, "d:3: sub_questions: step 1 has a line break; correct or remove the row"),
+        ({"sub_questions": ["A?\rB?"]}, "d:3: sub_questions: step 1 has a line break; correct or remove the row"),
+        ({"sub_questions": ["A?"] * 1001}, "d:3: sub_questions: 1001 steps, more than 1000; divide or remove the row"),
+        (
+            {"sub_questions": ["1. A?", "2. #1?"]},
+            "d:3: sub_questions: the steps begin with their own numbers, which training adds once more; remove them "
+            "(qdsft data check --write-clean OUT does)",
+        ),
         (
             {"sub_questions": ["A?", "#5?"]},
             "d:3: sub_questions: step 2 refers to #5, but there are 2 steps; correct or remove the row",
@@ -358,3 +367,22 @@ def test_mutations_of_a_real_file_are_read_or_refused(kind: str) -> None:
         except Exception as error:
             raise AssertionError(f"{error!r} for {text!r}") from error
     assert good >= 10 and refused >= 50  # the mutations reach both outcomes
+
+
+def test_names_in_messages_are_cut() -> None:
+    row = {f"{n}{'x' * 10_000}": 1 for n in range(10_000)}
+    message = refusal(lambda: validate(Record(row, "d:1")))
+    assert message.startswith("d:1: the field 'question' is missing; this row has 0xxx") and len(message) < 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" + "\u0301\u0316" * 50_000, "가" + "\u0316\u0301" * 50_000, "?" * 200_000 + "a?", "\u05b0\u0591" * 50_000],
+)
+def test_the_time_of_a_row_follows_its_length(text: str) -> None:
+    """Python's normalisation and careless patterns take quadratic time."""
+    start = time.monotonic()
+    question_hash(text)
+    for check in CHECKS.values():
+        check(Texts.of(text, [text, "#1?"]))
+    assert time.monotonic() - start < 20

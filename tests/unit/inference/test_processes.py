@@ -86,7 +86,8 @@ def test_a_process_that_ends_early_is_noticed() -> None:
 
 
 def test_processes_that_cannot_connect_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "no port"}.items():
+    launch = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "no port"}
+    for name, value in launch.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="the 2 processes of WORLD_SIZE cannot connect"), launched():
         raise AssertionError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import permutations
@@ -10,8 +11,9 @@ from statistics import fmean
 
 import pytest
 
-from qdsft.data.decomposition import REFERENCE, Decomposition
+from qdsft.data.decomposition import REFERENCE, Decomposition, numbered
 from qdsft.data.synth import generate_mixed
+from qdsft.metrics import alignment
 from qdsft.metrics.alignment import align, edge_f1, similarity, step_f1
 
 CORPUS = [tuple(row["sub_questions"]) for row in generate_mixed(["en", "ko"], 300, 0)]
@@ -125,3 +127,38 @@ def test_hostile_answers_are_scored() -> None:
     for steps in (["#" * 500], [""] * 30, ["#99999999999999999999?"], [f"#{n}?" for n in range(200)], ["\ue000\uf8ff"]):
         for value in scores(steps, gold):
             assert 0.0 <= value <= 1.0
+
+
+def test_many_steps_are_paired_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above MANY_PAIRS the similarities are computed together, with the same values to the last bit."""
+    chance = random.Random(7)
+    words = ["who", "which", "city", "river", "When", "#1", "#12", "été", "가", "a"]
+    for _ in range(20):
+        one, other = (
+            [" ".join(chance.choices(words, k=chance.randint(0, 6))) for _ in range(chance.randint(1, 12))]
+            for _ in range(2)
+        )
+        one, other = list(dict.fromkeys(one)), list(dict.fromkeys(other))
+        monkeypatch.setattr(alignment, "MANY_PAIRS", 10_000)
+        few = align(one, other)
+        monkeypatch.setattr(alignment, "MANY_PAIRS", 0)
+        assert align(one, other) == few
+        assert step_f1(one, other, few) == step_f1(one, other, align(one, other))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [f"Which of the {n * 7919 % 1000} rivers is in #{n}?" for n in range(1000)],
+        ["What is it #1?"] * 1000,
+        [f"#{n}" for n in range(1000)],
+        [f"What is {n} of {' '.join(f'#{k}' for k in range(n % 100))}?" for n in range(1000)],
+        ["a" * 1000] * 1000,
+        ["a" * 1000 + str(n) for n in range(1000)],
+    ],
+)
+def test_a_thousand_steps_are_scored_in_seconds(steps: list[str]) -> None:
+    start = time.monotonic()
+    predicted = Decomposition.parse(numbered(reversed(steps))).steps
+    assert 0.0 <= scores(predicted, steps)[0] <= 1.0
+    assert time.monotonic() - start < 20

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qdsft.errors import UserError
-from qdsft.model.device import Machine, find_machine
+from qdsft.model.device import Machine, check_own_gpu, find_machine
 
 
 @pytest.fixture
@@ -34,7 +34,20 @@ def test_each_process_takes_its_own_gpu(gpus: None, monkeypatch: pytest.MonkeyPa
         find_machine()
 
 
-def test_several_gpus_for_one_process_are_refused(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_gpus_for_one_process_are_refused_for_training_alone(
+    gpus: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     with pytest.raises(UserError, match="2 GPUs are visible to one process; start with accelerate launch"):
-        find_machine()
+        check_own_gpu()
+    assert find_machine() == Machine("cuda", "GPU 0", torch.bfloat16)
+    assert capsys.readouterr().err.startswith("2 GPUs are visible; this process uses GPU 0 (set CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    check_own_gpu()
+    monkeypatch.delenv("LOCAL_RANK")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    check_own_gpu()
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    check_own_gpu()
+    assert find_machine().device == "cuda" and capsys.readouterr().err == ""

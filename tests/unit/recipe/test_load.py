@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.paths import ROOT
@@ -167,9 +168,9 @@ def test_a_later_override_wins_and_a_nested_one_merges() -> None:
 
 
 def test_an_override_may_fill_a_section_that_is_null_or_missing() -> None:
-    recipe = recipe_of(BASE + "lora:\n", "lora.r=4", "publish.private=false")
+    recipe = recipe_of(BASE + "lora:\n", "lora.r=4", "publish.hub_model_id=me/mine")
     assert recipe.lora == {"r": 4}
-    assert not recipe.publish.private
+    assert recipe.publish.hub_model_id == "me/mine"
 
 
 def test_text_needs_no_quotes_on_the_command_line() -> None:
@@ -257,3 +258,48 @@ def test_a_file_of_that_name_goes_first_and_a_folder_is_none() -> None:
 )
 def test_any_other_name_is_that_of_a_file_that_is_missing(name: str) -> None:
     assert refusal(lambda: load_recipe(name)).startswith(f"{name}: No such file or directory; ")
+
+
+MAPPING: dict[str, Any] = {
+    "model": {"name_or_path": "models/tiny"},
+    "data": {"train": Path("rows.jsonl")},
+    "training": {"learning_rate": 1e-3},
+}
+
+
+def test_a_mapping_is_a_recipe() -> None:
+    recipe = load_recipe(MAPPING, ["training.max_steps=3"])
+    assert (recipe.data.train, recipe.training) == ("rows.jsonl", {"learning_rate": 1e-3, "max_steps": 3})
+    assert recipe.origin("training.learning_rate") == "Python" and recipe.origin("training.max_steps") == "command line"
+    assert recipe.run_dir.name == f"{Path.cwd().name}-recipe"
+    assert recipe.resume_command() == "qdsft.train(recipe, resume=True)"
+    assert "max_steps" not in MAPPING["training"]  # the mapping of the caller is not changed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"training": {"learning_rte": 1}},
+            "Python: training.learning_rte is not a key of trl.SFTConfig; did",
+        ),
+        ({"lora_r": 8}, "Python: lora_r is not a section of a recipe; write lora.r"),
+        ({"training": {"learning_rate": "fast"}}, "Python: training.learning_rate must be a number"),
+        ({"training": {"learning_rate": float("nan")}}, "Python: a recipe holds text, numbers, lists and mappings"),
+        ({"training": {"optim": object()}}, "Python: a recipe holds text, numbers, lists and mappings"),
+        ({"data": {}}, "recipe: data.train is missing"),
+        ({"model": None}, "Python: model must be"),
+    ],
+)
+def test_a_mapping_is_checked_as_a_file_is(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_recipe({**MAPPING, **change})
+    assert str(error.value).startswith(message)
+
+
+def test_a_loaded_recipe_is_a_source_too() -> None:
+    recipe = load_recipe("tiny/full", ["seed=3"])
+    assert load_recipe(recipe) is recipe
+    changed = load_recipe(recipe, ["training.max_steps=4"])
+    assert changed.training == {**recipe.training, "max_steps": 4} and changed.seed == 3
+    assert changed.origin("training.learning_rate") == recipe.origin("training.learning_rate")

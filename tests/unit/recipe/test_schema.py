@@ -22,7 +22,7 @@ GOOD: dict[str, Any] = {
     "prompt": {"system": "", "user": "{{ question }}"},
     "training": {"learning_rate": 2e-4, "num_train_epochs": 3, "packing": True, "report_to": ["tensorboard"]},
     "evaluation": {"max_new_tokens": 64, "samples": 5, "every_steps": None},
-    "publish": {"private": False},
+    "publish": {"hub_model_id": "me/mine"},
     "seed": 7,
     "preflight": False,
 }
@@ -226,7 +226,7 @@ def test_the_message_says_what_to_write(key: str, value: Any, message: str) -> N
         ("quantization.llm_int8_skip_modules", [7], "must be a list or null"),
         ("lora.bias", "some", "must be one of none, all, lora_only"),
         ("lora.target_modules", [1], "must be text or a list or null"),
-        ("lora.eva_config", {"roh": 2.0}, "must be a section with some of the keys rho, tau"),
+        ("lora.eva_config", {"roh": 2.0}, "must be a mapping with some of the keys rho, tau"),
         # initialisations of LoRA
         ("lora.init_lora_weights", "pissa_niter_", "or pissa_niter_N with a number N"),
         ("lora.init_lora_weights", "pissa_niter_[number of iters]", "write the number of iterations"),

@@ -31,5 +31,5 @@ def test_a_section_cannot_be_changed() -> None:
 
 
 def test_nothing_is_published_or_run_without_being_asked() -> None:
-    assert Publish().hub_model_id is None and Publish().private
+    assert Publish().hub_model_id is None
     assert Model(name_or_path="m").trust_remote_code is False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,27 @@ def test_free_text_has_no_decomposition_tag() -> None:
 )  # fmt: skip
 def test_the_licence_of_a_card(card: str, licence: dict[str, str]) -> None:
     assert read_licence(card) == licence
+
+
+def bomb(depth: int, uses: int = 10) -> str:
+    """Mappings that `<<` would merge to uses ** depth entries."""
+    lines = ["a0: &a0 {license: mit}"]
+    for level in range(1, depth):
+        lines.append(f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * uses)}]}}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        bomb(12) + "\nlicense: mit",
+        "license: mit\n" + bomb(12) + "\n<<: *a11",
+        bomb(12).replace("<<: ", "x: ") + "\nlicense: mit",
+        "license: mit\nx: " + "[" * 40_000 + "]" * 40_000,
+        "license: mit\nx: " + "a" * 50_000_000,
+    ],
+)
+def test_a_card_cannot_take_long_to_read(header: str) -> None:
+    start = time.monotonic()
+    assert read_licence(f"---\n{header}\n---\n# Card") in ({"license": "mit"}, {})
+    assert time.monotonic() - start < 20

@@ -132,7 +132,7 @@ def test_a_run_goes_on_with_the_same_inputs() -> None:
         "training.report_to=none",
         "training.save_total_limit=9",
         "evaluation.batch_size=2",
-        "publish.private=false",
+        "publish.hub_model_id=me/mine",
     ],
 )
 def test_what_does_not_shape_the_weights_may_change(override: str) -> None:
@@ -179,16 +179,30 @@ def test_a_resume_sees_a_key_that_is_gone() -> None:
 
 def test_a_resume_needs_the_same_data_template_and_number_of_processes() -> None:
     run_of()
-    assert refusal(lambda: resume_with(data=DATA.model_copy(update={"train_sha256": "new"}))) == (
-        f"run: data has changed since the run began (was ['t', 'e'], now ['new', 'e']){REMEDY}"
+    remedy = ", begin a new run with training.output_dir=..., or start this one again with --overwrite"
+    changed = DATA.model_copy(update={"train_sha256": "new", "eval_sha256": "new"})
+    assert refusal(lambda: resume_with(data=changed)) == (
+        f"run: the training rows from t.jsonl have changed since the run began; restore the file{remedy}"
     )
     assert refusal(lambda: resume_with(template="y")) == (
-        f"run: template has changed since the run began (was x, now y){REMEDY}"
+        f"run: the chat template has changed since the run began; restore it{remedy}"
     )
     assert refusal(lambda: resume_with(world=2)) == (
         "run: this run started with 1 processes and cannot resume with 2; launch it as before, or start again with "
         "--overwrite"
     )
+
+
+def test_held_out_rows_that_changed_are_named_by_their_file() -> None:
+    changed = DATA.model_copy(update={"eval_sha256": "new"})
+    run_of()
+    assert "the held-out rows from t.jsonl have changed" in refusal(lambda: resume_with(data=changed))
+    run_of("run", "data.eval=e.jsonl")
+    assert "the held-out rows from e.jsonl have changed" in refusal(
+        lambda: resume_with("data.eval=e.jsonl", data=changed)
+    )
+    message = refusal(lambda: resume_with("data.eval=f.jsonl", data=changed))
+    assert "data.eval has changed since the run began (was e.jsonl, now f.jsonl)" in message, "the cause comes first"
 
 
 def test_text_sha256() -> None:

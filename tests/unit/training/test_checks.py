@@ -78,7 +78,8 @@ def test_each_planted_fault_fails_its_own_check(make_recipe: MakeRecipe, monkeyp
         assert "were not saved" in failed(run)["trial save"]
     with pytest.MonkeyPatch.context() as planted:
         planted.setattr(memory_probe, "_steps", _raise_out_of_memory)
-        assert "do not fit into the device's memory; lower training.per_device" in failed(run)["memory"]
+        assert "out of memory while training on the longest rows" in failed(run)["memory"]
+        assert "lower training.per_device" in failed(run)["memory"]
     collate = run.trainer.data_collator
 
     def leaking(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -123,3 +124,21 @@ def test_samples_are_taken_out_of_their_packed_rows(make_recipe: MakeRecipe) -> 
     assert sum(len(sample.ids) for sample in samples) == prepared.facts.tokens.tokens
     plain = replace(prepared, train=of_rows([Row([1, 50, 2], 1), Row([1, 60, 61, 2], 2)]))
     assert [sample.ids for sample in read_samples(plain)] == [[1, 50, 2], [1, 60, 61, 2]]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "checked"),
+    [
+        (("training.packing=true",), True),
+        (("training.packing=false", "training.padding_free=true"), True),
+        (("training.packing=true", "training.padding_free=true"), True),
+        (("training.packing=false",), False),
+    ],
+)
+def test_samples_that_share_a_row_are_checked(
+    overrides: tuple[str, ...], checked: bool, make_recipe: MakeRecipe
+) -> None:
+    recipe = make_recipe(*overrides)
+    recipe.run_dir.mkdir()
+    found = {check.name: check for check in run_checks(build_run(prepare_run(recipe)), thorough=False)}
+    assert ("isolation" in found) is checked and all(check.passed for check in found.values())

@@ -72,7 +72,7 @@ def test_two_steps_are_trained_with_it_and_a_resume_ends_with_the_same_weights(
         patch.setattr(StopRequest, "_any_process_was_asked", lambda self, args: True)
         train(cut)
     file.write_text(SCALED.replace("FACTOR", "2"), encoding="utf-8")
-    with pytest.raises(UserError, match="loss_sha256 has changed since the run began"):
+    with pytest.raises(UserError, match="the file of the custom loss has changed since the run began"):
         train(cut, resume=True)
     file.write_text(SCALED.replace("FACTOR", "1"), encoding="utf-8")
     resumed = weights(train(cut, resume=True))

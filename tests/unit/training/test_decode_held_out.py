@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ import pytest
 import torch
 from helpers.paths import ROOT
 from safetensors.torch import load_file
+from transformers import LlamaForCausalLM
 
-from qdsft.errors import UserError
+from qdsft.errors import Interrupted, UserError
 from qdsft.inference import generate
 from qdsft.recipe import Recipe, load_recipe
+from qdsft.runs.checkpoints import complete_checkpoints
 from qdsft.training import decode_held_out
 from qdsft.training.train import train
 
@@ -132,3 +136,44 @@ def test_a_decode_that_fails_does_not_end_the_run(
 def test_settings_that_contradict_are_refused(make_recipe: Callable[..., Recipe], override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         train(make_recipe("refused", *WATCHED, override))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(("batch", "saved"), [(1, 1), (2, 1), (3, 2), (4, 2)])
+def test_a_signal_ends_a_decoding_at_the_next_token_and_the_checkpoint_is_saved(
+    batch: int,
+    saved: int,
+    number: int,
+    make_recipe: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # Three rows are two batches, decoded before training and after every second step. Stop tokens that no row has
+    # make each batch take 100 tokens.
+    watched = [*WATCHED[:2], "evaluation.max_new_tokens=100", "evaluation.batch_size=2", "training.save_strategy=no"]
+    recipe = make_recipe("stopped", *watched)
+    begun, later = [0], [0]
+    run_batch, forward = generate.Batch.run, LlamaForCausalLM.forward
+
+    def begin(self: generate.Batch, *arguments: Any) -> Any:
+        begun[0] += 1
+        return run_batch(self, *arguments)
+
+    def kill(self: Any, *arguments: Any, **options: Any) -> Any:
+        if begun[0] == batch:
+            later[0] += 1
+        if later[0] == 3:
+            os.kill(os.getpid(), number)
+        return forward(self, *arguments, **options)
+
+    monkeypatch.setattr(generate.Batch, "run", begin)
+    monkeypatch.setattr(LlamaForCausalLM, "forward", kill)
+    with pytest.raises(Interrupted, match=f"saved at step {saved}; resume with") as ended:
+        train(recipe)
+    assert ended.value.status == 128 + number and "stopped decoding held-out rows" in capsys.readouterr().err
+    assert begun[0] == batch and [path.name for path in complete_checkpoints(recipe.run_dir)[0]] == [
+        f"checkpoint-{saved}"
+    ]
+    monkeypatch.undo()
+    resumed, whole = train(recipe, resume=True), train(make_recipe("whole", *watched))
+    assert all(torch.equal(weights(resumed)[name], tensor) for name, tensor in weights(whole).items())

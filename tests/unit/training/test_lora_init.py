@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM
 
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe
-from qdsft.training.lora_init import INITIAL, write_initial_adapter
+from qdsft.runs.layout import INITIAL_ADAPTER
+from qdsft.training.lora_init import write_initial_adapter
 from qdsft.training.run_setup import build_run, prepare_run
 from qdsft.training.saved_weights import save_weights
 from qdsft.training.trainer import RecipeTrainer
@@ -106,7 +107,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(init: str, make_recipe: Make
 def test_a_resume_without_the_adapter_that_the_run_started_from_is_refused(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe(*FAST, "lora.init_lora_weights=pissa")
     build(recipe).train()
-    shutil.rmtree(recipe.run_dir / INITIAL)
+    shutil.rmtree(recipe.run_dir / INITIAL_ADAPTER)
     with pytest.raises(UserError, match="the adapter that this run started from cannot be read"):
         build(recipe, recipe.run_dir / "checkpoint-2")
 
@@ -128,7 +129,7 @@ def test_the_conversion_is_that_of_peft(make_recipe: MakeRecipe, tmp_path: Path)
     trainer.train()
     save_weights(trainer, tmp_path / "ours", trained=True)
     trainer.model.save_pretrained(
-        str(tmp_path / "peft"), path_initial_model_for_weight_conversion=str(recipe.run_dir / INITIAL)
+        str(tmp_path / "peft"), path_initial_model_for_weight_conversion=str(recipe.run_dir / INITIAL_ADAPTER)
     )
     ours, theirs = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("ours", "peft"))
     assert ours.keys() == theirs.keys()

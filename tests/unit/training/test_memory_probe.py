@@ -11,8 +11,9 @@ import torch
 from helpers.tiny_recipe import MakeRecipe, recipe_maker
 
 from qdsft.errors import UserError
+from qdsft.model.device_errors import less_memory
 from qdsft.training import decode_held_out
-from qdsft.training.memory_probe import less_memory, longest_rows, probe_memory
+from qdsft.training.memory_probe import longest_rows, probe_memory
 from qdsft.training.preflight import preflight
 from qdsft.training.run_setup import Run, build_run, prepare_run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,32 @@ def test_a_launch_that_starts_too_few_processes_is_refused(
     monkeypatch.setattr("qdsft.launch.world_size", lambda: 2)
     with pytest.raises(UserError, match="asked for 2 processes and 1 found one another"):
         build_run(inputs)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "limit"),
+    [((), timedelta(minutes=30)), (("training.ddp_timeout=7200",), timedelta(hours=2))],
+)
+def test_the_process_group_gets_the_recipes_time_limit(
+    overrides: tuple[str, ...], limit: timedelta, make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[timedelta] = []
+    recipe = make_recipe(*overrides)
+    monkeypatch.setattr(run_setup, "PartialState", lambda cpu, timeout: given.append(timeout))
+    join_launch(recipe)
+    assert given == [limit]
+
+
+def test_rows_without_padding_keep_to_the_length_that_trl_would_refuse(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe("training.packing=false", "training.padding_free=true")
+    run = build_run(prepare_run(recipe))
+    assert run.trainer.padding_free and run.trainer.args.max_length is None and recipe.max_length == 256
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+@pytest.mark.parametrize("key", ["save_only_model", "enable_jit_checkpoint", "ignore_data_skip"])
+def test_keys_that_would_spoil_a_resume_are_refused_with_the_reason(
+    key: str, value: str, make_recipe: MakeRecipe
+) -> None:
+    with pytest.raises(UserError, match=f"training.{key} is not set in a recipe: "):
+        make_recipe(f"training.{key}={value}")

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as arrow
 import pytest
+from pyarrow import parquet
 
 from qdsft.cli.main import main
 from qdsft.data.checks.check_files import Inputs, check_files
 from qdsft.data.checks.problems import Tally
+from qdsft.data.formats import READERS
 from qdsft.data.readers import stream_records
 from qdsft.data.validation import validate
 from qdsft.errors import UserError
@@ -70,6 +73,8 @@ def steps(*texts: str) -> dict[str, Any]:
         ("forward reference", steps("a #2", "#1")),
         ("control character", steps("a\x00b", "#1")),
         ("control character", {**GOOD, "question": "a\x1b?"}),
+        ("numbered steps", steps("1. a", "2. #1")),
+        ("too many steps", steps(*["a"] * 1001)),
     ],
 )
 def test_an_error_is_one_that_training_raises(kind: str, row: Any) -> None:
@@ -79,6 +84,58 @@ def test_an_error_is_one_that_training_raises(kind: str, row: Any) -> None:
     with pytest.raises(UserError, match=r"^d\.jsonl:2: "):
         for record in stream_records(Path("d.jsonl")):
             validate(record)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (
+            "questoin,sub_questions",
+            "the column 'question' is missing; is it 'questoin'? rename it; see data/DATA_FORMAT.md",
+        ),
+        ("id,answer", "the column 'question' is missing; the header has id, answer; see data/DATA_FORMAT.md"),
+        ("question,answer", "the column 'sub_questions' is missing; the header has question, answer; see"),
+        ("질의,하위질문", "the column 'question' is missing; the header has 질의, 하위질문, sub_questions; see"),
+    ],
+)
+@pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.parquet"])
+def test_a_wrong_header_is_one_message(header: str, message: str, name: str) -> None:
+    names = header.split(",")
+    if name == "d.parquet":
+        parquet.write_table(arrow.table({column: ["a", "b", "c"] for column in names}), name)
+    else:
+        separator = "\t" if name == "d.tsv" else ","
+        Path(name).write_text("".join(separator.join(cells) + "\n" for cells in (names, *[["a", "b"]] * 3)))
+    found = [problem for problem in check_files(Inputs((Path(name),)), Tally()) if problem.level == "error"]
+    assert found[0].message.startswith(message)
+    missing = 2 if header == "id,answer" else 1
+    assert [problem.kind for problem in found].count("column missing") == missing
+    assert len({problem.source for problem in found}) == 1, "only the first row is named"
+
+
+def test_a_wrong_header_of_another_project_is_one_message() -> None:
+    Path("d.csv").write_text("question_text,steps\na,b\na,b\n")
+    inputs = Inputs((Path("d.csv"),), read=READERS["break"].read)
+    [problem] = check_files(inputs, Tally())
+    assert problem.message.startswith("the field 'decomposition' is missing; this row has question_text, steps")
+
+
+@pytest.mark.parametrize("name", ["d.xlsx", "d.csv"])
+def test_a_workbook_is_one_message(name: str) -> None:
+    Path(name).write_bytes(b"PK\x03\x04" + b"\n\xff" * 500)
+    [problem] = check_files(Inputs((Path(name),)), Tally())
+    assert 'save it as "CSV UTF-8"' in problem.message
+
+
+def test_rows_with_their_own_numbers_are_written_without_them(capsys: Capture) -> None:
+    lines("d.jsonl", GOOD, steps("1. A?", "2. #1?"), steps("(1) A?", "(2) "), steps("1. A?", "2. #7?"))
+    assert main(["data", "check", "d.jsonl", "--write-clean", "clean.jsonl"]) == 1
+    written = [json.loads(line)["sub_questions"] for line in Path("clean.jsonl").read_text().splitlines()]
+    assert written == [GOOD["sub_questions"], ["A?", "#1?"]]
+    assert capsys.readouterr().err == (
+        "clean.jsonl: 2 rows written (1 without their own step numbers), 2 dropped: 2 numbered steps\n"
+    )
+    assert main(["data", "check", "clean.jsonl"]) == 0
 
 
 def test_good_rows_give_nothing() -> None:

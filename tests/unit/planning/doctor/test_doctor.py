@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.installed_packages import install_packages
 from helpers.paths import ROOT
 
 from qdsft.cli.main import main
@@ -47,7 +49,7 @@ def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert main(["doctor", QLORA]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()] == [*LINES, "model"]
+    assert [line.split()[0] for line in out.splitlines()] == [*LINES, "optional", "model"]
     assert {line[13:19].strip() for line in out.splitlines()} == {"ok", "note"}
     assert TOKEN not in out
 
@@ -105,14 +107,47 @@ def test_help_is_light() -> None:
 # Faults
 
 
-def test_packages_in_other_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib import metadata
-
-    real = metadata.version
-    assert doctor.packages().status == "ok"
-    monkeypatch.setattr(metadata, "version", lambda name: "4.57.0" if name == "transformers" else real(name))
+@pytest.mark.parametrize(
+    ("versions", "status", "found", "remedy"),
+    [
+        ({}, "ok", "all required packages are the tested versions", ""),
+        ({"transformers": "4.57.0"}, "failed", "transformers 4.57.0 (required: <5.24,>=5.23.0)", "'transformers<5.24"),
+        ({"torch": "2.9.1"}, "failed", "torch 2.9.1 (required: <3,>=2.10)", "run pip install 'torch<3,>=2.10', or"),
+        ({"torch": "2.14.1+cu130"}, "note", "not the tested versions: torch 2.14.1+cu130 (tested: 2.13.0)", ""),
+        ({"torch": "2.14.1", "trl": "1.17.0"}, "failed", "trl 1.17.0 (required: <1.17,>=1.16.0)", "'trl<1.17"),
+        ({"pydantic": None}, "failed", "pydantic not installed (required: <3,>=2.11)", "'pydantic<3,>=2.11'"),
+        ({"wandb": "0.1"}, "failed", "wandb 0.1 (required: <1,>=0.25)", "'wandb<1,>=0.25'"),
+    ],
+)
+def test_packages(
+    versions: dict[str, str | None], status: str, found: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_packages(monkeypatch, versions)
     finding = doctor.packages()
-    assert finding.status == "failed" and finding.found.startswith("transformers 4.57.0 (required: ")
+    assert finding.status == status and found in finding.found and remedy in finding.remedy
+    assert "torch" not in finding.remedy or "torch" not in versions or versions["torch"] == "2.9.1"
+
+
+def test_packages_of_a_copy_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def requires(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    assert (doctor.packages().status, doctor.packages().remedy) == ("note", "run make setup")
+
+
+@pytest.mark.parametrize(
+    ("override", "status", "found"),
+    [
+        ("seed=1", "ok", "the recipe requires none"),
+        ("training.report_to=tensorboard", "ok", "installed for training.report_to=tensorboard"),
+        ("training.report_to=mlflow", "failed", "mlflow requires mlflow, which is not installed; pip install mlflow"),
+        ("model.attn_implementation=flash_attention_2", "failed", "requires flash-attn or kernels>=0.18.2,<0.19,"),
+    ],
+)
+def test_optional_packages(override: str, status: str, found: str) -> None:
+    finding = look_safely("optional", partial(doctor.optional_packages, load_recipe(QLORA, [override])))
+    assert finding.status == status and found in finding.found
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,40 @@
+"""Summarise in one line what `qdsft data check` finds, for the commands that use the data."""
+
+from __future__ import annotations
+
+import shlex
+
+from qdsft.data.checks.check_files import check_files, recipe_inputs
+from qdsft.data.checks.problems import Level, Tally
+from qdsft.data.readers import scan
+from qdsft.data.sources import is_hub_id
+from qdsft.recipe import Recipe
+
+
+def summarise(recipe: Recipe, *, lengths: bool) -> str | None:
+    """Return the number of problems of each kind and the command that lists them; None if there are none.
+
+    `lengths` also counts tokens, if the tokenizer is on this machine. Data on the Hub are not checked.
+    """
+    if is_hub_id(recipe.data.train):
+        return None
+    tally = Tally()
+    for _ in check_files(recipe_inputs(recipe, None, scan, tally), tally, lengths=lengths):
+        pass
+    if not tally.counts:
+        return None
+    found = ", ".join(_counted(tally, level) for level in ("error", "warning") if _kinds(tally, level))
+    command = ["qdsft", "data", "check", recipe.data.train]
+    if recipe.data.eval and not is_hub_id(recipe.data.eval):
+        command += ["--eval", recipe.data.eval]
+    return f"data check: {found}; list them with: {shlex.join([*command, '--recipe', str(recipe.path)])}"
+
+
+def _kinds(tally: Tally, level: Level) -> list[tuple[str, int]]:
+    return [(kind, count) for (found, kind), count in tally.counts.most_common() if found == level]
+
+
+def _counted(tally: Tally, level: Level) -> str:
+    kinds = _kinds(tally, level)
+    total = sum(count for _, count in kinds)
+    return f"{total} {level}{'s' if total > 1 else ''} ({', '.join(f'{count} {kind}' for kind, count in kinds)})"

@@ -1,0 +1,53 @@
+"""What --write-clean writes, and what it counts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qdsft.data.checks.clean_rows import CleanRows, check_target
+from qdsft.data.checks.problems import Problem, Row
+from qdsft.data.record import Record
+from qdsft.errors import UserError
+
+
+def row_of(steps: list[str], *kinds: str) -> Row:
+    record = Record({"question": "q?", "sub_questions": steps, "id": 7}, "d.jsonl:1")
+    problems = [Problem("error", kind, record.source, "message") for kind in kinds]
+    return Row(record.source, record, problems=problems, usable=not kinds)
+
+
+def test_usable_rows_are_written_with_all_columns_and_others_counted() -> None:
+    lines: list[str] = []
+    write = CleanRows(lines.append)
+    write(row_of(["가?"]))
+    write(row_of(["a"], "empty step", "other"))
+    assert [json.loads(line) for line in lines] == [{"question": "q?", "sub_questions": ["가?"], "id": 7}]
+    assert "가" in lines[0] and lines[0].endswith("\n")
+    assert write.summary() == "1 rows written, 1 dropped: 1 empty step"
+
+
+def test_numbers_before_steps_are_removed_if_they_are_the_only_fault() -> None:
+    lines: list[str] = []
+    write = CleanRows(lines.append)
+    write(row_of(["1. Who?", "2. Is #1 tall?"], "numbered steps"))
+    write(row_of(["1. Who?", "2. Is #1 tall?"], "numbered steps", "empty step"))
+    assert json.loads(lines[0])["sub_questions"] == ["Who?", "Is #1 tall?"] and len(lines) == 1
+    assert write.summary().startswith("1 rows written (1 without their own step numbers), 1 dropped")
+
+
+def test_a_value_that_json_cannot_hold_is_named() -> None:
+    record = Record({"question": "q", "sub_questions": ["a"], "x": object()}, "d.parquet:1")
+    with pytest.raises(UserError, match=r"d\.parquet:1: the row cannot be written as JSON: .*; remove that column"):
+        CleanRows(lambda _: None)(Row(record.source, record))
+
+
+def test_the_target_is_another_file_of_json_lines(tmp_path: Path) -> None:
+    source = tmp_path / "d.jsonl"
+    check_target(tmp_path / "clean.jsonl", [source])
+    with pytest.raises(UserError, match="is one of the files to check"):
+        check_target(tmp_path / "." / "d.jsonl", [source])
+    with pytest.raises(UserError, match="choose a name that ends in"):
+        check_target(tmp_path / "clean.csv", [source])
