@@ -53,7 +53,10 @@ NARROWED: dict[str, dict[str, Any]] = {
             {"type": "string", "pattern": PISSA_NITER, "description": "pissa_niter_N with a number N"},
         ]
     },
-    "training.output_dir": {"description": "The run directory; default outputs/<recipe folder>-<recipe file>."},
+    "training.output_dir": {
+        "description": "The run directory, with `~` and `${VAR}` expanded; "
+        "default outputs/<recipe folder>-<recipe file>."
+    },
     "lora.rank_pattern": {"anyOf": [RANKS, {"type": "null"}]},
     "lora.alpha_pattern": {"anyOf": [RANKS, {"type": "null"}]},
     "quantization.bnb_4bit_quant_type": {"enum": ["nf4", "fp4"], "default": "fp4"},

@@ -40,6 +40,15 @@ def gib(text: str) -> float:
     return number
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add --trust-remote-code: consent is given with each command and never read from a run directory."""
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run the Python code in the model's folder on this machine (default: off, whatever run.json says)",
+    )
+
+
 def _whole_number(text: str) -> int:
     """Return the number, or -1 for a text that is no whole number."""
     try:

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qdsft.cli.arguments import positive
+from qdsft.cli.arguments import add_trust, positive
 from qdsft.console import say
 from qdsft.errors import UserError
 
@@ -54,6 +54,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="engine that decodes --input (default: transformers)",
     )
     decompose.add_argument("--no-merge", action="store_true", help="do not merge an adapter into its base model")
+    add_trust(decompose)
     decompose.set_defaults(handler=_decompose)
 
 
@@ -77,7 +78,9 @@ def _answer_questions(options: argparse.Namespace, manifest: Manifest) -> int:
     from qdsft.inference.decomposer import Decomposer, show
 
     fmt = "json" if options.json else options.format or "text"
-    decomposer = Decomposer(options.run_dir, constrained=options.constrained, manifest=manifest)
+    decomposer = Decomposer(
+        options.run_dir, constrained=options.constrained, manifest=manifest, trust_remote_code=options.trust_remote_code
+    )
     for run_dir in options.adapter:
         decomposer.add_adapter(run_dir.resolve().name.replace(".", "_"), run_dir)  # PEFT allows no dots
     questions = [(0, options.question)] if options.question is not None else _typed_questions()
@@ -116,6 +119,7 @@ def _answer_file(options: argparse.Namespace, manifest: Manifest) -> int:
             constrained=options.constrained,
             engine=options.engine,
             merge=not options.no_merge,
+            trust_remote_code=options.trust_remote_code,
             on_refused=lambda error: print(f"left out: {error}", file=sys.stderr),
             manifest=manifest,
         )

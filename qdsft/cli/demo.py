@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from qdsft.cli.arguments import port_or_any
+from qdsft.cli.arguments import add_trust, port_or_any
 from qdsft.optional_packages import require
 
 
@@ -19,6 +19,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     demo.add_argument("--port", type=port_or_any, default=7860, help="port of the page (7860; 0: any free port)")
     demo.add_argument("--host", default="127.0.0.1", help="127.0.0.1: this machine only; 0.0.0.0: the whole network")
     demo.add_argument("--share", action="store_true", help="open a public tunnel through Gradio's servers to this page")
+    add_trust(demo)
     demo.set_defaults(handler=_demo)
 
 
@@ -38,5 +39,6 @@ def _demo(options: argparse.Namespace) -> int:
         base=options.base,
         constrained=options.constrained,
         share=options.share,
+        trust_remote_code=options.trust_remote_code,
     )
     return 0

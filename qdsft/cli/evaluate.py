@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qdsft.cli.arguments import positive
+from qdsft.cli.arguments import add_trust, positive
 from qdsft.console import is_main_process, say
 from qdsft.errors import UserError
 
@@ -34,6 +34,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     evaluate.add_argument("--gold", type=Path, metavar="G", help="rows with the gold answers, or BREAK's CSV")
     evaluate.add_argument("--output", type=Path, metavar="DIR", help="a new folder for the scores of --predictions")
     evaluate.add_argument("--break-metrics", action="store_true", help="also compute BREAK's official metrics (slow)")
+    add_trust(evaluate)
     evaluate.set_defaults(handler=_evaluate)
 
 
@@ -59,6 +60,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             batch_size=options.batch_size,
             break_metrics=options.break_metrics,
             manifest=manifest,
+            trust_remote_code=options.trust_remote_code,
         )
     except KeyboardInterrupt:
         say("\ninterrupted; run the same command again to resume")
@@ -76,6 +78,7 @@ def _score_files(options: argparse.Namespace) -> int:
         ("RUN_DIR", options.run_dir),
         ("--baseline", options.baseline),
         ("--constrained", options.constrained),
+        ("--trust-remote-code", options.trust_remote_code),
     ):
         if for_runs:
             raise UserError(f"{name} and --predictions contradict each other; give one of them")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
+from qdsft.cli.arguments import add_trust
 from qdsft.console import say
 from qdsft.optional_packages import install_command
 
@@ -32,6 +34,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     export.add_argument(
         "--check-answers", action="store_true", help="compare greedy answers to the golden prompts with the run's"
     )
+    add_trust(export)
     export.set_defaults(handler=_export)
 
 
@@ -48,6 +51,7 @@ def _export(options: argparse.Namespace) -> int:
         converter=options.converter,
         answers=options.check_answers,
         manifest=manifest,
+        trust_remote_code=options.trust_remote_code,
     )
     checked = f"{found.prompts} golden prompts have their trained token ids in llama.cpp"
     if found.prompts is None:
@@ -55,5 +59,5 @@ def _export(options: argparse.Namespace) -> int:
     if found.equal is not None:
         checked += f", and {found.equal} of {found.prompts} greedy answers are the run's"
     print(f"{options.output}: {options.kind}, {found.tensors} tensors, {checked}")
-    say(f"next: ollama create NAME -f {found.modelfile}")
+    say(f"next: ollama create NAME -f {shlex.quote(str(found.modelfile))}")
     return 0

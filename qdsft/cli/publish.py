@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
-from qdsft.cli.arguments import positive
+from qdsft.cli.arguments import add_trust, positive
 from qdsft.console import say
 
 
@@ -34,6 +35,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     merge.add_argument("--samples", type=positive, default=32, metavar="N", help="held-out rows to compare (32)")
     merge.add_argument("--batch-size", type=positive, metavar="N", help="rows to decode at once")
     merge.add_argument("--no-check", action="store_true", help="skip the comparison, which requires the most memory")
+    add_trust(merge)
     merge.set_defaults(handler=_merge)
 
     push = commands.add_parser(
@@ -47,6 +49,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     push.add_argument("--public", action="store_true", help="make the repository public")
     push.add_argument("--revision", metavar="BRANCH", help="branch of the repository (main); created if missing")
     push.add_argument("--force", action="store_true", help="push a merged model that does not agree with its adapter")
+    add_trust(push)
     push.set_defaults(handler=_push)
 
 
@@ -67,6 +70,7 @@ def _merge(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         check=not options.no_check,
         manifest=manifest,
+        trust_remote_code=options.trust_remote_code,
     )
     for base, figures in found.candidates.items():
         logits, answers = figures.logits, figures.answers
@@ -83,7 +87,7 @@ def _merge(options: argparse.Namespace) -> int:
     }
     print(f"{options.output}: {found.base} base, {found.dtype}, {verdict[found.passed]}")
     if found.passed:
-        say(f"next: qdsft push {options.output} --repo-id user/name")
+        say(f"next: qdsft push {shlex.quote(str(options.output))} --repo-id user/name")
     return 0
 
 
@@ -100,6 +104,7 @@ def _push(options: argparse.Namespace) -> int:
         force=options.force,
         revision=options.revision,
         manifest=manifest,
+        trust_remote_code=options.trust_remote_code,
     )
     if pushed.is_new:
         print(f"pushed to {pushed.url}: {', '.join(pushed.files)}")

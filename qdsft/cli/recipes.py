@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 
@@ -129,7 +130,8 @@ def _train(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         say(f"\ninterrupted; resume with: {recipe.resume_command()}")
         return 130
-    say(f'next: qdsft evaluate {run_dir} --baseline, or: qdsft decompose {run_dir} "your question"')
+    quoted = shlex.quote(str(run_dir))
+    say(f'next: qdsft evaluate {quoted} --baseline, or: qdsft decompose {quoted} "your question"')
     return 0
 
 

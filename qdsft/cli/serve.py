@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from qdsft.cli.arguments import port
+from qdsft.cli.arguments import add_trust, port
 from qdsft.strict_json import to_json
 
 
@@ -26,6 +26,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
     serve.add_argument("--port", type=port, default=8000, help="port to listen on (8000)")
     serve.add_argument("--request", metavar="QUESTION", help="only print the request that asks this question, as JSON")
+    add_trust(serve)
     serve.set_defaults(handler=_serve)
 
 
@@ -45,7 +46,8 @@ def _serve(options: argparse.Namespace) -> int:
     from qdsft.deploy.serve import make_request, serve
 
     if options.request is not None:
-        print(to_json(make_request(options.run_dir, options.request, manifest)))
+        request = make_request(options.run_dir, options.request, manifest, trust_remote_code=options.trust_remote_code)
+        print(to_json(request))
         return 0
     return serve(
         options.run_dir,
@@ -54,4 +56,5 @@ def _serve(options: argparse.Namespace) -> int:
         port=options.port,
         extra=options.extra,
         manifest=manifest,
+        trust_remote_code=options.trust_remote_code,
     )

@@ -7,6 +7,9 @@ import socket
 
 from qdsft.errors import UserError
 
+LOCAL_NAMES = ("127.0.0.1", "localhost", "::1", "[::1]")
+"""Names of this machine for itself, as they stand in a request's Host header."""
+
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on the port; raises UserError if that is not possible."""
@@ -26,6 +29,15 @@ def listen(host: str, port: int) -> socket.socket:
             f"{host}:{port}: nothing can listen there ({error.strerror or error}); give another --port or --host"
         ) from error
     return listener
+
+
+def refuse_open_server(*, is_open: bool) -> None:
+    """Raise UserError for --trust-remote-code with a server that other machines can reach."""
+    if is_open:
+        raise UserError(
+            "--trust-remote-code: code of a model does not run in a server that others can reach; leave the option "
+            "out, or serve on --host 127.0.0.1"
+        )
 
 
 def reachable(host: str) -> str:

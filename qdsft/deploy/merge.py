@@ -23,6 +23,7 @@ from qdsft.hashing import file_sha256
 from qdsft.inference.generation_config import generation_config
 from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_prompts, load_weights
 from qdsft.model.attention import decoding_attention
+from qdsft.model.checked_weights import check_model
 from qdsft.model.device_errors import device_errors
 from qdsft.model.loading import load_config
 from qdsft.model.quantization import dequantized_weights
@@ -72,6 +73,7 @@ def merge(
     batch_size: int | None = None,
     check: bool = True,
     manifest: Manifest | None = None,
+    trust_remote_code: bool = False,
 ) -> Certificate:
     """Merge a run's adapter into its base model and return the certificate; `output` appears when it is complete.
 
@@ -86,7 +88,7 @@ def merge(
     manifest = manifest or read_adapter_run(run_dir)
     refuse_output(output)
     bases = _bases(run_dir, bool(manifest.recipe.get("quantization")), base, check)
-    prompts = load_prompts(run_dir, manifest)
+    prompts = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     config = load_config(prompts.recipe)
     if getattr(config, "quantization_config", None):
         raise UserError(f"{prompts.recipe.model.name_or_path}: saved quantized; merge into the model it was made from")
@@ -185,12 +187,15 @@ def _make(folder: Path, weights: BaseWeights, job: _Job) -> _Comparison:
 
 
 def _load_merged(folder: Path, shell: LoadedRun, dtype: torch.dtype) -> LoadedRun:
-    model: Any = AutoModelForCausalLM.from_pretrained(
+    model: Any
+    model, info = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
         attn_implementation=decoding_attention(shell.recipe.model.attn_implementation),
         trust_remote_code=shell.recipe.model.trust_remote_code,
+        output_loading_info=True,
     )
+    check_model(str(folder), model, info)
     size = sum(parameter.nbytes for parameter in model.parameters())
     device = shell.machine.device
     if device == "cuda" and torch.cuda.mem_get_info()[0] < 1.2 * size:
@@ -226,7 +231,7 @@ def _write_companions(folder: Path, job: _Job) -> None:
     write_json(folder / "generation_config.json", generation_config(prompts.manifest, prompts.tokenizer))
     prompts.tokenizer.save_pretrained(folder)
     base = Path(prompts.recipe.model.name_or_path)
-    if getattr(config, "auto_map", None) and base.is_dir():
+    if prompts.recipe.model.trust_remote_code and getattr(config, "auto_map", None) and base.is_dir():
         for code in base.glob("*.py"):
             shutil.copyfile(code, folder / code.name)
 

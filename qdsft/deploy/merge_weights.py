@@ -20,6 +20,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from qdsft.errors import UserError
+from qdsft.model.checked_weights import ADAPTER_REMEDY, BASE_REMEDY, check_adapter_tensors, check_names
 from qdsft.model.weight_files import BaseWeights, module_names
 
 SHARD_BYTES = 2 * 2**30
@@ -77,6 +78,10 @@ class Merge:
             }
             if isinstance(module, ModulesToSaveWrapper):
                 wrappers.append(name)
+                wanted = {
+                    key.removeprefix("original_module.") for key in module.state_dict() if key.startswith("original_")
+                }
+                check_names(f"{self.adapter}: {name}", wanted - set(own.values()), set(), ADAPTER_REMEDY)
                 changes |= {f"{name}.{short}": self._replacement(key) for key, short in own.items()}
                 used |= own.keys()
             elif isinstance(module, AuxiliaryTrainingWrapper):
@@ -84,8 +89,7 @@ class Merge:
             elif isinstance(module, LoraLayer):
                 changes |= self._layer_changes(name, module, own)
                 used |= own.keys()
-        if left := sorted(self._tensors.keys() - used):
-            raise UserError(f"{self.adapter}: {left[0]} matches no weight of the base; put the adapter's files back")
+        check_names(str(self.adapter), set(), self._tensors.keys() - used, ADAPTER_REMEDY)
         return changes
 
     def _replacement(self, key: str) -> Change:
@@ -166,8 +170,10 @@ class Merge:
             apart = {module: files[source] for module, source in self._tied.items() if module not in files}
             shapes |= {module: shapes[source] for module, source in apart.items()}
         placed = {names[name][0] if name in names else name for name in shapes}
-        if lost := sorted(self.changes.keys() - placed):
-            raise UserError(f"the base model has no weights of the name {lost[0]}; put its files back")
+        # A weight that is tied to another is in the files under one of the two names.
+        tied = {one: other for pair in self._tied.items() for one, other in (pair, pair[::-1])}
+        missing = {name for name in self._known - placed if tied.get(name) not in placed}
+        check_names("the base model", missing | (self.changes.keys() - placed), set(), BASE_REMEDY)
         return _write_shards(folder, shapes, make, dtype)
 
 
@@ -229,17 +235,13 @@ def _read_config(adapter: Path) -> LoraConfig:
 
 
 def _adapter_tensors(adapter: Path) -> dict[str, tuple[int, ...]]:
-    """Return name -> shape of the adapter's tensors. All are read once, to detect a truncated file early."""
+    """Return name -> shape of the adapter's tensors, which are all read and checked once."""
     path = adapter / ADAPTER_WEIGHTS
     try:
         with safe_open(path, framework="pt") as reader:
-            shapes = {}
-            for name in reader.keys():  # noqa: SIM118
-                tensor = reader.get_tensor(name)
-                if not torch.isfinite(tensor).all():
-                    raise UserError(f"{path}: {name} holds NaN or infinity; train again")
-                shapes[name] = tuple(tensor.shape)
-            return shapes
+            names = list(reader.keys())
+            check_adapter_tensors(adapter, ((name, reader.get_tensor(name)) for name in names))
+            return {name: tuple(reader.get_slice(name).get_shape()) for name in names}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: cannot be read: {error}; put it back or train again") from error
 

@@ -18,7 +18,7 @@ from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.hashing import file_sha256
 from qdsft.inference.generation_config import generation_config
-from qdsft.inference.loaded_run import load_prompts
+from qdsft.inference.loaded_run import check_weight_files, load_prompts
 from qdsft.model.hub import check_write, patiently
 from qdsft.runs.card import render_card
 from qdsft.runs.card_header import read_licence
@@ -29,18 +29,19 @@ from qdsft.runs.public import base_on_hub, check_secrets, public_base, public_ma
 from qdsft.strict_json import to_json
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-TOKENIZER = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab*",
-    "merges.txt",
-    "chat_template.jinja",
+"""Files of an earlier push that are deleted from the repository."""
+_TOKENIZER = (
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja"),
 )
-ALLOWED = {"adapter": (*WEIGHTS, *TOKENIZER), "model": (*WEIGHTS, *TOKENIZER, "config.json", "*.py")}
-"""The only files of the folder that are uploaded unchanged."""
-VOCABULARY = re.compile(r"tokenizer\.json|tokenizer\.model|vocab.*|merges\.txt")
-"""Files that may contain any text by chance, so they are not searched for patterns of secrets."""
+_MODEL = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+ALLOWED = {
+    "adapter": frozenset({"adapter_model.safetensors", *_TOKENIZER}),
+    "model": frozenset({"model.safetensors.index.json", "config.json", *_TOKENIZER}),
+}
+"""The only files of the folder that are uploaded unchanged, beside those that _MODEL matches for a model."""
+VOCABULARY = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt"})
+"""Files that may contain a word such as /home/x by chance."""
 Content = Path | bytes
 
 
@@ -63,6 +64,7 @@ def push(
     force: bool = False,
     revision: str | None = None,
     manifest: Manifest | None = None,
+    trust_remote_code: bool = False,
 ) -> Pushed:
     """Upload a finished run's adapter or model, or a merged model; private unless `public` is given.
 
@@ -72,7 +74,8 @@ def push(
     """
     manifest = manifest or read_finished(source)
     certificate = check_certificate(source, force=force)
-    prompts = load_prompts(source, manifest)
+    prompts = load_prompts(source, manifest, trust_remote_code=trust_remote_code)
+    check_weight_files(prompts)
     check_write(repo_id)
     files = collect(source, manifest, certificate, repo_id)
     files["generation_config.json"] = _json(generation_config(manifest, prompts.tokenizer))
@@ -103,23 +106,31 @@ def check_certificate(source: Path, *, force: bool) -> Certificate | None:
 def collect(source: Path, manifest: Manifest, certificate: Certificate | None, repo_id: str) -> dict[str, Content]:
     """Return path in the repository -> a file, or generated content."""
     folder = manifest.folder(source)
-    patterns = ALLOWED[manifest.artifact]
     found: dict[str, Content] = {
-        path.name: path
+        path.name: _inside(path, folder)
         for path in sorted(folder.iterdir())
-        if path.is_file() and any(fnmatch(path.name, pattern) for pattern in patterns)
+        if path.name in ALLOWED[manifest.artifact] or (manifest.artifact == "model" and _MODEL.fullmatch(path.name))
     }
     if manifest.artifact == "adapter":
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = json.loads(_inside(folder / "adapter_config.json", folder).read_text(encoding="utf-8"))
         config["base_model_name_or_path"] = public_base(manifest)
         found["adapter_config.json"] = _json(config)
     if certificate is not None:
-        found[MERGE_FILE] = source / MERGE_FILE
+        found[MERGE_FILE] = _inside(source / MERGE_FILE, source)
     licence = base_licence(manifest)
     card = render_card(source, manifest, name=repo_id, merge=certificate, licence=licence)
     found[CARD] = card.encode("utf-8")
     found[MANIFEST] = _json(public_manifest(manifest).model_dump(mode="json"))
     return found
+
+
+def _inside(path: Path, folder: Path) -> Path:
+    """Return the path. Raises UserError for a link that leads out of the folder, and for what is not a file."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{path}: a link to {path.resolve()}, which is not in the folder; put a copy of the file there")
+    if not path.is_file():
+        raise UserError(f"{path}: not a file; remove it")
+    return path
 
 
 def base_licence(manifest: Manifest) -> dict[str, str]:
@@ -147,7 +158,7 @@ def _check_all(files: dict[str, Content], source: Path, manifest: Manifest) -> N
         secrets[base] = "the base model's folder on this machine"
     for name, content in files.items():
         text = content if isinstance(content, bytes) else _beginning(content)
-        check_secrets(name, text, secrets, by_pattern=not VOCABULARY.fullmatch(name))
+        check_secrets(name, text, secrets, homes=name not in VOCABULARY)
 
 
 def _beginning(path: Path) -> bytes:

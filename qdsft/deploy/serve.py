@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -11,16 +12,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from qdsft.console import say
-from qdsft.deploy.listening import listen, reachable
+from qdsft.deploy.guarded_server import ANY_HOST, HOSTS, TOKEN
+from qdsft.deploy.listening import LOCAL_NAMES, listen, reachable, refuse_open_server
 from qdsft.deploy.served_folder import served_name, stage
+from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.inference import vllm_engine
-from qdsft.inference.loaded_run import RunPrompts, load_prompts
+from qdsft.inference.loaded_run import RunPrompts, check_weight_files, load_prompts
 from qdsft.model.attention import decoding_attention
 from qdsft.model.device import find_machine
 from qdsft.optional_packages import require
@@ -32,49 +36,83 @@ SECONDS_TO_STOP = 20
 
 
 def serve(
-    run_dir: Path, *, engine: str, host: str, port: int, extra: Sequence[str] = (), manifest: Manifest | None = None
+    run_dir: Path,
+    *,
+    engine: str,
+    host: str,
+    port: int,
+    extra: Sequence[str] = (),
+    manifest: Manifest | None = None,
+    trust_remote_code: bool = False,
 ) -> int:
     """Serve a run until the server ends or is stopped. `engine` is transformers or vllm, `extra` goes to the engine.
 
     Raises UserError for a run that the engine cannot serve, a port in use, a missing package, a server that fails, and
     as `load_prompts` does.
     """
-    run = load_prompts(run_dir, manifest)
+    with listen(host, port) as listener:  # the server itself fails only after it has loaded the model
+        is_local = ip_address(listener.getsockname()[0]).is_loopback
+    if trust_remote_code:
+        refuse_open_server(is_open=not is_local)
+    run = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     if engine == "transformers":
         _check_transformers(run)
-    listen(host, port).close()  # the server itself fails only after it has loaded the model
+    token = _token(is_local)
     name = served_name(run_dir)
     with tempfile.TemporaryDirectory(prefix="qdsft-serve-") as above:
         stage(run, Path(above) / name)
         build = transformers_command if engine == "transformers" else vllm_command
         command = build(run, Path(above) / name, host, port, extra)
+        check_weight_files(run)
         say(f"starting: {shlex.join(command)}")
-        say(f"when it is up, ask a question with:\n{curl(run, name, host, port)}")
-        status = _run(command, Path(above) if engine == "transformers" else None)
+        say(f"when it is up, ask a question with:\n{curl(run, name, host, port, token)}")
+        status = _run(command, Path(above) if engine == "transformers" else None, _guard(host, token, is_local))
     if status:
         raise UserError(f"{run_dir}: the server ended with status {status}; its messages are above")
     return 0
 
 
-def make_request(run_dir: Path, question: str, manifest: Manifest | None = None) -> dict[str, Any]:
+def make_request(
+    run_dir: Path, question: str, manifest: Manifest | None = None, *, trust_remote_code: bool = False
+) -> dict[str, Any]:
     """Return the request that asks a served run as `qdsft decompose` does; raises UserError likewise."""
-    run = load_prompts(run_dir, manifest)
+    run = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     body = _body(run, served_name(run_dir), run.task.messages(run.task.typed_record(question)))
     run.encode([body["messages"]])  # raises for text that a server would encode otherwise than in training
     return body
 
 
-def curl(run: RunPrompts, name: str, host: str, port: int) -> str:
+def _token(is_local: bool) -> str:
+    """Return the token that clients need; "" for none. A server that other machines can reach always has one."""
+    if token := variable(TOKEN):
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise UserError(f"{TOKEN}: a token has letters, digits and signs of ASCII alone; set another one")
+        return token
+    if is_local:
+        return ""
+    token = secrets.token_urlsafe(24)
+    say(f"every request to this server needs this token, made for this start ({TOKEN} sets one): {token}")
+    return token
+
+
+def _guard(host: str, token: str, is_local: bool) -> dict[str, str]:
+    """Return the environment variables that tell the server which requests to take."""
+    hosts = ",".join([*LOCAL_NAMES, host.lower()]) if is_local else ANY_HOST
+    return {HOSTS: hosts, TOKEN: token, "VLLM_API_KEY": token}
+
+
+def curl(run: RunPrompts, name: str, host: str, port: int, token: str = "") -> str:
     """Return a curl command that asks the run's first golden prompt."""
     body = json.dumps(_body(run, name, run.manifest.golden_prompts[0].messages), ensure_ascii=False)
+    authorization = "" if not token else f" -H {shlex.quote(f'Authorization: Bearer {token}')}"
     address = f"http://{reachable(host)}:{port}/v1/chat/completions"
-    return f"curl {address} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    return f"curl {address} -H 'Content-Type: application/json'{authorization} -d {shlex.quote(body)}"
 
 
 def transformers_command(run: RunPrompts, staged: Path, host: str, port: int, extra: Sequence[str]) -> list[str]:
     """Return the command, to be run in the parent folder of `staged`: the model's name is its path from there."""
     machine = find_machine()
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", staged.name]
+    command = [sys.executable, "-m", "qdsft.deploy.guarded_server", staged.name]
     command += ["--host", host, "--port", str(port), "--device", machine.device]
     command += ["--dtype", str(machine.choose_dtype(run.recipe.model.dtype)).removeprefix("torch.")]
     if kernel := decoding_attention(run.recipe.model.attn_implementation):
@@ -90,7 +128,7 @@ def vllm_command(run: RunPrompts, staged: Path, host: str, port: int, extra: Seq
     Experimental: this command was never run with vLLM. Raises UserError for an adapter that vLLM cannot serve, and
     without vLLM.
     """
-    merge = f"merge it with: qdsft merge {run.run_dir} --output DIR, and serve DIR"
+    merge = f"merge it with: qdsft merge {shlex.quote(str(run.run_dir))} --output DIR, and serve DIR"
     asked = vllm_engine.make_request(run, [], otherwise=merge)
     options = {**asked.engine, "tokenizer": str(staged), "generation_config": str(staged)}
     model = options.pop("model") if asked.adapter else str(staged)
@@ -124,8 +162,8 @@ def _body(run: RunPrompts, name: str, messages: Sequence[dict[str, str]]) -> dic
 def _check_transformers(run: RunPrompts) -> None:
     if run.manifest.artifact == "adapter":
         raise UserError(
-            f"{run.run_dir}: transformers serve cannot load an adapter; merge it with: qdsft merge {run.run_dir} "
-            "--output DIR, and serve DIR; or use --engine vllm"
+            f"{run.run_dir}: transformers serve cannot load an adapter; merge it with: qdsft merge "
+            f"{shlex.quote(str(run.run_dir))} --output DIR, and serve DIR; or use --engine vllm"
         )
     require("serve", "qdsft serve", *NEEDED)
 
@@ -140,13 +178,16 @@ def _vllm() -> str:
     return found
 
 
-def _run(command: Sequence[str], folder: Path | None) -> int:
+def _run(command: Sequence[str], folder: Path | None, guard: dict[str, str]) -> int:
     """Run a server, in `folder` if given, and return its exit status. Interrupting this process stops the server."""
 
     def stop(_number: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    environment = {**os.environ, "HF_HUB_DISABLE_UPDATE_CHECK": "1"}  # no network request at every start
+    environment = {**os.environ, **guard}
+    environment["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"  # no network request at every start
+    environment["PYTHONSAFEPATH"] = "1"  # the files of a run in `folder` are no modules
+    environment = {name: value for name, value in environment.items() if value or name not in guard}
     before = signal.signal(signal.SIGTERM, stop)
     server = None
     try:

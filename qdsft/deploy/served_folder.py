@@ -34,6 +34,8 @@ def stage(run: RunPrompts, folder: Path) -> None:
     _warn_of_merge(source)
     folder.mkdir(parents=True)
     for path in sorted(source.iterdir()):
+        if path.suffix == ".py" and not run.recipe.model.trust_remote_code:
+            continue
         if path.is_file() and path.name not in {GENERATION, TOKENIZER}:
             (folder / path.name).symlink_to(path.resolve())
     write_json(folder / GENERATION, generation_config(run.manifest, run.tokenizer))

@@ -15,7 +15,7 @@ from qdsft.files import disk_errors, exclusive, new_text_file, refuse_existing
 from qdsft.hashing import file_sha256
 from qdsft.inference import vllm_engine
 from qdsft.inference.generate import Answer, PromptTooLarge
-from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_prompts, load_weights
+from qdsft.inference.loaded_run import LoadedRun, RunPrompts, check_weight_files, load_prompts, load_weights
 from qdsft.inference.merged_adapter import load_merged
 from qdsft.inference.questions import read_questions
 from qdsft.runs.layout import answer_log_path
@@ -59,6 +59,7 @@ def decompose_file(
     constrained: bool = False,
     engine: Engine = "transformers",
     merge: bool = True,
+    trust_remote_code: bool = False,
     on_refused: Callable[[RowError], None] = lambda error: None,
     manifest: Manifest | None = None,
 ) -> FileReport:
@@ -70,10 +71,10 @@ def decompose_file(
     written, for a file that cannot be read or has no usable row, and as load_run does.
     """
     refuse_existing(output)
-    prompts = load_prompts(run_dir, manifest)
+    prompts = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     prompts.task.check_format(fmt)
     if engine == "vllm":
-        _check_vllm(constrained)
+        _check_vllm(constrained, prompts)
     questions, refused = read_prompts(prompts, source)
     _refuse_all(source, questions, refused)
     for index in sorted(refused):
@@ -211,7 +212,8 @@ def _refuse_all(source: Path, usable: dict[int, Any], refused: dict[int, RowErro
     raise UserError(f"{source}: {reason}; give a file with at least one")
 
 
-def _check_vllm(constrained: bool) -> None:
+def _check_vllm(constrained: bool, prompts: RunPrompts) -> None:
     if constrained:
         raise UserError("--constrained works with --engine transformers alone; leave one of them out")
     vllm_engine.check_installed()
+    check_weight_files(prompts)

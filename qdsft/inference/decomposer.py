@@ -20,11 +20,19 @@ class Decomposer:
     ('How old is A?', 'How old is B?', 'Is #1 more than #2?')
 
     With `constrained=True` every answer is a valid decomposition, see `qdsft.inference.constrained`.
+    `trust_remote_code=True` lets Python code in the model's folder run on this machine.
     Raises UserError as `qdsft.inference.loaded_run.load_run` and `LoadedRun.grammar` do.
     """
 
-    def __init__(self, run_dir: str | Path, *, constrained: bool = False, manifest: Manifest | None = None) -> None:
-        self.run = load_run(Path(run_dir), manifest)
+    def __init__(
+        self,
+        run_dir: str | Path,
+        *,
+        constrained: bool = False,
+        manifest: Manifest | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.run = load_run(Path(run_dir), manifest, trust_remote_code=trust_remote_code)
         self._constrained = constrained
         self._others: dict[str, LoadedRun] = {}
         if constrained:

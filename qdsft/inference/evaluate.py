@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,7 +17,7 @@ from qdsft.errors import UserError
 from qdsft.files import exclusive, write_json, write_text
 from qdsft.hashing import json_sha256
 from qdsft.inference.decode_rows import Decoded, decode_share, forget, identify, merge
-from qdsft.inference.loaded_run import load_run
+from qdsft.inference.loaded_run import LoadedRun, load_run
 from qdsft.inference.processes import Processes, launched
 from qdsft.metrics.break_official.official import require_official
 from qdsft.metrics.catalog import METRICS
@@ -43,6 +44,7 @@ def evaluate(
     batch_size: int | None = None,
     break_metrics: bool = False,
     manifest: Manifest | None = None,
+    trust_remote_code: bool = False,
 ) -> Results:
     """Score a finished run on the rows that its split held out.
 
@@ -73,7 +75,8 @@ def evaluate(
         def work() -> tuple[str, list[dict[int, Decoded]]]:
             if processes.is_main:
                 stack.enter_context(exclusive(run_dir.resolve(), "stop it"))
-            return _decode(run_dir, manifest, examples, models, processes, batch_size or settings.batch_size)
+            load = partial(load_run, run_dir, manifest, trust_remote_code=trust_remote_code)
+            return _decode(load, examples, models, processes, batch_size or settings.batch_size)
 
         outcomes = processes.gather(work)
         if not processes.is_main:
@@ -133,21 +136,20 @@ def _earlier(run_dir: Path, identities: dict[str, str], results: Results) -> Res
 
 
 def _decode(
-    run_dir: Path,
-    manifest: Manifest,
+    load: Callable[[], LoadedRun],
     examples: Sequence[Example],
     models: Sequence[str],
     processes: Processes,
     batch_size: int,
 ) -> tuple[str, list[dict[int, Decoded]]]:
     """Return the name of the device, and the answers of this process for every model."""
-    loaded = load_run(run_dir, manifest)
+    loaded = load()
     machine = loaded.machine
     among = f", shared by {processes.size} processes" if processes.size > 1 else ""
     say(f"evaluating {len(examples)} held-out rows on {machine.device} ({machine.name}){among}")
     shares = []
     remedy = f"give a lower --batch-size (now {batch_size}); rows that are done are kept"
-    with device_errors(f"decoding the held-out rows of {run_dir}", remedy):
+    with device_errors(f"decoding the held-out rows of {loaded.run_dir}", remedy):
         for model in models:
             if model != "tuned":
                 say(f"decoding again, {'constrained' if model == 'constrained' else 'with the base model'}")

@@ -16,12 +16,15 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from qdsft.data.prompt import Message
 from qdsft.data.task import Task, make_task
 from qdsft.errors import UserError
-from qdsft.hashing import text_sha256
 from qdsft.inference.constrained import Grammar
 from qdsft.inference.generate import Answer, generate
+from qdsft.inference.remote_code import check_code, pinned
+from qdsft.inference.same_as_trained import check_base, check_golden_prompts, check_vocabulary
+from qdsft.model.checked_weights import check_adapter
 from qdsft.model.device import Machine, find_machine
 from qdsft.model.device_errors import FREE_DEVICE, device_errors
-from qdsft.model.loading import base_model_facts, load_config, load_model
+from qdsft.model.file_check import check_adapter_files, check_model_files
+from qdsft.model.loading import CODE_REMEDY, load_config, load_model
 from qdsft.recipe import Recipe
 from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.tokenization.chat_template import encode_prompts
@@ -155,31 +158,48 @@ def _with_remedy(answers: Iterator[tuple[int, Answer]], run_dir: Path) -> Iterat
         yield from answers
 
 
-def load_prompts(run_dir: Path, manifest: Manifest | None = None) -> RunPrompts:
+def load_prompts(run_dir: Path, manifest: Manifest | None = None, *, trust_remote_code: bool = False) -> RunPrompts:
     """Load the tokenizer, chat template and prompts of a finished run; `manifest` is its run.json, if already read.
+
+    `trust_remote_code` is the caller's consent to run the code in the model's folder. The value in run.json is only
+    quoted in an error: whoever wrote the folder wrote that too.
 
     Raises UserError if the run is unfinished or damaged, if its base model is not the one it was trained on, or if its
     chat template or tokenizer no longer yields the token ids it was trained on.
     """
     manifest = manifest or read_finished(run_dir)
-    recipe = manifest.load_recipe()
-    tokenizer = _load_tokenizer(manifest.folder(run_dir), recipe)
+    recipe = manifest.load_recipe(trust_remote_code=trust_remote_code)
+    if trust_remote_code:
+        recipe = pinned(recipe, manifest)
+        check_code(run_dir, _with_weights(recipe, run_dir, manifest), manifest)
+    try:
+        config = load_config(_with_weights(recipe, run_dir, manifest))
+        check_base(run_dir, recipe, manifest, config)
+        tokenizer = _load_tokenizer(manifest.folder(run_dir), recipe)
+    except UserError as error:
+        if CODE_REMEDY in str(error) and manifest.recipe["model"].get("trust_remote_code"):
+            raise UserError(f"{error} (its run.json says that it was trained so)") from error
+        raise
+    check_vocabulary(run_dir, manifest, config)
     check_golden_prompts(run_dir, manifest, tokenizer)
-    config = load_config(_with_weights(recipe, run_dir, manifest))
-    if manifest.artifact == "adapter":
-        found = base_model_facts(recipe, config)
-        if found["config_sha256"] != manifest.base_model.config_sha256:
-            raise UserError(
-                f"{run_dir}: the base model at {recipe.model.name_or_path} is not the one that the adapter was trained "
-                "on (its config.json differs); put the original back"
-            )
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     return RunPrompts(run_dir, manifest, recipe, make_task(recipe), tokenizer, positions)
 
 
-def load_run(run_dir: Path, manifest: Manifest | None = None) -> LoadedRun:
+def load_run(run_dir: Path, manifest: Manifest | None = None, *, trust_remote_code: bool = False) -> LoadedRun:
     """Load a finished run; raises UserError as `load_prompts` and `load_weights` do."""
-    return load_weights(load_prompts(run_dir, manifest))
+    return load_weights(load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code))
+
+
+def check_weight_files(prompts: RunPrompts) -> None:
+    """Raise UserError unless a run's weight files are whole, finite and fit the config.
+
+    For a run whose weights another program loads; `load_weights` checks what it loads itself.
+    """
+    config = load_config(_with_weights(prompts.recipe, prompts.run_dir, prompts.manifest))
+    check = check_adapter_files if prompts.manifest.artifact == "adapter" else check_model_files
+    folder = prompts.manifest.folder(prompts.run_dir)
+    check(folder, config, trust_remote_code=prompts.recipe.model.trust_remote_code)
 
 
 def load_weights(prompts: RunPrompts) -> LoadedRun:
@@ -217,43 +237,32 @@ def _with_weights(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:
     return recipe.model_copy(update={"model": section})
 
 
-def check_golden_prompts(run_dir: Path, manifest: Manifest, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise UserError unless template and tokenizer yield the ids that the run was trained on."""
-    template = tokenizer.chat_template
-    if not isinstance(template, str) or text_sha256(template) != manifest.template_sha256:
-        raise UserError(
-            f"{manifest.folder(run_dir) / 'chat_template.jinja'}: not the template that this run was trained with; "
-            "put the original back or train again"
-        )
-    for golden in manifest.golden_prompts:
-        if encode_prompts(tokenizer, [golden.messages])[0] != golden.ids:
-            raise UserError(
-                f"{manifest.folder(run_dir)}: the tokenizer no longer yields the token ids that this run was "
-                "trained on; put its files back, or install the versions listed in run.json"
-            )
-
-
 def _load_tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=recipe.model.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise UserError(f"{folder}: the tokenizer saved with the run: {CODE_REMEDY}") from error
         raise UserError(f"{folder}: the tokenizer saved with the run cannot be read; train again") from error
 
 
 def attach_adapter(model: Any, folder: Path, name: str) -> Any:
-    """Add the adapter in `folder` under `name` to a model; raises UserError if it cannot be loaded."""
+    """Add the adapter in `folder` under `name` to a model.
+
+    Raises UserError if it cannot be loaded, and as `check_adapter` does; a model that had adapters keeps only those.
+    """
     try:
         with device_errors(f"loading the adapter in {folder}", FREE_DEVICE):
-            if isinstance(model, PeftModel):
-                model.load_adapter(str(folder), adapter_name=name)
-                return model
-            return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            adapted = model if isinstance(model, PeftModel) else PeftModel.from_pretrained(model, str(folder), name)
+            # from_pretrained does not return which weights are missing; load_adapter reads the same weights again.
+            check_adapter(folder, adapted, name, adapted.load_adapter(str(folder), adapter_name=name))
+            return adapted
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         if isinstance(model, PeftModel) and name in model.peft_config:
             model.delete_adapter(name)
         if isinstance(error, UserError):
             raise
-        first = str(error).strip().splitlines()[0]
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(
             f"{folder}: the adapter cannot be loaded ({first[:200]}); put its files back or train again"
         ) from error

@@ -55,7 +55,7 @@ def base_difference(one: RunPrompts, other: RunPrompts) -> str | None:
 
 
 def load_beside(run: LoadedRun, name: str, run_dir: Path) -> LoadedRun:
-    """Load the adapter of a run directory as `attach` does.
+    """Load the adapter of a run directory as `attach` does, with the consent to remote code given for `run`.
 
     Raises UserError as `attach` and `load_prompts` do, for a whole model, and for another base model or chat template.
     """
@@ -63,7 +63,7 @@ def load_beside(run: LoadedRun, name: str, run_dir: Path) -> LoadedRun:
         raise UserError(f"{run.run_dir}: is a whole model; only an adapter's base model can take another adapter")
     if not name or "." in name or name in run.model.peft_config:
         raise UserError(f"{name!r} cannot name another adapter; give a new name without dots")
-    prompts = load_prompts(run_dir)
+    prompts = load_prompts(run_dir, trust_remote_code=run.recipe.model.trust_remote_code)
     if prompts.manifest.artifact != "adapter":
         raise UserError(f"{run_dir}: is a whole model, not an adapter; load it by itself")
     different = base_difference(run, prompts)
@@ -96,13 +96,13 @@ class Column:
             yield self.run
 
 
-def load_columns(run_dirs: Sequence[Path], *, base: bool = False) -> list[Column]:
+def load_columns(run_dirs: Sequence[Path], *, base: bool = False, trust_remote_code: bool = False) -> list[Column]:
     """Load the runs in order and, with `base`, the base model of the first.
 
     The prompts of all runs are checked before weights are read. Raises UserError as `load_prompts` and `load_weights`
     do.
     """
-    every = [load_prompts(run_dir) for run_dir in run_dirs]
+    every = [load_prompts(run_dir, trust_remote_code=trust_remote_code) for run_dir in run_dirs]
     columns: list[Column] = []
     for prompts, name in zip(every, _names(run_dirs), strict=True):
         say(f"loading {prompts.run_dir}")

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import typing
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,12 +25,19 @@ from transformers import (
 from qdsft.console import say
 from qdsft.environment import variable
 from qdsft.errors import UserError
+from qdsft.hashing import file_sha256
 from qdsft.launch import uses_deepspeed
 from qdsft.model.attention import Attention, choose_attention, decoding_attention
+from qdsft.model.checked_weights import check_model
 from qdsft.model.device import Machine
 from qdsft.model.device_errors import FREE_DEVICE, device_errors, smaller_weights
 from qdsft.model.quantization import keep_quantized_weights, quantization_config
 from qdsft.recipe import Recipe
+
+CODE_REMEDY = (
+    "it comes with Python code; if you trust its author, train with model.trust_remote_code=true and give other "
+    "commands --trust-remote-code"
+)
 
 
 def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
@@ -87,7 +95,7 @@ def load_model(
 
 
     Full fine-tuning uses float32 master weights (DeepSpeed has its own), because bfloat16 has 8 bits of mantissa and
-    rounds away updates at usual learning rates.
+    rounds away updates at usual learning rates. Raises UserError as `check_model` does.
     """
     dtype = machine.choose_dtype(recipe.model.dtype)
     if trainable and recipe.lora is None and not uses_deepspeed() and dtype != torch.float32:
@@ -102,13 +110,16 @@ def load_model(
     if recipe.quantization:
         index = f"cuda:{variable('LOCAL_RANK', '0')}" if machine.device == "cuda" else machine.device
         options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": index}}
-    model: PreTrainedModel = _from_pretrained(
+    model: PreTrainedModel
+    model, info = _from_pretrained(
         AutoModelForCausalLM,
         recipe,
         what="weights",
+        output_loading_info=True,
         remedy=smaller_weights(recipe) if trainable else FREE_DEVICE,
         **options,
     )
+    check_model(f"{recipe.where('model.name_or_path')}: {recipe.model.name_or_path}", model, info)
     if trainable:
         say(f"attention: {model.config._attn_implementation} ({attention.reason})")
     _fix_generation_config(model)
@@ -138,7 +149,19 @@ def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]
         "name_or_path": recipe.model.name_or_path,
         "revision": getattr(config, "_commit_hash", None),
         "config_sha256": digest,
+        **_code_facts(recipe),
     }
+
+
+def code_hashes(folder: Path) -> dict[str, str]:
+    """Return file -> SHA-256 of the config.json and the Python files in a model's folder."""
+    files = [*sorted(folder.rglob("*.py")), folder / "config.json"]
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+
+
+def _code_facts(recipe: Recipe) -> dict[str, Any]:
+    folder = Path(recipe.model.name_or_path)
+    return {"code_sha256": code_hashes(folder)} if recipe.model.trust_remote_code and folder.is_dir() else {}
 
 
 def _from_pretrained(factory: Any, recipe: Recipe, *, what: str, remedy: str = FREE_DEVICE, **options: Any) -> Any:
@@ -155,7 +178,7 @@ def _from_pretrained(factory: Any, recipe: Recipe, *, what: str, remedy: str = F
             )
     except UserError:
         raise
-    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"{where}: the {what} of {name} cannot be loaded: {_first_line(error)} {_remedy(error)}"
         ) from error
@@ -166,7 +189,7 @@ def _remedy(error: Exception) -> str:
     if "gated" in text or "401" in text or "403" in text:
         return "(accept the model's licence on its Hub page and set HF_TOKEN)"
     if "trust_remote_code" in text:
-        return "(set model.trust_remote_code: true if you trust the model's author)"
+        return f"({CODE_REMEDY})"
     if any(
         part in text for part in ("attn_implementation", "attention implementation", "flash attention", "flash_attn")
     ):

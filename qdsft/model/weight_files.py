@@ -15,6 +15,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 from transformers.utils import cached_file
 
 from qdsft.errors import UserError
+from qdsft.model.checked_weights import BASE_REMEDY, check_finite
 from qdsft.recipe import Recipe
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -60,18 +61,25 @@ class BaseWeights:
         return shapes
 
     def read(self, name: str) -> torch.Tensor:
-        """Return one tensor, in the format of its file. Raises UserError if the file is damaged."""
+        """Return one tensor, in the format of its file. Raises UserError if the file is damaged or holds NaN."""
         path, source = self._places[name]
         try:
             tensor: torch.Tensor = source.get_tensor(name) if path.suffix == ".safetensors" else source[name]
-            return tensor
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: {name} cannot be read: {error}; put the base model's file back") from error
+        check_finite(str(path), name, tensor, BASE_REMEDY)
+        return tensor
 
 
 def open_base(recipe: Recipe, commit: str | None) -> BaseWeights:
     """Return the base model's files; `commit` is the Hub commit that was trained on, if the model is from the Hub."""
     return BaseWeights(recipe.model.name_or_path, commit or recipe.model.revision)
+
+
+def check_readable(recipe: Recipe) -> None:
+    """Raise UserError unless the base model's weight files are there and as long as their headers say."""
+    with open_base(recipe, None) as weights:
+        weights.shapes()
 
 
 def module_names(model: PreTrainedModel, names: list[str]) -> dict[str, tuple[str, bool]]:

@@ -15,6 +15,7 @@ from qdsft.recipe.idle_keys import check_idle_keys
 from qdsft.recipe.lora_init import check_lora_init
 from qdsft.recipe.patterns import check_patterns
 from qdsft.recipe.recipe import COMMAND_LINE, PYTHON, Recipe
+from qdsft.recipe.run_folder import folder_problem
 from qdsft.recipe.schema import find_problem, recipe_schema, section_schema, shipped_recipes
 
 RecipeSource = str | Path | Mapping[str, Any] | Recipe
@@ -147,6 +148,9 @@ def _override_value(name: str, text: str) -> tuple[Any, dict[strict_yaml.Path, i
 
 
 def _check_combinations(recipe: Recipe) -> None:
+    given = recipe.training.get("output_dir")
+    if problem := folder_problem(str(Path("outputs") / recipe.name) if given is None else given):
+        raise UserError(f"{recipe.where('training.output_dir')}: training.output_dir: {problem}")
     quantization, lora = recipe.quantization or {}, recipe.lora
     if quantization and lora is None:
         raise UserError(

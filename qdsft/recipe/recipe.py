@@ -12,6 +12,7 @@ from pydantic import Field
 from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.launch import world_size
+from qdsft.recipe.run_folder import expanded
 from qdsft.recipe.schema import upstream_default
 from qdsft.recipe.sections import Data, Evaluation, Model, Prompt, Publish, Section
 
@@ -63,8 +64,9 @@ class Recipe(Section):
 
     @property
     def run_dir(self) -> Path:
-        """The run directory: training.output_dir, else outputs/<name>."""
-        return Path(self.training.get("output_dir") or Path("outputs") / self.name)
+        """The run directory: training.output_dir with `~` and `${VAR}` expanded, else outputs/<name>."""
+        given = self.training.get("output_dir")
+        return Path("outputs") / self.name if given is None else expanded(given)
 
     @property
     def max_length(self) -> int | None:

@@ -30,7 +30,7 @@ class Model(Section):
     chat_template: str | None = None
     """Jinja file, looked for beside the recipe first; null takes the tokenizer's own."""
     trust_remote_code: bool = False
-    """Whether code that comes with the model may run on this machine."""
+    """Whether Python code in the model's folder may run in training; other commands need --trust-remote-code."""
 
 
 class Data(Section):

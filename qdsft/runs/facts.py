@@ -62,6 +62,8 @@ class BaseModelFacts(Facts):
     revision: str | None = None
     """Commit on the Hub; None for a local folder."""
     config_sha256: str | None = None
+    code_sha256: dict[str, str] | None = None
+    """With model.trust_remote_code: the hash of config.json and of each Python file in a local folder."""
 
 
 class DeviceFacts(Facts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 MANIFEST = "run.json"
@@ -18,6 +19,26 @@ INITIAL_ADAPTER = "initial_adapter"
 """The adapter before its first step, if the base model was changed by it; a resume needs it."""
 CHECKPOINT = "checkpoint-"
 """What the name of a checkpoint folder starts with; the optimizer step follows."""
+
+
+_OWN_NAMES = re.compile(
+    "|".join(
+        [
+            *map(re.escape, (MANIFEST, LOG, LOSS_PLOT, EVAL_ROWS, METRICS_FILE, REPORT, CARD)),
+            r"predictions(_\w+)?\.jsonl",
+            r"\.predictions_\w+\.\d+\.partial\.jsonl",
+            rf"\.?{CHECKPOINT}\d+(\.old)?",
+            r"adapter|model|initial_adapter|trial-save|\.saving|\.writable",
+            r"runs",  # TensorBoard's logs
+            r"\..+\.tmp",  # a file or folder that was being written
+        ]
+    )
+)
+
+
+def is_own_name(name: str) -> bool:
+    """Return whether qdsft writes a file or folder of this name into a run directory."""
+    return _OWN_NAMES.fullmatch(name) is not None
 
 
 def predictions_file(model: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,12 +16,15 @@ from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, Fingerprint
 from qdsft.runs.layout import MANIFEST
 from qdsft.strict_json import to_json
 
+TokenIds = Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1)]
+"""Never empty: a check over an empty list would pass."""
+
 
 class GoldenPrompt(BaseModel):
     """A training prompt with its token ids, which inference compares with its own."""
 
-    messages: list[dict[str, str]]
-    ids: list[int]
+    messages: Annotated[list[dict[str, str]], Field(min_length=1)]
+    ids: TokenIds
 
 
 class Manifest(BaseModel):
@@ -36,9 +39,9 @@ class Manifest(BaseModel):
     fingerprint: Fingerprint
     data: DataFacts
     tokens: TokenFacts
-    template_sha256: str
-    golden_prompts: list[GoldenPrompt]
-    stop_token_ids: list[int]
+    template_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    golden_prompts: Annotated[list[GoldenPrompt], Field(min_length=1)]
+    stop_token_ids: TokenIds
     base_model: BaseModelFacts
     artifact: Literal["adapter", "model"]
     versions: dict[str, str]
@@ -58,8 +61,10 @@ class Manifest(BaseModel):
         beside = run_dir / ("adapter_config.json" if self.artifact == "adapter" else "config.json")
         return run_dir if beside.is_file() and not own.is_dir() else own
 
-    def load_recipe(self) -> Recipe:
+    def load_recipe(self, *, trust_remote_code: bool = False) -> Recipe:
         """Return the recipe as it was resolved when the run began; its upstream keys are not checked again.
+
+        model.trust_remote_code is the argument: a file cannot consent to running the code that comes with it.
 
         Raises ValidationError for keys or values that this version does not know. `read_manifest` has checked that
         there are none.
@@ -68,6 +73,8 @@ class Manifest(BaseModel):
         given = self.recipe.get("publish", {})
         publish = {key: value for key, value in given.items() if key not in RESERVED["publish"]}
         values = {**self.recipe, "publish": publish, "path": Path(self.recipe_path), "origins": self.origins}
+        if isinstance(model := values.get("model"), dict):
+            values["model"] = {**model, "trust_remote_code": trust_remote_code}
         return Recipe.model_validate(values)
 
 

@@ -12,7 +12,15 @@ from qdsft.errors import UserError
 from qdsft.runs.facts import DeviceFacts, Fingerprint, ResultFacts
 from qdsft.runs.manifest import Manifest
 
-TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{20,}")
+SECRET = re.compile(
+    rb"-----BEGIN [A-Z ]{0,30}PRIVATE KEY|\b(?:"
+    rb"hf_[A-Za-z0-9]{20,}"
+    rb"|sk-[A-Za-z0-9_-]{20,}"  # OpenAI, Anthropic
+    rb"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|glpat-[A-Za-z0-9_-]{20,}"
+    rb"|(?:AKIA|ASIA)[A-Z0-9]{16}\b|AIza[A-Za-z0-9_-]{35}"  # Amazon, Google
+    rb"|xox[abeprs]-[A-Za-z0-9-]{10,}|npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_-]{50,}|rpa_[A-Z0-9]{30,})"
+)
+"""Tokens of the usual services, and private keys."""
 HOME = re.compile(rb"(?:/home/|/Users/|/root/|[A-Za-z]:\\\\?Users\\\\?)[\w.-]+")
 
 
@@ -53,6 +61,7 @@ def public_manifest(manifest: Manifest, *, merged_dtype: str | None = None) -> M
         **recipe["model"],
         "name_or_path": public_base(manifest),
         "chat_template": None,  # the tokenizer has it
+        "trust_remote_code": False,  # each user decides that
     }
     for key in ("train", "eval"):
         if name := recipe["data"].get(key):
@@ -89,15 +98,15 @@ def _leaves(value: Any) -> list[Any]:
     return [leaf for item in value for leaf in _leaves(item)] if isinstance(value, list) else [value]
 
 
-def check_secrets(path: str, content: bytes, secrets: dict[str, str], *, by_pattern: bool = True) -> None:
-    """Raise UserError if a file holds one of `secrets` (text -> description).
+def check_secrets(path: str, content: bytes, secrets: dict[str, str], *, homes: bool = True) -> None:
+    """Raise UserError if a file holds one of `secrets` (text -> description), or what looks like a token or a key.
 
-    With `by_pattern`, also if it holds something like a token of the Hub or a home folder.
+    With `homes`, also if it holds a home folder.
     """
     found = [what for text, what in secrets.items() if text and text.encode() in content]
-    if by_pattern and (match := TOKEN.search(content)):
-        found.append(f"what looks like a token ({match.group()[:6].decode()}...)")
-    if by_pattern and (match := HOME.search(content)):
+    if match := SECRET.search(content):
+        found.append(f"what looks like a token or key ({match.group()[:6].decode()}...)")
+    if homes and (match := HOME.search(content)):
         found.append(f"a folder of this machine ({match.group().decode(errors='replace')})")
     if found:
         raise UserError(f"{path}: holds {found[0]}, which would be uploaded; remove it from the file")

@@ -12,24 +12,31 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from qdsft.errors import UserError
 from qdsft.files import new_directory
+from qdsft.model.checked_weights import check_finite, check_names, is_finite, is_zero
 from qdsft.runs.layout import CARD
 from qdsft.training.lora_init import CONFIG, plain_tensors, write_plain_lora
 from qdsft.training.trainer import RecipeTrainer
 
 
-def expected_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:
-    """Return the tensors that a save must contain, by name; None if the weights are sharded over processes."""
+def live_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:
+    """Return name -> live weight of what a checkpoint must hold; None if the weights are sharded over processes."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if any(hasattr(parameter, "ds_shape") for parameter in model.parameters()) or trainer.is_fsdp_enabled:
         return None
     if isinstance(model, PeftModel):
         state = get_peft_model_state_dict(model)
-        if trainer.initial_adapter is not None:
-            state = plain_tensors(state, trainer.initial_adapter)
     else:
         # Some architectures store their weights under other names than they have in memory.
         state = revert_weight_conversion(model, model.state_dict())
     return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def expected_tensors(trainer: RecipeTrainer) -> dict[str, torch.Tensor] | None:
+    """Return name -> weight of what the final save must hold; None if the weights are sharded over processes."""
+    live = live_tensors(trainer)
+    if live is None or trainer.initial_adapter is None:
+        return live
+    return {name: tensor.detach() for name, tensor in plain_tensors(live, trainer.initial_adapter).items()}
 
 
 def check_saved(
@@ -71,15 +78,42 @@ def check_saved(
 
 def _is_untouched(name: str, saved: torch.Tensor, initial: Mapping[str, torch.Tensor] | None) -> bool:
     if initial is None:
-        return not saved.any()
+        return is_zero(saved)
     before = initial[name]  # `saved` is the adapter beside its negated initial values
     return torch.equal(saved[:, : before.shape[1]], before.to(saved.dtype))
+
+
+def check_checkpoint(folder: Path, trainer: RecipeTrainer) -> None:
+    """Raise UserError unless a checkpoint holds exactly the weights that the trainer has, all finite.
+
+    transformers and PEFT load a checkpoint with other names without an error, and training would continue with the
+    weights that it started with. Sharded weights are checked by the library that gathers them.
+    """
+    expected = live_tensors(trainer)
+    files = sorted(folder.glob("*.safetensors"))
+    if expected is None or not files:
+        return
+    remedy = "delete this checkpoint to resume from the one before it"
+    names: set[str] = set()
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as reader:
+                for name in reader.keys():  # noqa: SIM118 - not a mapping
+                    tensor = reader.get_tensor(name)
+                    check_finite(str(folder), name, tensor, remedy)
+                    if name in expected and tensor.shape != expected[name].shape:
+                        shapes = f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
+                        raise UserError(f"{folder}: {name} has the shape {shapes}; {remedy}")
+                    names.add(name)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file}: cannot be read: {error}; {remedy}") from error
+    check_names(str(folder), _missing(names, expected), names - expected.keys(), remedy)
 
 
 def _check_tensor(where: str, saved: torch.Tensor, live: torch.Tensor | None) -> None:
     if saved.numel() == 0:
         raise UserError(f"{where} was saved empty; with DeepSpeed ZeRO-3 set zero3_save_16bit_model: true")
-    if saved.is_floating_point() and not torch.isfinite(saved).all():
+    if not is_finite(saved):
         raise UserError(f"{where} holds NaN or infinity; lower training.learning_rate and train again")
     if live is not None and saved.shape != live.shape:
         raise UserError(f"{where} was saved as {tuple(saved.shape)}, not {tuple(live.shape)}")

@@ -13,8 +13,10 @@ from qdsft.console import is_main_process, say
 from qdsft.errors import Interrupted, UserError
 from qdsft.files import copy_file, exclusive
 from qdsft.model.device_errors import device_errors, less_memory
+from qdsft.model.weight_files import check_readable
 from qdsft.recipe import Recipe
 from qdsft.runs.card import write_card
+from qdsft.runs.directory import refuse_inputs_inside
 from qdsft.runs.layout import EVAL_ROWS, LOSS_PLOT
 from qdsft.runs.manifest import Manifest, write_manifest
 from qdsft.training.callbacks import StopRequest
@@ -24,7 +26,7 @@ from qdsft.training.loss_plot import plot_loss
 from qdsft.training.resume import open_run_directory
 from qdsft.training.run_record import new_manifest, training_results
 from qdsft.training.run_setup import Run, build_run, prepare_run
-from qdsft.training.saved_weights import save_weights
+from qdsft.training.saved_weights import check_checkpoint, save_weights
 
 FREE_BYTES_WHEN_FULL = 2**20
 
@@ -36,9 +38,13 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
     signal stopped the training after a checkpoint.
     """
     started = time.monotonic()
-    with exclusive(recipe.run_dir) if is_main_process() else nullcontext():
+    if not resume:
+        refuse_inputs_inside(recipe)
+    with exclusive(recipe.run_dir.resolve()) if is_main_process() else nullcontext():
         inputs = prepare_run(recipe)
         manifest = new_manifest(inputs)
+        if overwrite:
+            check_readable(recipe)  # before the earlier run is deleted
         start = open_run_directory(recipe.run_dir, manifest, resume=resume, overwrite=overwrite)
         if start.finished:
             return recipe.run_dir
@@ -75,8 +81,13 @@ def _check_and_record(run: Run, manifest: Manifest) -> None:
 
 
 def _take_steps(run: Run, checkpoint: Path | None) -> None:
-    """Run TRL's training loop. Raises Interrupted after a signal, and UserError if memory or disk run out."""
+    """Run TRL's training loop. Raises Interrupted after a signal.
+
+    Raises UserError if memory or disk run out, for a damaged checkpoint, and as `NonFiniteStop` does.
+    """
     trainer, recipe = run.trainer, run.inputs.recipe
+    if checkpoint:
+        check_checkpoint(checkpoint, trainer)
     stop = StopRequest()
     trainer.add_callback(stop)
     trainer.stop_request = stop

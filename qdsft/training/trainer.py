@@ -19,6 +19,7 @@ from qdsft.runs.layout import CHECKPOINT
 from qdsft.training import cpu_loss
 from qdsft.training.callbacks import StopRequest
 from qdsft.training.decode_held_out import PREFIX, TrainingEvaluation
+from qdsft.training.non_finite import NonFiniteStop
 
 _is_deepspeed_available = accelerate.utils.other.is_deepspeed_available
 
@@ -43,12 +44,24 @@ class RecipeTrainer(SFTTrainer):
         weakref.finalize(
             self, setattr, accelerate.utils.other, "is_deepspeed_available", _is_deepspeed_available
         ).atexit = False
+        self.non_finite = NonFiniteStop()
         super().__init__(**arguments)
 
     def compute_loss(self, *arguments: Any, **options: Any) -> Any:
         """Compute the loss as SFTTrainer does, on a CPU with the faster function of `cpu_loss`."""
         with cpu_loss.used_by_trl() if self.args.use_cpu else nullcontext():
             return super().compute_loss(*arguments, **options)
+
+    def training_step(self, *arguments: Any, **options: Any) -> Any:
+        """Return the loss of a micro-batch, which `non_finite` watches."""
+        loss = super().training_step(*arguments, **options)
+        self.non_finite.add_loss(loss)
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.non_finite.check_step(self, norm)  # the only place between the backward pass and the optimizer step
+        return norm
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
         """Return the trainer's metrics and those of the decoded rows. Evaluating does not affect later training."""
@@ -82,6 +95,7 @@ class RecipeTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint under a temporary name, and rename it when every process has written its part."""
+        self.non_finite.check_weights(self)
         run_dir = Path(self.args.output_dir)
         self._saving = True
         try:

@@ -148,3 +148,12 @@ def test_the_installation_steps_end_in_a_working_environment(tmp_path: Path) -> 
     where = [str(venv / "bin" / "python"), "-c", "import qdsft; print(qdsft.__file__)"]
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout.strip()
     assert found == str(context / "qdsft" / "__init__.py")
+
+
+def test_users_data_and_keys_stay_out_of_the_image() -> None:
+    kept_by_git = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    patterns = [line.removeprefix("/") for line in kept_by_git if "*." in line and "egg" not in line]
+    of_users = [pattern.replace("*", "mine") for pattern in patterns]
+    assert {Path(name).suffix for name in of_users} >= {".csv", ".tsv", ".parquet", ".json", ".jsonl", ".gz", ".tmp"}
+    assert [name for name in [*of_users, "id.pem", "keys/a.key", ".env"] if not ignored(name)] == []
+    assert not any(ignored(name) for name in ("data/examples/sample_train.json", "data/DATA_FORMAT.md"))

@@ -12,6 +12,7 @@ from helpers.ports import free_port
 from qdsft.data.task import Task, task_of
 from qdsft.deploy.demo import app
 from qdsft.deploy.demo.page import Model, build_page
+from qdsft.deploy.listening import LOCAL_NAMES
 from qdsft.inference.generate import Answer
 from qdsft.recipe.sections import Prompt
 
@@ -35,7 +36,7 @@ def writes(name: str, text: str, *, seconds: float = 0, stopped: bool = True, ta
 def served(*models: Model, examples: tuple[str, ...] = ("Who is older, Ada or Bo?",)) -> Iterator[tuple[Any, int]]:
     """The running page and its port."""
     page, port = build_page(models, examples), free_port()
-    app.launch(page, "127.0.0.1", port, [*app.LOCAL_NAMES], share=False)
+    app.launch(page, "127.0.0.1", port, [*LOCAL_NAMES], share=False)
     try:
         yield page, port
     finally:

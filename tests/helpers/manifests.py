@@ -33,7 +33,7 @@ def manifest_of(recipe: Recipe, **changes: Any) -> Manifest:
         "fingerprint": fingerprint(recipe, DATA, "x", 1),
         "data": DATA,
         "tokens": {},
-        "template_sha256": "x",
+        "template_sha256": "0" * 64,
         "golden_prompts": [{"messages": [{"role": "user", "content": "한국?"}], "ids": [1, 2]}],
         "stop_token_ids": [2],
         "base_model": {"name_or_path": "m"},

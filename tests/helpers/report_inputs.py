@@ -15,7 +15,7 @@ from qdsft.metrics.prediction_rows import PredictionRow, prediction_row
 from qdsft.metrics.summary import summarise
 from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, Fingerprint, ResultFacts, TokenFacts
 from qdsft.runs.layout import LOG
-from qdsft.runs.manifest import Manifest
+from qdsft.runs.manifest import GoldenPrompt, Manifest
 
 
 def predictions(count: int, *, spoilt: float = 0.5, seed: int = 0) -> list[PredictionRow]:
@@ -82,8 +82,8 @@ def manifest() -> Manifest:
         fingerprint=Fingerprint(),
         data=DataFacts(train_rows=9808, eval_rows=192),
         tokens=TokenFacts(),
-        template_sha256="",
-        golden_prompts=[],
+        template_sha256="0" * 64,
+        golden_prompts=[GoldenPrompt(messages=[{"role": "user", "content": "q"}], ids=[1])],
         stop_token_ids=[2],
         base_model=BaseModelFacts(name_or_path="models/tiny"),
         artifact="model",

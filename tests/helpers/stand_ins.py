@@ -14,7 +14,7 @@ from helpers.paths import ROOT
 
 from qdsft.recipe import load_recipe
 from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, Fingerprint, TokenFacts
-from qdsft.runs.manifest import Manifest
+from qdsft.runs.manifest import GoldenPrompt, Manifest
 
 LOG = """
 log() { local IFS='|'; printf '%s\\n' "$*" >>"$CALLS"; }
@@ -208,8 +208,8 @@ def manifest(state: str) -> str:
         fingerprint=Fingerprint(),
         data=DataFacts(train_rows=0, eval_rows=0),
         tokens=TokenFacts(),
-        template_sha256="",
-        golden_prompts=[],
+        template_sha256="0" * 64,
+        golden_prompts=[GoldenPrompt(messages=[{"role": "user", "content": "q"}], ids=[1])],
         stop_token_ids=[2],
         base_model=BaseModelFacts(name_or_path=""),
         artifact="adapter",

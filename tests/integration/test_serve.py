@@ -78,6 +78,33 @@ def stop_early(run_dir: Path, question: str) -> str:
     return answer.text
 
 
+def status_of(address: str, path: str, body: dict[str, object] | None = None, **headers: str) -> int:
+    data = None if body is None else json.dumps(body).encode("utf-8")
+    request = urllib.request.Request(f"{address}{path}", data, {"Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.mark.slow
+def test_no_request_loads_or_unloads_a_model(tiny_model: TinyModel, tmp_path: Path) -> None:
+    pytest.importorskip("openai", reason="pip install -e '.[serve]'")
+    run_dir = make_run(tmp_path / "run", tiny_model("llama"))
+    other = str(make_run(tmp_path / "other", tiny_model("llama")) / "model")
+    with served(run_dir) as address:
+        assert status_of(address, "/load_model", {"model": other}) == 404
+        assert status_of(address, "/reset", {}) == 404
+        assert status_of(address, "/openapi.json") == 404
+        assert status_of(address, "/v1/models", None, Host="evil.example") == 403
+        body = make_request(run_dir, QUESTIONS[0])
+        assert status_of(address, "/v1/chat/completions", body, Host="evil.example") == 403
+        assert status_of(address, "/v1/chat/completions", {**body, "model": other}) == 400
+        assert status_of(address, "/v1/chat/completions", body) == 200
+        assert status_of(address, "/v1/models") == 200
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["qwen3", "gpt_neox"])
 def test_a_server_answers_as_decompose_does(architecture: str, tiny_model: TinyModel, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from qdsft.console import say
 from qdsft.data.references import has_hangul
 from qdsft.deploy.demo.page import FONTS, HEAD, MONOSPACE, Model, build_page
-from qdsft.deploy.listening import listen, reachable
+from qdsft.deploy.listening import LOCAL_NAMES, listen, reachable, refuse_open_server
 from qdsft.errors import UserError
 from qdsft.inference.generate import Answer
 from qdsft.inference.loaded_run import LoadedRun
@@ -43,10 +43,18 @@ EXAMPLES = {
 }
 """Language -> questions for a run without held-out questions in that language."""
 EXAMPLES_EACH = 3
-LOCAL_NAMES = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
-def demo(run_dirs: Sequence[Path], *, host: str, port: int, base: bool, constrained: bool, share: bool) -> None:
+def demo(
+    run_dirs: Sequence[Path],
+    *,
+    host: str,
+    port: int,
+    base: bool,
+    constrained: bool,
+    share: bool,
+    trust_remote_code: bool = False,
+) -> None:
     """Show the page until Ctrl-C; port 0 is any free port.
 
     Raises UserError if the address cannot be used, if `share` cannot open its tunnel, for a run that cannot answer as
@@ -54,14 +62,16 @@ def demo(run_dirs: Sequence[Path], *, host: str, port: int, base: bool, constrai
     """
     with listen(host, port) as listener:  # a port in use is an error before any weights are loaded
         address, port = listener.getsockname()[:2]
-    columns = load_columns(run_dirs, base=base)
+    is_local = ip_address(address).is_loopback
+    if trust_remote_code:
+        refuse_open_server(is_open=share or not is_local)
+    columns = load_columns(run_dirs, base=base, trust_remote_code=trust_remote_code)
     if constrained:
         for column in columns:
             column.run.grammar  # noqa: B018 - fails now and not at the first question
     decoder = Decoder(constrained=constrained)
     models = [Model(one.name, one.run.task, partial(decoder.stream, one)) for one in columns]
     page = build_page(models, examples(columns[0].run))
-    is_local = ip_address(address).is_loopback
     if not is_local:
         where = f"http://{socket.gethostname()}:{port}"
         say(f"warning: everyone in the network can use this page ({where}): there is no password and no encryption")

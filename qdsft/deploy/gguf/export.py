@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from qdsft.deploy.gguf.modelfile import modelfile
 from qdsft.deploy.served_folder import served_name
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, refuse_existing, replacing, write_text
-from qdsft.inference.loaded_run import RunPrompts, load_prompts, load_weights
+from qdsft.inference.loaded_run import RunPrompts, check_weight_files, load_prompts, load_weights
 from qdsft.optional_packages import require
 from qdsft.runs.manifest import GoldenPrompt, Manifest
 
@@ -39,6 +40,7 @@ def export_gguf(
     converter: Path | None = None,
     answers: bool = False,
     manifest: Manifest | None = None,
+    trust_remote_code: bool = False,
 ) -> Exported:
     """Write a run's model to the new file `output`, and a Modelfile beside it.
 
@@ -46,11 +48,11 @@ def export_gguf(
     an adapter, an `output` or Modelfile that exists, a model that cannot be converted, a file that does not match the
     run, `answers` without llama.cpp, and as `load_prompts` does.
     """
-    run = load_prompts(run_dir, manifest)
+    run = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     if run.manifest.artifact == "adapter":
         raise UserError(
-            f"{run_dir}: a GGUF file holds a whole model; merge the adapter with: qdsft merge {run_dir} --output DIR, "
-            "and export DIR"
+            f"{run_dir}: a GGUF file holds a whole model; merge the adapter with: qdsft merge "
+            f"{shlex.quote(str(run_dir))} --output DIR, and export DIR"
         )
     beside = output.with_name(f"{output.stem}.Modelfile")
     refuse_existing(output)
@@ -59,6 +61,7 @@ def export_gguf(
     require("gguf", "qdsft export-gguf", "gguf", "sentencepiece")
     if answers:
         require("gguf", "--check-answers", "xllamacpp")
+    check_weight_files(run)
     with disk_errors(output, "choose another --output"):
         output.parent.mkdir(parents=True, exist_ok=True)
         with replacing(output) as temporary:

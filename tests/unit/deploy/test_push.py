@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 
 from qdsft.cli.main import main
 from qdsft.deploy.merge import merge
-from qdsft.deploy.push import push
+from qdsft.deploy.push import _check_all, collect, push
 from qdsft.errors import UserError
 from qdsft.runs.manifest import read_manifest, write_manifest
 
@@ -286,3 +286,78 @@ def test_what_cannot_be_pushed(
     write_manifest(run_dir, manifest)
     assert "this run has not finished" in refusal(run_dir, "--repo-id", REPO)
     assert not hub.repos
+
+
+SECRETS = {
+    "Hub": "hf_" + "a1B2" * 8,
+    "OpenAI": "sk-proj-" + "a1B2" * 8,
+    "GitHub": "ghp_" + "a1B2" * 9,
+    "GitLab": "glpat-" + "a1B2" * 6,
+    "Amazon": "AKIA" + "ABCD1234" * 2,
+    "Google": "AIza" + "a1B2c" * 7,
+    "Slack": "xoxb-123456789012-abc",
+    "private key": "-----BEGIN OPENSSH PRIVATE KEY-----",
+    "RSA key": "-----BEGIN RSA PRIVATE KEY-----",
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+@pytest.mark.parametrize("name", ["chat_template.jinja", "vocab.txt", "merges.txt", "tokenizer_config.json"])
+def test_a_token_or_key_in_any_file_is_found(run_dir: Path, name: str, kind: str) -> None:
+    manifest = read_manifest(run_dir)
+    (run_dir / "adapter" / name).write_text(f'{{"x": "{SECRETS[kind]}"}}\n', encoding="utf-8")
+    files = collect(run_dir, manifest, None, REPO)
+    with pytest.raises(UserError, match=f"{name}: holds what looks like a token or key"):
+        _check_all(files, run_dir, manifest)
+
+
+def test_the_files_of_a_run_look_like_no_secret(tiny_model: TINY, tmp_path: Path) -> None:
+    for architecture in ("llama", "gpt_neox", "gemma3_text"):
+        run = make_run(tmp_path / architecture, tiny_model(architecture))
+        _check_all(collect(run, read_manifest(run), None, REPO), run, read_manifest(run))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vocab.secrets",
+        "vocabulary",
+        "tokenizer_notes.txt",
+        "tokenizer.bak",
+        "tokenizer.json.orig",
+        "adapter_model.safetensors.old",
+        "other.safetensors",
+        "modeling_x.py",
+        "optimizer.pt",
+        ".env",
+    ],
+)
+def test_a_file_of_another_name_is_not_uploaded(run_dir: Path, name: str) -> None:
+    (run_dir / "adapter" / name).write_text("x", encoding="utf-8")
+    assert name not in collect(run_dir, read_manifest(run_dir), None, REPO)
+
+
+@pytest.mark.parametrize(
+    "name", ["vocab.json", "chat_template.jinja", "adapter_config.json", "adapter_model.safetensors"]
+)
+@pytest.mark.parametrize("target", ["file", "relative", "folder"])
+def test_a_link_out_of_the_folder_is_refused(run_dir: Path, tmp_path: Path, name: str, target: str) -> None:
+    path = run_dir / "adapter" / name
+    outside = tmp_path / "outside"
+    if target == "folder":
+        outside.mkdir()
+    elif path.exists():
+        outside.write_bytes(path.read_bytes())
+    else:
+        outside.write_text("secret", encoding="utf-8")
+    path.unlink(missing_ok=True)
+    path.symlink_to("../../outside" if target == "relative" else outside)
+    with pytest.raises(UserError, match=rf"{name}: a link to .*outside, which is not in the folder"):
+        collect(run_dir, read_manifest(run_dir), None, REPO)
+
+
+def test_a_link_within_the_folder_is_a_file(run_dir: Path) -> None:
+    folder = run_dir / "adapter"
+    (folder / "chat_template.jinja").rename(folder / "template")
+    (folder / "chat_template.jinja").symlink_to("template")
+    assert "chat_template.jinja" in collect(run_dir, read_manifest(run_dir), None, REPO)

@@ -16,6 +16,7 @@ from helpers.tiny_run import make_run
 
 from qdsft.cli.main import main
 from qdsft.deploy.serve import make_request, serve, vllm_command
+from qdsft.deploy.served_folder import stage
 from qdsft.errors import UserError
 from qdsft.inference.loaded_run import load_prompts
 
@@ -151,3 +152,35 @@ def test_what_is_missing_is_named(tiny_model: TinyModel, tmp_path: Path, monkeyp
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="vllm"):
         serve(whole, engine="vllm", host="127.0.0.1", port=free_port())
+
+
+def test_an_open_server_has_a_token(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = tmp_path / "seen"
+    script = f'echo "$VLLM_API_KEY|$QDSFT_SERVE_TOKEN|$QDSFT_SERVE_HOSTS|$PYTHONSAFEPATH|$*" > {seen}'
+    vllm_in(tmp_path / "bin", monkeypatch, script)
+    run_dir = str(make_run(tmp_path / "run", tiny_model("llama")))
+
+    def served(*options: str) -> list[str]:
+        assert main(["serve", run_dir, "--engine", "vllm", "--port", str(free_port()), *options]) == 0
+        return seen.read_text(encoding="utf-8").strip().split("|")
+
+    key, token, hosts, safe, words = served("--host", "0.0.0.0")
+    said = capsys.readouterr().err
+    assert len(token) == 32 and key == token and hosts == "*" and safe == "1" and token not in words
+    assert f"Authorization: Bearer {token}" in said
+    assert served("--host", "0.0.0.0")[1] != token
+    assert served()[:3] == ["", "", "127.0.0.1,localhost,::1,[::1],127.0.0.1"]
+    monkeypatch.setenv("QDSFT_SERVE_TOKEN", "chosen")
+    assert served()[:2] == served("--host", "0.0.0.0")[:2] == ["chosen", "chosen"]
+    monkeypatch.setenv("QDSFT_SERVE_TOKEN", "two words")
+    assert main(["serve", run_dir, "--engine", "vllm", "--port", str(free_port())]) == 1
+
+
+def test_python_files_of_a_run_do_not_reach_the_folder_of_the_server(tiny_model: TinyModel, tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path / "run", tiny_model("llama"))
+    (run_dir / "model" / "__init__.py").touch()
+    run = load_prompts(run_dir)
+    stage(run, tmp_path / "staged")
+    assert not list((tmp_path / "staged").glob("*.py")) and (tmp_path / "staged" / "config.json").exists()

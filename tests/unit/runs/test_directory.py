@@ -11,7 +11,7 @@ from helpers.manifests import RECIPE, manifest_of
 
 from qdsft.errors import UserError
 from qdsft.recipe import load_recipe
-from qdsft.runs.directory import open_run
+from qdsft.runs.directory import open_run, refuse_inputs_inside
 from qdsft.runs.manifest import write_manifest
 
 
@@ -105,11 +105,80 @@ def test_what_is_no_run_is_never_deleted(overwrite: bool) -> None:
     assert refusal(lambda: open_run(Path("mine"), resume=False, overwrite=overwrite)) == f"mine: {foreign}"
 
 
-def test_overwrite_does_not_follow_a_link() -> None:
-    run_of()
+def test_a_run_directory_may_be_a_link_to_a_volume() -> None:
+    run_of(state="finished")
     Path("link").symlink_to("run")
-    assert refusal(lambda: open_run(Path("link"), resume=False, overwrite=True)).startswith("link: cannot be written:")
-    assert contents("run") == ["run.json"]
+    open_run(Path("link"), resume=True, overwrite=False)
+    open_run(Path("link"), resume=False, overwrite=True)
+    assert contents("run") == [] and Path("link").is_symlink()
+    Path("lost").symlink_to("nowhere")
+    assert refusal(lambda: open_run(Path("lost"), resume=False, overwrite=False)) == (
+        "lost: a link to nowhere, which does not exist; mount or create that"
+    )
+
+
+def test_a_link_in_a_run_is_removed_and_not_followed() -> None:
+    run_of(state="running")
+    Path("weights").mkdir()
+    Path("weights/kept").touch()
+    Path("run/model").symlink_to(Path("weights").resolve())
+    open_run(Path("run"), resume=False, overwrite=True)
+    assert contents("run") == [] and contents("weights") == ["kept"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["notes.txt", "model.bak", ".git", "adapter2", "data", "x\ny"])
+def test_files_of_the_user_stay_and_are_listed(name: str, overwrite: bool) -> None:
+    run_of(state="running")
+    (Path("run") / name).mkdir()
+    before = contents("run")
+    message = refusal(lambda: open_run(Path("run"), resume=False, overwrite=overwrite))
+    assert message.startswith(f"run: holds files that qdsft did not write ({name!a}), and nothing is deleted")
+    assert contents("run") == before
+
+
+def test_a_checkpoint_of_another_name_stays() -> None:
+    run_of(state="finished")
+    Path("run/checkpoint-final").mkdir()
+    message = refusal(lambda: open_run(Path("run"), resume=False, overwrite=True))
+    assert "holds files that qdsft did not write ('checkpoint-final')" in message
+    assert contents("run") == ["adapter", "checkpoint-final", "run.json"]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"state": "finished"}', '{"name": "another program"}', "", "{"])
+def test_a_run_json_of_another_program_deletes_nothing(content: str) -> None:
+    Path("mine").mkdir()
+    Path("mine/run.json").write_text(content, encoding="utf-8")
+    Path("mine/model").mkdir()
+    Path("mine/model/thesis").touch()
+    message = refusal(lambda: open_run(Path("mine"), resume=False, overwrite=True))
+    assert message.startswith("mine/run.json: not the run.json of a run; delete the folder yourself, or choose another")
+    assert contents("mine") == ["model", "model/thesis", "run.json"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.name_or_path", "run/model"),
+        ("model.name_or_path", "./run/../run/model"),
+        ("model.name_or_path", "linked"),
+        ("model.name_or_path", "run"),
+        ("data.train", "run/eval.jsonl"),
+        ("data.eval", "run/eval.jsonl"),
+        ("model.chat_template", "run/model/chat_template.jinja"),
+        ("training.loss_type", "run/model/loss.py:loss"),
+    ],
+)
+def test_what_the_run_reads_cannot_lie_in_its_directory(key: str, value: str) -> None:
+    run_of(state="finished", artifact="model")
+    Path("run/eval.jsonl").touch()
+    Path("run/model/chat_template.jinja").touch()
+    Path("run/model/loss.py").write_text("def loss(): ...", encoding="utf-8")
+    Path("linked").symlink_to("run/model")
+    recipe = load_recipe("r.yaml", ["training.output_dir=run", f"{key}={value}"])
+    assert f"command line: {key}: " in refusal(lambda: refuse_inputs_inside(recipe))
+    elsewhere = load_recipe("r.yaml", ["training.output_dir=run2", f"{key}={value}"])
+    refuse_inputs_inside(elsewhere)
 
 
 def test_resume_needs_a_run_and_keeps_it() -> None:

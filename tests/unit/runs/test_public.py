@@ -70,7 +70,7 @@ def test_a_merged_model_is_a_model_of_its_format(tmp_path: Path) -> None:
     ("content", "found"),
     [
         (b"x planted y", "holds the token"),
-        (b"hf_" + b"a" * 30, r"holds what looks like a token \(hf_aaa\.\.\.\)"),
+        (b"hf_" + b"a" * 30, r"holds what looks like a token or key \(hf_aaa\.\.\.\)"),
         (b"see /home/kim.lee/x", r"holds a folder of this machine \(/home/kim\.lee\)"),
         (rb"C:\Users\kim", r"holds a folder of this machine \(C.*kim\)"),
     ],
@@ -82,7 +82,7 @@ def test_secrets_are_found(content: bytes, found: str) -> None:
 
 def test_ordinary_content_is_no_secret() -> None:
     check_secrets("f", b"hf_short /homepage/x", {"planted": "the token"})
-    check_secrets("f", b"/home/kim", {}, by_pattern=False)
+    check_secrets("f", b"/home/kim", {}, homes=False)
 
 
 def test_an_output_that_exists_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from qdsft.data.split import Tally, stream_split
 from qdsft.errors import Interrupted, UserError
 from qdsft.recipe import load_recipe
 from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, ResultFacts, TokenFacts
-from qdsft.runs.manifest import Manifest, fingerprint, read_manifest, write_manifest
+from qdsft.runs.manifest import GoldenPrompt, Manifest, fingerprint, read_manifest, write_manifest
 from sweeps.grid import parse_grid
 from sweeps.sweep import plan_runs, sweep
 from sweeps.sweep_results import table
@@ -66,9 +66,9 @@ class Commands:
             fingerprint=fingerprint(recipe, data, "template", 2),
             data=data,
             tokens=TokenFacts(),
-            template_sha256="",
-            golden_prompts=[],
-            stop_token_ids=[],
+            template_sha256="0" * 64,
+            golden_prompts=[GoldenPrompt(messages=[{"role": "user", "content": "q"}], ids=[1])],
+            stop_token_ids=[2],
             base_model=BaseModelFacts(name_or_path="m"),
             artifact="adapter",
             versions={},

@@ -81,3 +81,30 @@ def test_a_run_leaves_its_files_and_a_finished_one_is_not_built_again(
     assert set(results.activation_checkpointing.model_dump()) == {"checkpointing", "every_n_layers", "said"}
     monkeypatch.setattr(stage, "build_run", lambda *_, **__: pytest.fail("the model was loaded"))
     assert train(recipe, resume=True) == run_dir
+
+
+def test_overwrite_deletes_nothing_that_it_cannot_replace(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(make_recipe().model.name_or_path, base)
+    recipe = make_recipe(f"model.name_or_path={base}", "training.packing=false")
+    train(recipe)
+    kept = sorted(path.relative_to(recipe.run_dir) for path in recipe.run_dir.rglob("*"))
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match="the base model's weights cannot be read"):
+        train(recipe, overwrite=True)
+    weights.unlink()
+    with pytest.raises(UserError, match="no weights"):
+        train(recipe, overwrite=True)
+    own = make_recipe(f"data.train={recipe.run_dir / 'eval.jsonl'}")
+    with pytest.raises(UserError, match=r"data\.train: .* lies in the run directory"):
+        train(own, overwrite=True)
+    assert sorted(path.relative_to(recipe.run_dir) for path in recipe.run_dir.rglob("*")) == kept
+
+
+def test_a_run_directory_on_a_volume_is_written_through_its_link(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "run").symlink_to("volume")
+    train(make_recipe("training.packing=false"))
+    train(make_recipe("training.packing=false"), overwrite=True)
+    assert (tmp_path / "run").is_symlink() and (tmp_path / "volume" / "adapter").is_dir()
