@@ -69,6 +69,7 @@ def exclusive(
     lock_path = _lock_path(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        lock_path.touch()  # filelock takes some folders that cannot be written for a lock that is held
         lock = FileLock(lock_path, blocking=False, thread_local=False)
         try:
             lock.acquire()

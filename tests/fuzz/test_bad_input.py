@@ -11,6 +11,7 @@ import pytest
 from helpers.paths import ROOT
 
 from qdsft.cli.main import main
+from qdsft.training.checks import DiskSpace
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +91,7 @@ def test_a_disk_that_is_too_small_is_known_before_training(
 def test_a_disk_that_fills_up_leaves_one_line_and_no_half_result(
     run: Callable[..., tuple[int, str]], small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qdsft.training.checks.check_disk", lambda *_: (0, 1))
+    monkeypatch.setattr("qdsft.training.checks.check_disk", lambda *_: DiskSpace(needed=0, free=1))
     status, errors = run(
         f"training.output_dir={small_disk / 'run'}", "training.save_strategy=steps", "training.save_steps=1"
     )
