@@ -36,22 +36,27 @@ class DataFacts(Facts):
 
 
 class PackingFacts(Facts):
-    """Rows after packing, and the share of their length that holds tokens."""
+    """The result of packing."""
 
-    rows: int | None = None
-    efficiency: float | None = None
+    rows: int
+    """Packed rows."""
+    efficiency: float
+    """Share of the packed rows' room that holds tokens."""
 
 
 class TokenFacts(Facts):
-    """Lengths of the training rows in tokens, and what data.overlength did."""
+    """Lengths of the rows of one side of the split in tokens, and what data.overlength did.
 
-    rows: int | None = None
-    tokens: int | None = None
-    shortest: int | None = None
-    longest: int | None = None
-    supervised_share: float | None = None
-    dropped: int | None = None
-    truncated: int | None = None
+    The defaults stand for fields that run.json of an earlier version does not have.
+    """
+
+    rows: int = 0
+    tokens: int = 0
+    shortest: int = 0
+    longest: int = 0
+    supervised_share: float = 0.0
+    dropped: int = 0
+    truncated: int = 0
     packing: PackingFacts | None = None
 
 

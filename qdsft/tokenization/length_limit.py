@@ -6,36 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
 from qdsft.data.examples import Example
 from qdsft.errors import UserError
+from qdsft.runs.facts import PackingFacts, TokenFacts
 from qdsft.tokenization.rows import Row, RowMaker
 
 BATCH = 1000
 """Rows that are rendered and tokenized together."""
-
-
-class PackingFacts(BaseModel):
-    """Result of packing."""
-
-    rows: int
-    efficiency: float
-    """Share of the packed rows' room that holds tokens."""
-
-
-class RowFacts(BaseModel):
-    """Facts about the rows of one side of the split, for the console and run.json."""
-
-    rows: int
-    tokens: int
-    shortest: int
-    longest: int
-    supervised_share: float
-    dropped: int
-    truncated: int
-    packing: PackingFacts | None = None
 
 
 @dataclass
@@ -61,9 +40,9 @@ class Counts:
         self.tokens += sum(lengths)
         self.supervised += sum(lengths) - sum(row.prompt_length for row in rows)
 
-    def summary(self, packing: PackingFacts | None = None) -> RowFacts:
+    def summary(self, packing: PackingFacts | None = None) -> TokenFacts:
         """Return the facts about these rows."""
-        return RowFacts(
+        return TokenFacts(
             rows=self.rows,
             tokens=self.tokens,
             shortest=self.shortest,

@@ -38,9 +38,10 @@ from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, write_json
 from qdsft.recipe import Recipe
+from qdsft.runs.facts import DataFacts, PackingFacts, TokenFacts
 from qdsft.runs.layout import EVAL_ROWS
 from qdsft.runs.manifest import GoldenPrompt
-from qdsft.tokenization.length_limit import BATCH, Encoder, PackingFacts, RowFacts
+from qdsft.tokenization.length_limit import BATCH, Encoder
 from qdsft.tokenization.read_back import ReadBack
 from qdsft.tokenization.row_files import SCHEMA, load_rows, pack_file, record_batch
 from qdsft.tokenization.rows import Row, RowMaker
@@ -51,23 +52,13 @@ CACHE_VERSION = 3
 """Raise this number with any change of the code that changes prepared rows: older caches are then not read."""
 
 
-class SplitFacts(BaseModel):
-    """Row counts and SHA-256 of both sides of the split."""
-
-    train_rows: int
-    eval_rows: int
-    left_out: int
-    train_sha256: str
-    eval_sha256: str
-
-
-class Facts(BaseModel):
+class PreparedFacts(BaseModel):
     """Facts about prepared data, stored beside the rows."""
 
-    data: SplitFacts
-    tokens: RowFacts
+    data: DataFacts
+    tokens: TokenFacts
     """The training rows."""
-    eval_tokens: RowFacts
+    eval_tokens: TokenFacts
     """The held-out rows."""
     golden_prompts: list[GoldenPrompt]
     """The first prompts of the training rows."""
@@ -83,7 +74,7 @@ class Prepared:
     train: Dataset
     """Columns input_ids and labels, `[row][token]`; if packed also seq_lengths, the lengths of the samples in a row."""
     eval: Dataset | None
-    facts: Facts
+    facts: PreparedFacts
 
     @property
     def eval_rows(self) -> Path:
@@ -178,7 +169,7 @@ def _make_folder(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: S
 def _open(folder: Path) -> Prepared | None:
     """Return the data in a folder; None if a part is missing or damaged."""
     try:
-        facts = Facts.model_validate_json((folder / FACTS).read_text(encoding="utf-8"))
+        facts = PreparedFacts.model_validate_json((folder / FACTS).read_text(encoding="utf-8"))
         train, held_out = (load_rows(folder / f"{side}.arrow") for side in ("train", "eval"))
     except (OSError, ValueError, arrow.ArrowException):
         return None
@@ -226,8 +217,8 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
         held_out.finish()
     if not train.encoder.counts.rows:
         raise UserError(f"{recipe.where('data.overlength')}: every training row was dropped; raise training.max_length")
-    facts = Facts(
-        data=SplitFacts.model_validate(tally.summary()),
+    facts = PreparedFacts(
+        data=DataFacts.model_validate(tally.summary()),
         tokens=train.facts(recipe, pack=recipe.packing),
         eval_tokens=held_out.facts(recipe, pack=recipe.packing and recipe.training_value("eval_packing") is not False),
         golden_prompts=[
@@ -264,7 +255,7 @@ class _Side:
         self._write()
         self.encoder.finish()
 
-    def facts(self, recipe: Recipe, *, pack: bool) -> RowFacts:
+    def facts(self, recipe: Recipe, *, pack: bool) -> TokenFacts:
         """Return the facts about the rows, and pack the closed file if asked to."""
         counts = self.encoder.counts
         if not pack or not counts.rows:

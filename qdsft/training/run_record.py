@@ -12,7 +12,7 @@ from qdsft.launch import world_size
 from qdsft.model.loading import base_model_facts
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import find_custom_loss
-from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, TokenFacts
+from qdsft.runs.facts import BaseModelFacts, DeviceFacts
 from qdsft.runs.manifest import Manifest, fingerprint
 from qdsft.runs.provenance import git_commit, untested_versions, versions
 from qdsft.tokenization.prepared import Prepared
@@ -23,9 +23,8 @@ from qdsft.training.trainer import RecipeTrainer
 def new_manifest(inputs: RunInputs) -> Manifest:
     """Return the manifest of a run that is about to start."""
     recipe, facts = inputs.recipe, inputs.prepared.facts
-    data = DataFacts.model_validate(facts.data.model_dump())
     template_sha256 = text_sha256(inputs.tokenizer.chat_template)
-    inputs_fingerprint = fingerprint(recipe, data, template_sha256, world_size())
+    inputs_fingerprint = fingerprint(recipe, facts.data, template_sha256, world_size())
     inputs_fingerprint.update(_loss_fingerprint(recipe))
     return Manifest(
         state="running",
@@ -33,8 +32,8 @@ def new_manifest(inputs: RunInputs) -> Manifest:
         recipe=recipe.resolved(),
         origins=recipe.origins,
         fingerprint=inputs_fingerprint,
-        data=data,
-        tokens=TokenFacts.model_validate(facts.tokens.model_dump()),
+        data=facts.data,
+        tokens=facts.tokens,
         template_sha256=template_sha256,
         golden_prompts=facts.golden_prompts,
         stop_token_ids=inputs.stop_ids,

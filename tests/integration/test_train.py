@@ -234,7 +234,7 @@ def test_run_json_says_how_to_repeat_the_run(make_recipe: Callable[..., Recipe])
     assert manifest.versions["torch"].startswith("2.13.0") and manifest.data.train_rows == len(ROWS)
     assert manifest.golden_prompts[0].ids[0] == 1, "one BOS, as the template writes it"
     assert manifest.results.steps == 2 and manifest.results.peak_memory_gib
-    assert manifest.tokens.packing is not None and manifest.tokens.packing.efficiency is not None
+    assert manifest.tokens.packing is not None
     assert 0 < manifest.tokens.packing.efficiency <= 1
 
 
