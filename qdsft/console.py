@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from qdsft.environment import variable
 from qdsft.errors import SharedError, UserError
 from qdsft.launch import process_rank, world_size
 
@@ -54,6 +55,11 @@ def say(text: str) -> None:
     """Print a line of progress to standard error."""
     if is_main_process():
         print(visible(text), file=sys.stderr, flush=True)
+
+
+def has_colour() -> bool:
+    """Return True if results go to a terminal that shows colours; NO_COLOR turns them off."""
+    return sys.stdout.isatty() and not variable("NO_COLOR")
 
 
 def print_result(text: str) -> None:

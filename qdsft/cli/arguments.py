@@ -1,8 +1,9 @@
-"""Types of command line arguments. Their errors are sentences, unlike argparse's "invalid positive value"."""
+"""Arguments that several commands share. Errors of their types are sentences, unlike argparse's own."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 LAST_PORT = 65535
 MOST_GIB = 1_000_000
@@ -38,6 +39,20 @@ def gib(text: str) -> float:
     if not 0 < number < MOST_GIB:
         raise argparse.ArgumentTypeError(f"{text!r} is not a memory size in GiB; give a number such as 8 or 7.5")
     return number
+
+
+def add_recipe_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    help_text: str,
+    handler: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    """Add a command that takes a recipe and values that replace the recipe's; return its parser."""
+    parser = commands.add_parser(name, help=help_text)
+    parser.add_argument("recipe", metavar="RECIPE", help="YAML file, or a shipped recipe such as tiny/full")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that replace the recipe's")
+    parser.set_defaults(handler=handler)
+    return parser
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from qdsft.console import print_result, visible
-from qdsft.environment import variable
+from qdsft.console import has_colour, print_result, visible
 from qdsft.errors import UserError
 from qdsft.strict_json import to_json
 
@@ -32,7 +30,7 @@ def _doctor(options: argparse.Namespace) -> int:
     """Print the findings one by one. Raises UserError at the end if a check failed."""
     from qdsft.planning.doctor.doctor import examine
 
-    colour = not options.json and sys.stdout.isatty() and not variable("NO_COLOR")
+    colour = not options.json and has_colour()
     findings = []
     for finding in examine(options.recipe, options.overrides):
         findings.append(finding)

@@ -9,7 +9,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qdsft
-from qdsft.cli import compare, data, decompose, demo, doctor, evaluate, export, plan, publish, recipes, runs, serve
+from qdsft.cli import (
+    check,
+    compare,
+    data,
+    decompose,
+    demo,
+    doctor,
+    evaluate,
+    export_gguf,
+    inspect,
+    merge,
+    plan,
+    preflight,
+    push,
+    recipe,
+    runs,
+    serve,
+    train,
+)
 from qdsft.console import end_progress, print_error, quiet_libraries, say, standard_output
 from qdsft.errors import UserError
 from qdsft.launch import check_environment
@@ -32,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"give the recipe without an option: qdsft {given[0]} {file}")
     options, rest = parser.parse_known_args(given)
     options.extra = engine_arguments
-    if unknown := _take_positionals(options, rest):
+    if unknown := _assign_positionals(options, rest):
         hint = _hint(unknown, given) if hasattr(options, "overrides") else ""
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     handler: Callable[[argparse.Namespace], int] = options.handler
@@ -66,7 +84,7 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def _take_positionals(options: argparse.Namespace, rest: Sequence[str]) -> list[str]:
+def _assign_positionals(options: argparse.Namespace, rest: Sequence[str]) -> list[str]:
     """Assign positional arguments that argparse did not accept after an option; return the unknown arguments."""
     unknown = []
     for item in rest:
@@ -115,16 +133,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="qdsft", description=qdsft.__doc__)
     parser.add_argument("--version", action="version", version=f"qdsft {qdsft.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    recipes.add_commands(commands)
-    plan.add_commands(commands)
-    doctor.add_commands(commands)
-    evaluate.add_commands(commands)
-    compare.add_commands(commands)
-    decompose.add_commands(commands)
-    publish.add_commands(commands)
-    runs.add_commands(commands)
-    demo.add_commands(commands)
-    serve.add_commands(commands)
-    export.add_commands(commands)
-    data.add_commands(commands)
+    for command in (recipe, check, inspect, plan, preflight, train, evaluate, compare, decompose, merge, push, runs):
+        command.add_commands(commands)
+    for command in (demo, serve, export_gguf, data, doctor):
+        command.add_commands(commands)
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
@@ -17,7 +18,7 @@ from helpers.paths import ROOT
 from tqdm import tqdm
 
 import qdsft
-from qdsft.cli.main import main
+from qdsft.cli.main import build_parser, main
 from qdsft.errors import UserError
 
 RECIPE = "model:\n  name_or_path: user/model\ndata:\n  train: t.jsonl\n  eval_fraction: 0\n"
@@ -64,6 +65,16 @@ def wrong_usage(capsys: Capture, *arguments: str) -> str:
     error = capsys.readouterr().err
     assert error.startswith("usage: qdsft")
     return error.splitlines()[-1]
+
+
+def test_a_command_is_found_by_its_name() -> None:
+    commands = next(action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    handlers = {name: parser.get_default("handler") for name, parser in commands.choices.items()}
+    modules = {name: handler.__module__ for name, handler in handlers.items() if handler is not None}
+    assert (
+        modules == {name: f"qdsft.cli.{name.replace('-', '_')}" for name in handlers if name != "data"}
+        and len(modules) >= 16
+    )
 
 
 # What goes well
@@ -349,7 +360,7 @@ def test_light_commands_take_less_than_a_second(arguments: str) -> None:
 @pytest.mark.parametrize("arguments", LIGHT[1:])
 def test_light_commands_load_nothing_heavy(arguments: str) -> None:
     code = (
-        f"import sys; from qdsft.cli.main import main; assert main({arguments.split()!r}) == 0; "
+        f"import sys; from qdsft.cli.main import build_parser, main; assert main({arguments.split()!r}) == 0; "
         "heavy = {'torch', 'transformers', 'trl', 'peft', 'datasets', 'accelerate', 'numpy', 'matplotlib'}; "
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )

@@ -1,4 +1,4 @@
-"""`qdsft merge` and `qdsft push`: merge an adapter, upload a run to the Hub."""
+"""`qdsft merge`: merge an adapter into its base model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qdsft.console import say
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `merge` and `push` to the commands."""
+    """Add `merge` to the commands."""
     merge = commands.add_parser(
         "merge",
         help="merge a run's adapter into its base model, and measure whether they agree",
@@ -37,20 +37,6 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     merge.add_argument("--no-check", action="store_true", help="skip the comparison, which requires the most memory")
     add_trust(merge)
     merge.set_defaults(handler=_merge)
-
-    push = commands.add_parser(
-        "push",
-        help="upload a run's adapter or model, or a merged model, to the Hub",
-        description="Upload a run's adapter or model, or a merged model, to the Hub, with tokenizer, template and "
-        "model card. The repository is private unless --public is given. The token is read from HF_TOKEN.",
-    )
-    push.add_argument("run_dir", type=Path, metavar="DIR", help="a run directory, or what qdsft merge wrote")
-    push.add_argument("--repo-id", required=True, metavar="USER/NAME", help="the repository; created if missing")
-    push.add_argument("--public", action="store_true", help="make the repository public")
-    push.add_argument("--revision", metavar="BRANCH", help="branch of the repository (main); created if missing")
-    push.add_argument("--force", action="store_true", help="push a merged model that does not agree with its adapter")
-    add_trust(push)
-    push.set_defaults(handler=_push)
 
 
 def _merge(options: argparse.Namespace) -> int:
@@ -88,26 +74,4 @@ def _merge(options: argparse.Namespace) -> int:
     print(f"{options.output}: {found.base} base, {found.dtype}, {verdict[found.passed]}")
     if found.passed:
         say(f"next: qdsft push {shlex.quote(str(options.output))} --repo-id user/name")
-    return 0
-
-
-def _push(options: argparse.Namespace) -> int:
-    from qdsft.runs.manifest import read_finished
-
-    manifest = read_finished(options.run_dir)
-    from qdsft.deploy.push import push
-
-    pushed = push(
-        options.run_dir,
-        options.repo_id,
-        public=options.public,
-        force=options.force,
-        revision=options.revision,
-        manifest=manifest,
-        trust_remote_code=options.trust_remote_code,
-    )
-    if pushed.is_new:
-        print(f"pushed to {pushed.url}: {', '.join(pushed.files)}")
-    else:
-        print(f"{pushed.url}: nothing has changed since the last push")
     return 0

@@ -1,0 +1,21 @@
+"""`qdsft check`: check a recipe and its data offline."""
+
+from __future__ import annotations
+
+import argparse
+
+from qdsft.cli.arguments import add_recipe_command
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `check` to the commands."""
+    add_recipe_command(commands, "check", "check a recipe and its data offline, without loading a model", _check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from qdsft.data.checks.check_recipe import check_recipe
+    from qdsft.recipe import load_recipe
+
+    for line in check_recipe(load_recipe(options.recipe, options.overrides)):
+        print(line)
+    return 0
