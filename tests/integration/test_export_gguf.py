@@ -107,6 +107,6 @@ def test_the_file_is_the_runs_model(tiny_model: TinyModel, tmp_path: Path, monke
 @needs_converter
 def test_a_tokenizer_that_the_converter_does_not_know(tiny_model: TinyModel, tmp_path: Path) -> None:
     run_dir = make_run(tmp_path / "run", tiny_model("qwen3"))
-    with pytest.raises(UserError, match=r"cannot convert this model: .*not recognized.*; a newer one may"):
+    with pytest.raises(UserError, match=r"cannot convert this model: .*not recognized.*; a newer llama.cpp may"):
         export_gguf(run_dir, tmp_path / "out" / "model.gguf", converter=CONVERTER)
     assert list((tmp_path / "out").iterdir()) == []
