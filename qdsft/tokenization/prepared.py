@@ -6,6 +6,7 @@ everything that changes it, so that a second run and the other processes of this
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -91,7 +92,7 @@ def prepare(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequen
     key = cache_folder() / _key(recipe, tokenizer, stop_ids)
     # Nothing in the cache is ever removed, because another process may be reading it. A damaged folder is left there
     # and a second one is used instead.
-    with _tokenizer_threads():
+    with _tokenizer_threads(), _short_collections():
         for folder in (key, key.with_name(f"{key.name}-1")):
             if not folder.exists():
                 _make_folder(recipe, tokenizer, stop_ids, folder)
@@ -187,6 +188,16 @@ def _tokenizer_threads() -> Iterator[None]:
     finally:
         if not set_by_user:
             os.environ[name] = "false"
+
+
+@contextmanager
+def _short_collections() -> Iterator[None]:
+    """Keep the garbage collector from visiting the objects of imported libraries: a quarter of the time of a row."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:

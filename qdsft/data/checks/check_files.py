@@ -123,7 +123,8 @@ def _inspector(recipe: Recipe | None, tally: Tally, *, lengths: bool) -> Callabl
         row = _inspect_decomposition(record) if is_decomposition else Row(record.source, record)
         try:
             texts = [message["content"] for message in task.messages(record)]
-            answer = task.completion(record) if row.usable else ""
+            needs_answer = row.usable and (count is not None or not is_decomposition)
+            answer = task.completion(record) if needs_answer else ""
         except RowError as error:
             if row.usable:  # else `faults` has reported it
                 row.refuse(error)
