@@ -126,6 +126,12 @@ def refuse_existing(path: Path) -> None:
         raise UserError(f"{path} exists; delete it or choose another name")
 
 
+def refuse_existing_folder(path: Path) -> None:
+    """Raise UserError if the path for a new folder exists."""
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists; delete it or choose another --output")
+
+
 @contextmanager
 def new_text_file(path: Path) -> Iterator[IO[str]]:
     """Yield a UTF-8 file that appears as `path` if the block succeeds.

@@ -40,11 +40,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _merge(options: argparse.Namespace) -> int:
+    from qdsft.files import refuse_existing_folder
     from qdsft.runs.manifest import read_adapter_run
-    from qdsft.runs.public import refuse_output
 
     manifest = read_adapter_run(options.run_dir)
-    refuse_output(options.output)
+    refuse_existing_folder(options.output)
     from qdsft.deploy.merge import merge
 
     found = merge(

@@ -56,7 +56,7 @@ class Digest:
         return self._digest.hexdigest()
 
 
-def fingerprint(examples: Iterable[Example]) -> str:
+def examples_sha256(examples: Iterable[Example]) -> str:
     """Return the SHA-256 over messages and completions, in order."""
     digest = Digest()
     for example in examples:

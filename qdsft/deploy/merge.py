@@ -18,7 +18,7 @@ from qdsft.data.examples import Example
 from qdsft.deploy.merge_agreement import Questions, compare, failures, limits
 from qdsft.deploy.merge_weights import SHARD_BYTES, Dequantized, Merge
 from qdsft.errors import UserError
-from qdsft.files import disk_errors, exclusive, new_directory, write_json, write_text
+from qdsft.files import disk_errors, exclusive, new_directory, refuse_existing_folder, write_json, write_text
 from qdsft.hashing import file_sha256
 from qdsft.inference.generation_config import generation_config
 from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_prompts, load_weights
@@ -34,7 +34,7 @@ from qdsft.runs.eval_rows import read_eval_rows
 from qdsft.runs.layout import CARD
 from qdsft.runs.manifest import Manifest, read_adapter_run, write_manifest
 from qdsft.runs.provenance import versions
-from qdsft.runs.public import public_manifest, refuse_output
+from qdsft.runs.public import public_manifest
 from qdsft.runs.results import brief_metrics, method, read_example, to_json
 
 Base = Literal["auto", "original", "dequantized"]
@@ -86,14 +86,14 @@ def merge(
     `load_weights` and `merge_weights.Merge` do.
     """
     manifest = manifest or read_adapter_run(run_dir)
-    refuse_output(output)
+    refuse_existing_folder(output)
     bases = _bases(run_dir, bool(manifest.recipe.get("quantization")), base, check)
     prompts = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     config = load_config(prompts.recipe)
     if getattr(config, "quantization_config", None):
         raise UserError(f"{prompts.recipe.model.name_or_path}: saved quantized; merge into the model it was made from")
     # Built before anything is loaded, because it refuses adapters that cannot be merged.
-    plan = Merge(manifest.folder(run_dir), config, trust_remote_code=prompts.recipe.model.trust_remote_code)
+    plan = Merge(manifest.weights_folder(run_dir), config, trust_remote_code=prompts.recipe.model.trust_remote_code)
     size = batch_size or prompts.recipe.evaluation.batch_size
     job = _Job(prompts, plan, bases, getattr(torch, dtype), samples, size, check)
     with exclusive(output, OTHER), new_directory(output, OTHER) as folder:
@@ -197,7 +197,7 @@ def _load_merged(folder: Path, shell: LoadedRun, dtype: torch.dtype) -> LoadedRu
     )
     check_model(str(folder), model, info)
     size = sum(parameter.nbytes for parameter in model.parameters())
-    device = shell.machine.device
+    device = shell.machine.device_type
     if device == "cuda" and torch.cuda.mem_get_info()[0] < 1.2 * size:
         say("the merged model does not fit into the GPU's free memory; comparing on the CPU")
         device = "cpu"

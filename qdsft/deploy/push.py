@@ -105,7 +105,7 @@ def check_certificate(source: Path, *, force: bool) -> Certificate | None:
 
 def collect(source: Path, manifest: Manifest, certificate: Certificate | None, repo_id: str) -> dict[str, Content]:
     """Return path in the repository -> a file, or generated content."""
-    folder = manifest.folder(source)
+    folder = manifest.weights_folder(source)
     found: dict[str, Content] = {
         path.name: _inside(path, folder)
         for path in sorted(folder.iterdir())

@@ -113,7 +113,7 @@ def transformers_command(run: RunPrompts, staged: Path, host: str, port: int, ex
     """Return the command, to be run in the parent folder of `staged`: the model's name is its path from there."""
     machine = find_machine()
     command = [sys.executable, "-m", "qdsft.deploy.guarded_server", staged.name]
-    command += ["--host", host, "--port", str(port), "--device", machine.device]
+    command += ["--host", host, "--port", str(port), "--device", machine.device_type]
     command += ["--dtype", str(machine.choose_dtype(run.recipe.model.dtype)).removeprefix("torch.")]
     if kernel := decoding_attention(run.recipe.model.attn_implementation):
         command += ["--attn-implementation", kernel]

@@ -30,7 +30,7 @@ def stage(run: RunPrompts, folder: Path) -> None:
 
     Raises UserError if the tokenizer's settings or the certificate of a merge cannot be read.
     """
-    source = run.manifest.folder(run.run_dir)
+    source = run.manifest.weights_folder(run.run_dir)
     _warn_of_merge(source)
     folder.mkdir(parents=True)
     for path in sorted(source.iterdir()):

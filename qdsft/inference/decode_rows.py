@@ -6,17 +6,20 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from qdsft.console import say
-from qdsft.data.examples import Example, fingerprint
+from qdsft.data.examples import Example, examples_sha256
 from qdsft.errors import UserError
-from qdsft.inference.generate import mean_loss
 from qdsft.inference.loaded_run import LoadedRun
 from qdsft.inference.processes import Processes
 from qdsft.runs.layout import CARD, decoded_log_path, decoded_log_paths
 from qdsft.runs.manifest import Manifest
 from qdsft.runs.resume_log import Identity, open_log, read_log
 from qdsft.tokenization.length_limit import encode_examples
+from qdsft.tokenization.rows import Row
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def forget(run_dir: Path, model: str) -> None:
 
 def identify(run_dir: Path, manifest: Manifest, examples: Sequence[Example], model: str) -> Identity:
     """Return everything that the answers depend on: run, weights, rows and length limit, but not the batch size."""
-    folder = manifest.folder(run_dir)
+    folder = manifest.weights_folder(run_dir)
     weights = [
         [path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns]
         for path in sorted(folder.rglob("*"))
@@ -79,12 +82,12 @@ def identify(run_dir: Path, manifest: Manifest, examples: Sequence[Example], mod
         "model": model,
         "run": manifest.sha256(),
         "weights": [] if model == "baseline" else weights,
-        "rows": fingerprint(examples),
+        "rows": examples_sha256(examples),
         "max_new_tokens": manifest.load_recipe().evaluation.max_new_tokens,
     }
 
 
-def merge(shares: Sequence[dict[int, Decoded]], rows: int) -> list[Decoded]:
+def join_shares(shares: Sequence[dict[int, Decoded]], rows: int) -> list[Decoded]:
     """Return the answers of all rows, in order; raises UserError if the processes did not evaluate the same rows."""
     found: dict[int, Decoded] = {}
     for share in shares:
@@ -94,6 +97,18 @@ def merge(shares: Sequence[dict[int, Decoded]], rows: int) -> list[Decoded]:
             f"the processes decoded {len(found)} rows, not {rows}; give all of them the same run directory and options"
         )
     return [found[index] for index in range(rows)]
+
+
+def gold_loss(model: Any, row: Row) -> float:
+    """Return the negative log-likelihood of the gold answer per supervised token, in nats."""
+    supervised = len(row.input_ids) - row.prompt_length
+    ids = torch.tensor([row.input_ids], device=model.device)
+    model.eval()
+    with torch.no_grad():
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=supervised + 1).logits
+    scores = torch.log_softmax(logits[0, -supervised - 1 : -1].float(), dim=-1)
+    targets = ids[0, row.prompt_length :]
+    return -float(scores.gather(1, targets[:, None]).sum()) / supervised
 
 
 def _decode(
@@ -124,7 +139,7 @@ def _decode(
             stopped=answer.stopped,
             tokens=answer.tokens,
             seconds=seconds,
-            loss=mean_loss(loaded.model, [row]),
+            loss=gold_loss(loaded.model, row),
             supervised=len(row.input_ids) - row.prompt_length,
         )
         yield places[index], decoded

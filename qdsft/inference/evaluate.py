@@ -16,7 +16,7 @@ from qdsft.data.task import Task, make_task
 from qdsft.errors import UserError
 from qdsft.files import exclusive, write_json, write_text
 from qdsft.hashing import json_sha256
-from qdsft.inference.decode_rows import Decoded, decode_share, forget, identify, merge
+from qdsft.inference.decode_rows import Decoded, decode_share, forget, identify, join_shares
 from qdsft.inference.loaded_run import LoadedRun, load_run
 from qdsft.inference.processes import Processes, launched
 from qdsft.metrics.break_official.official import require_official
@@ -85,7 +85,7 @@ def evaluate(
         results: Results = {}
         rows: dict[str, list[PredictionRow]] = {}
         for model, parts in zip(models, shares, strict=True):
-            answers = merge(parts, len(examples))
+            answers = join_shares(parts, len(examples))
             rows[model] = _rows(task, examples, answers)
             add_official(rows[model], lexical=break_metrics)
             results[model] = replace(summarise(rows[model]), decoding=_decoding(answers))
@@ -146,7 +146,7 @@ def _decode(
     loaded = load()
     machine = loaded.machine
     among = f", shared by {processes.size} processes" if processes.size > 1 else ""
-    say(f"evaluating {len(examples)} held-out rows on {machine.device} ({machine.name}){among}")
+    say(f"evaluating {len(examples)} held-out rows on {machine.device_type} ({machine.name}){among}")
     shares = []
     remedy = f"give a lower --batch-size (now {batch_size}); rows that are done are kept"
     with device_errors(f"decoding the held-out rows of {loaded.run_dir}", remedy):

@@ -16,7 +16,6 @@ from qdsft.inference.constrained import Constraint, Grammar
 from qdsft.inference.generation_config import greedy_config, without_base_settings
 from qdsft.inference.progress import Progress, ShowTokens
 from qdsft.model.device_errors import is_out_of_memory
-from qdsft.tokenization.rows import Row
 
 
 @dataclass(frozen=True)
@@ -115,25 +114,6 @@ def read_answer(
     # Cleaning up would turn the numbered step "1. ?" into "1.?", which is not a step.
     text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
     return Answer(text, end is not None and not forced, len(kept) + (end is not None))
-
-
-def mean_loss(model: Any, rows: Sequence[Row]) -> float:
-    """Return the negative log-likelihood per supervised token over all rows together, in nats.
-
-    A mean of batch means would give short answers more weight than long ones.
-    """
-    total, count = 0.0, 0
-    model.eval()
-    for row in rows:
-        supervised = len(row.input_ids) - row.prompt_length
-        ids = torch.tensor([row.input_ids], device=model.device)
-        with torch.no_grad():
-            logits = model(input_ids=ids, use_cache=False, logits_to_keep=supervised + 1).logits
-        scores = torch.log_softmax(logits[0, -supervised - 1 : -1].float(), dim=-1)
-        targets = ids[0, row.prompt_length :]
-        total -= float(scores.gather(1, targets[:, None]).sum())
-        count += supervised
-    return total / count
 
 
 class Batch:

@@ -175,7 +175,7 @@ def load_prompts(run_dir: Path, manifest: Manifest | None = None, *, trust_remot
     try:
         config = load_config(_with_weights(recipe, run_dir, manifest))
         check_base(run_dir, recipe, manifest, config)
-        tokenizer = _load_tokenizer(manifest.folder(run_dir), recipe)
+        tokenizer = _load_tokenizer(manifest.weights_folder(run_dir), recipe)
     except UserError as error:
         if CODE_REMEDY in str(error) and manifest.recipe["model"].get("trust_remote_code"):
             raise UserError(f"{error} (its run.json says that it was trained so)") from error
@@ -198,13 +198,13 @@ def check_weight_files(prompts: RunPrompts) -> None:
     """
     config = load_config(_with_weights(prompts.recipe, prompts.run_dir, prompts.manifest))
     check = check_adapter_files if prompts.manifest.artifact == "adapter" else check_model_files
-    folder = prompts.manifest.folder(prompts.run_dir)
+    folder = prompts.manifest.weights_folder(prompts.run_dir)
     check(folder, config, trust_remote_code=prompts.recipe.model.trust_remote_code)
 
 
 def load_weights(prompts: RunPrompts) -> LoadedRun:
     """Load the model of a run; raises UserError if the weights cannot be loaded."""
-    recipe, folder = prompts.recipe, prompts.manifest.folder(prompts.run_dir)
+    recipe, folder = prompts.recipe, prompts.manifest.weights_folder(prompts.run_dir)
     machine = find_machine()
     own = _with_weights(recipe, prompts.run_dir, prompts.manifest)
     try:
@@ -219,7 +219,7 @@ def load_weights(prompts: RunPrompts) -> LoadedRun:
         model = attach_adapter(model, folder, FIRST_ADAPTER)
     if not recipe.quantization:
         with device_errors(f"moving the model of {prompts.run_dir} to the device", FREE_DEVICE):
-            model = model.to(machine.device)
+            model = model.to(machine.device_type)
     return with_model(prompts, machine, model)
 
 
@@ -233,7 +233,7 @@ def _with_weights(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:
     """Return the recipe with the model to load: the base model of an adapter, or the run's own weights."""
     if manifest.artifact == "adapter":
         return recipe
-    section = recipe.model.model_copy(update={"name_or_path": str(manifest.folder(run_dir)), "revision": None})
+    section = recipe.model.model_copy(update={"name_or_path": str(manifest.weights_folder(run_dir)), "revision": None})
     return recipe.model_copy(update={"model": section})
 
 

@@ -43,12 +43,12 @@ def check_golden_prompts(run_dir: Path, manifest: Manifest, tokenizer: PreTraine
     template = tokenizer.chat_template
     if not isinstance(template, str) or text_sha256(template) != manifest.template_sha256:
         raise UserError(
-            f"{manifest.folder(run_dir) / 'chat_template.jinja'}: not the template that this run was trained with; "
+            f"{manifest.weights_folder(run_dir) / 'chat_template.jinja'}: not the template that this run was trained with; "
             "put the original back or train again"
         )
     for golden in manifest.golden_prompts:
         if encode_prompts(tokenizer, [golden.messages])[0] != golden.ids:
             raise UserError(
-                f"{manifest.folder(run_dir)}: the tokenizer no longer yields the token ids that this run was "
+                f"{manifest.weights_folder(run_dir)}: the tokenizer no longer yields the token ids that this run was "
                 "trained on; put its files back, or install the versions listed in run.json"
             )

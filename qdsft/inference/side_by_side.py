@@ -32,7 +32,7 @@ def attach(run: LoadedRun, name: str, prompts: RunPrompts) -> LoadedRun:
     `set_adapter` of the model chooses the adapter. `base_difference` of the two runs must be None. Raises UserError if
     the adapter cannot be loaded.
     """
-    attach_adapter(run.model, prompts.manifest.folder(prompts.run_dir), name)
+    attach_adapter(run.model, prompts.manifest.weights_folder(prompts.run_dir), name)
     return with_model(prompts, run.machine, run.model)
 
 

@@ -43,7 +43,7 @@ def make_request(
     Raises UserError, with the remedy `otherwise`, for an adapter that vLLM cannot serve.
     """
     is_adapter = run.manifest.artifact == "adapter"
-    folder = run.manifest.folder(run.run_dir)
+    folder = run.manifest.weights_folder(run.run_dir)
     engine: dict[str, Any] = {
         "model": run.recipe.model.name_or_path if is_adapter else str(folder),
         "tokenizer": str(folder),

@@ -40,7 +40,7 @@ def choose_attention(wanted: str, config: PretrainedConfig, machine: Machine, dt
     if wanted != "auto":
         check_flash(wanted)
         return Attention(wanted, "as the recipe says")
-    if machine.device != "cuda":
+    if machine.device_type != "cuda":
         return Attention(None, "FlashAttention runs on CUDA GPUs only")
     if not _supports_flash(config):
         return Attention(None, "this model does not support FlashAttention")

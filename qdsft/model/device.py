@@ -16,7 +16,7 @@ from qdsft.launch import uses_cpu
 class Machine:
     """The device that this process computes on."""
 
-    device: str
+    device_type: str
     """cuda, mps or cpu."""
     name: str
     dtype: torch.dtype

@@ -108,7 +108,7 @@ def load_model(
         attention = Attention(decoding_attention(wanted), "for decoding")
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention.name}
     if recipe.quantization:
-        index = f"cuda:{variable('LOCAL_RANK', '0')}" if machine.device == "cuda" else machine.device
+        index = f"cuda:{variable('LOCAL_RANK', '0')}" if machine.device_type == "cuda" else machine.device_type
         options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": index}}
     model: PreTrainedModel
     model, info = _from_pretrained(

@@ -23,7 +23,7 @@ def write_card(run_dir: Path, manifest: Manifest) -> None:
     """Write the card to the run directory and beside the weights."""
     text = render_card(run_dir, manifest)
     write_text(run_dir / CARD, text)
-    write_text(manifest.folder(run_dir) / CARD, text)
+    write_text(manifest.weights_folder(run_dir) / CARD, text)
 
 
 def render_card(
@@ -61,7 +61,7 @@ def render_card(
     lines += _merge_lines(merge) if merge else []
     lines += _example_lines(_merged_example(merge) if merge else read_example(run_dir))
     on_hub = "/" in name
-    inside = manifest.folder(run_dir).relative_to(run_dir)
+    inside = manifest.weights_folder(run_dir).relative_to(run_dir)
     weights = name if on_hub or merge else (Path(name) / inside).as_posix()
     lines += _use_lines(manifest, name, weights, is_adapter=manifest.artifact == "adapter" and merge is None)
     return "\n".join(lines) + "\n"

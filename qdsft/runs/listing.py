@@ -82,7 +82,7 @@ def _state(path: Path, manifest: Manifest) -> tuple[str, int | None]:
     """Return (state, step of the newest complete checkpoint)."""
     complete, _ = complete_checkpoints(path)
     saved = int(complete[-1].name.split("-")[1]) if complete else None
-    if manifest.state == "finished" and manifest.folder(path).is_dir():
+    if manifest.state == "finished" and manifest.weights_folder(path).is_dir():
         return ("merged model" if (path / MERGE_FILE).is_file() else "finished"), saved
     if is_locked(path):
         return "training now", saved

@@ -55,7 +55,7 @@ class Manifest(BaseModel):
         """SHA-256 of run.json, in hex."""
         return text_sha256(to_json(self.model_dump(mode="json"), indent=2) + "\n")
 
-    def folder(self, run_dir: Path) -> Path:
+    def weights_folder(self, run_dir: Path) -> Path:
         """Return the folder of the weights: `adapter` or `model`, or, as on the Hub, the folder of run.json itself."""
         own = run_dir / self.artifact
         beside = run_dir / ("adapter_config.json" if self.artifact == "adapter" else "config.json")
@@ -100,14 +100,14 @@ def read_adapter_run(run_dir: Path) -> Manifest:
     """Return the manifest of a finished adapter run; raises UserError as read_finished, or for a whole model."""
     manifest = read_finished(run_dir)
     if manifest.artifact == "model":
-        raise UserError(f"{run_dir}: is a whole model already: {manifest.folder(run_dir)}")
+        raise UserError(f"{run_dir}: is a whole model already: {manifest.weights_folder(run_dir)}")
     return manifest
 
 
 def read_finished(run_dir: Path) -> Manifest:
     """Return the manifest of a finished run; raises UserError as read_manifest, and if the run has not finished."""
     manifest = read_manifest(run_dir)
-    if manifest.state != "finished" or not manifest.folder(run_dir).is_dir():
+    if manifest.state != "finished" or not manifest.weights_folder(run_dir).is_dir():
         raise UserError(
             f"{run_dir}: this run has not finished; resume it with: {manifest.load_recipe().resume_command()}"
         )
@@ -119,7 +119,7 @@ def write_manifest(run_dir: Path, manifest: Manifest) -> None:
     write_json(run_dir / MANIFEST, manifest.model_dump(mode="json"))
 
 
-def fingerprint(recipe: Recipe, data: DataFacts, template_sha256: str, world_size: int) -> Fingerprint:
+def make_fingerprint(recipe: Recipe, data: DataFacts, template_sha256: str, world_size: int) -> Fingerprint:
     """Return what a resumed run must share with the run that it continues."""
     values = recipe.resolved()
     for key in ("output_dir", "report_to", "run_name", "disable_tqdm", "logging_steps", "save_total_limit"):

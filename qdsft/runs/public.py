@@ -24,12 +24,6 @@ SECRET = re.compile(
 HOME = re.compile(rb"(?:/home/|/Users/|/root/|[A-Za-z]:\\\\?Users\\\\?)[\w.-]+")
 
 
-def refuse_output(folder: Path) -> None:
-    """Raise UserError if the folder for a merged model exists."""
-    if folder.exists():
-        raise UserError(f"{folder} exists; delete it or choose another --output")
-
-
 def public_name(name: str) -> str:
     """Return the public name of a model or data set: its id on the Hub, else the last part of its path."""
     return name if on_hub(name) else Path(name).name

@@ -65,9 +65,9 @@ def choose_checkpointing(recipe: Recipe, machine: Machine, longest: int) -> Chec
 
 def free_memory(machine: Machine) -> int | None:
     """Return the bytes this process may use, its CUDA context or interpreter included; None if unknown."""
-    if machine.device == "cuda":
+    if machine.device_type == "cuda":
         return int(torch.cuda.mem_get_info()[0]) + CONTEXT
-    if machine.device == "cpu":
+    if machine.device_type == "cpu":
         return int(psutil.virtual_memory().available) // world_size()
     return None
 
@@ -78,7 +78,7 @@ def _every_layer(why: str) -> Checkpointing:
 
 def _setup(recipe: Recipe, machine: Machine, longest: int) -> Setup:
     length = (recipe.max_length or longest) if recipe.packing else longest
-    if machine.device == "cuda":
+    if machine.device_type == "cuda":
         bfloat16 = machine.dtype == torch.bfloat16
         return read_setup(recipe, length=length, gpus=world_size(), bfloat16=bfloat16)
     plain = recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": "float32"})})

@@ -63,7 +63,7 @@ def build_config(
             gradient_accumulation_steps=steps,
             bf16=dtype == torch.bfloat16,
             fp16=dtype == torch.float16,
-            use_cpu=machine.device == "cpu",
+            use_cpu=machine.device_type == "cpu",
             seed=recipe.seed,
             dataset_kwargs={"skip_prepare_dataset": True},
             # Every weight is used, and looking for unused ones walks the graph at every step.

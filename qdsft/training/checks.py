@@ -60,7 +60,7 @@ class Sample(NamedTuple):
 def require_checks(run: Run) -> list[Check]:
     """Run the checks and return their results. If one fails in any process, UserError is raised in all of them."""
     # The memory probe takes two steps: little on a GPU, much on a CPU, which can swap.
-    thorough = run.inputs.recipe.preflight and run.inputs.machine.device == "cuda"
+    thorough = run.inputs.recipe.preflight and run.inputs.machine.device_type == "cuda"
     checks = list(run_checks(run, thorough=thorough))
     failed = [found for found in gather_object([check.found for check in checks if not check.passed]) if found]
     if failed:

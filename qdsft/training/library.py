@@ -23,7 +23,7 @@ class TrainedRun:
     @property
     def weights(self) -> Path:
         """Return the folder with the adapter or model, which transformers and PEFT load."""
-        return self.manifest.folder(self.run_dir)
+        return self.manifest.weights_folder(self.run_dir)
 
 
 def train(

@@ -42,5 +42,5 @@ def _checks(recipe: Recipe) -> Iterator[Check]:
         yield Check(name, False, str(error))
         return
     weights = sum(weight.numel() for weight in run.trainer.model.parameters() if weight.requires_grad)
-    yield Check(name, True, f"{weights:,} weights to train on {machine.device} ({machine.name})")
+    yield Check(name, True, f"{weights:,} weights to train on {machine.device_type} ({machine.name})")
     yield from run_checks(run, thorough=True)

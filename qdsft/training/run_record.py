@@ -13,7 +13,7 @@ from qdsft.model.loading import base_model_facts
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import find_custom_loss
 from qdsft.runs.facts import BaseModelFacts, DeviceFacts
-from qdsft.runs.manifest import Manifest, fingerprint
+from qdsft.runs.manifest import Manifest, make_fingerprint
 from qdsft.runs.provenance import git_commit, untested_versions, versions
 from qdsft.tokenization.prepared import Prepared
 from qdsft.training.run_setup import RunInputs
@@ -24,7 +24,7 @@ def new_manifest(inputs: RunInputs) -> Manifest:
     """Return the manifest of a run that is about to start."""
     recipe, facts = inputs.recipe, inputs.prepared.facts
     template_sha256 = text_sha256(inputs.tokenizer.chat_template)
-    inputs_fingerprint = fingerprint(recipe, facts.data, template_sha256, world_size())
+    inputs_fingerprint = make_fingerprint(recipe, facts.data, template_sha256, world_size())
     inputs_fingerprint.update(_loss_fingerprint(recipe))
     return Manifest(
         state="running",
@@ -43,7 +43,7 @@ def new_manifest(inputs: RunInputs) -> Manifest:
         untested_versions=untested_versions(),
         git=git_commit(),
         device=DeviceFacts(
-            kind=inputs.machine.device,
+            kind=inputs.machine.device_type,
             name=inputs.machine.name,
             processes=world_size(),
             platform=platform.platform(),

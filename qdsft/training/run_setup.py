@@ -61,7 +61,7 @@ def join_launch(recipe: Recipe) -> Machine:
     machine = find_machine()
     limit = timedelta(seconds=recipe.training_value("ddp_timeout"))
     with waiting_for_processes(limit):
-        PartialState(cpu=machine.device == "cpu", timeout=limit)  # makes the process group, before TRL's arguments
+        PartialState(cpu=machine.device_type == "cpu", timeout=limit)  # makes the process group, before TRL's arguments
     return machine
 
 
@@ -106,7 +106,7 @@ def build_run(inputs: RunInputs, *, checkpoint: Path | None = None) -> Run:
         )
     check_running(
         processes=trainer.accelerator.num_processes,
-        device=machine.device,
+        device=machine.device_type,
         deepspeed=trainer.is_deepspeed_enabled,
         fsdp=trainer.is_fsdp_enabled,
     )
@@ -117,7 +117,7 @@ def build_run(inputs: RunInputs, *, checkpoint: Path | None = None) -> Run:
 def _say_device_and_batch(recipe: Recipe, machine: Machine) -> None:
     dtype = str(machine.choose_dtype(recipe.model.dtype)).removeprefix("torch.")
     wanted = "" if recipe.model.dtype in {"auto", dtype} else f" (the recipe asks for {recipe.model.dtype})"
-    say(f"device: {machine.device} ({machine.name}), {dtype}{wanted}, {world_size()} process(es)")
+    say(f"device: {machine.device_type} ({machine.name}), {dtype}{wanted}, {world_size()} process(es)")
     steps = recipe.accumulation_steps(world_size())
     micro = recipe.training_value("per_device_train_batch_size")
     say(f"batch: {micro} x {steps} accumulation steps x {world_size()} process(es) = {micro * steps * world_size()}")

@@ -22,7 +22,7 @@ from qdsft.metrics.catalog import BY_KEY
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.runs.directory import run_state
 from qdsft.runs.facts import DataFacts
-from qdsft.runs.manifest import check_resume, fingerprint, read_manifest
+from qdsft.runs.manifest import check_resume, make_fingerprint, read_manifest
 from qdsft.runs.results import tuned_numbers
 from sweeps.grid import Grid, parse_grid, run_name
 from sweeps.plot import plot_sweep
@@ -168,7 +168,7 @@ def check_unchanged(run: Run) -> None:
         for side, example in stream_split(run.recipe):
             tally.add(side, example)
     data = DataFacts.model_validate(tally.summary())
-    now = fingerprint(run.recipe, data, before.template or "", before.world_size or 1)
+    now = make_fingerprint(run.recipe, data, before.template or "", before.world_size or 1)
     if is_on_hub(run.recipe):
         now.data = before.data
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from qdsft.recipe import Recipe
 from qdsft.runs.facts import DataFacts
-from qdsft.runs.manifest import Manifest, fingerprint
+from qdsft.runs.manifest import Manifest, make_fingerprint
 
 DATA = DataFacts(train_rows=2, eval_rows=1, left_out=0, train_sha256="t", eval_sha256="e")
 
@@ -30,7 +30,7 @@ def manifest_of(recipe: Recipe, **changes: Any) -> Manifest:
         "recipe_path": str(recipe.path),
         "recipe": recipe.resolved(),
         "origins": recipe.origins,
-        "fingerprint": fingerprint(recipe, DATA, "x", 1),
+        "fingerprint": make_fingerprint(recipe, DATA, "x", 1),
         "data": DATA,
         "tokens": {},
         "template_sha256": "0" * 64,

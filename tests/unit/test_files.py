@@ -12,7 +12,15 @@ import pytest
 from helpers.paths import ROOT
 
 from qdsft.errors import UserError
-from qdsft.files import disk_errors, exclusive, new_directory, new_text_file, write_json, write_text
+from qdsft.files import (
+    disk_errors,
+    exclusive,
+    new_directory,
+    new_text_file,
+    refuse_existing_folder,
+    write_json,
+    write_text,
+)
 
 REMEDY = "free some space or choose another folder with training.output_dir"
 
@@ -171,3 +179,9 @@ def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:
         with exclusive(run):
             pass
     assert os.listdir(run.parent) == []
+
+
+def test_an_output_that_exists_is_refused(tmp_path: Path) -> None:
+    refuse_existing_folder(tmp_path / "new")
+    with pytest.raises(UserError, match="exists; delete it or choose another --output"):
+        refuse_existing_folder(tmp_path)

@@ -110,11 +110,11 @@ def test_a_launch_on_the_cpu_ignores_gpus(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-    assert find_machine().device == "cuda"
+    assert find_machine().device_type == "cuda"
     monkeypatch.setenv("ACCELERATE_USE_CPU", "False")  # what accelerate launch writes otherwise
-    assert find_machine().device == "cuda"
+    assert find_machine().device_type == "cuda"
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
-    assert (find_machine().device, find_machine().dtype) == ("cpu", torch.float32)
+    assert (find_machine().device_type, find_machine().dtype) == ("cpu", torch.float32)
 
 
 WHOLE = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}

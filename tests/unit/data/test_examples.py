@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 
-from qdsft.data.examples import Digest, Example, fingerprint
+from qdsft.data.examples import Digest, Example, examples_sha256
 from qdsft.data.record import Record
 
 
@@ -31,10 +31,10 @@ def test_a_line_of_eval_jsonl_keeps_what_json_has_no_form_for_as_text() -> None:
 
 def test_the_fingerprint_changes_with_texts_their_division_and_their_order() -> None:
     a, b = example("a"), example("b")
-    assert fingerprint([a, b]) == fingerprint([a, b])
+    assert examples_sha256([a, b]) == examples_sha256([a, b])
     different = [[a, b], [b, a], [a], [example("a", "1. b"), b], [example("a", system=""), b], []]
-    assert len({fingerprint(examples) for examples in different}) == len(different)
-    assert fingerprint([example("ab", "c")]) != fingerprint([example("a", "bc")])
+    assert len({examples_sha256(examples) for examples in different}) == len(different)
+    assert examples_sha256([example("ab", "c")]) != examples_sha256([example("a", "bc")])
 
 
 def test_a_digest_of_a_stream_is_the_fingerprint_of_all() -> None:
@@ -42,4 +42,4 @@ def test_a_digest_of_a_stream_is_the_fingerprint_of_all() -> None:
     digest = Digest()
     for one in examples:
         digest.add(one)
-    assert digest.hexdigest() == fingerprint(examples)
+    assert digest.hexdigest() == examples_sha256(examples)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qdsft.data.examples import Example, fingerprint
+from qdsft.data.examples import Example, examples_sha256
 from qdsft.data.record import Record
 from qdsft.data.sources import file_records, is_on_hub
 from qdsft.data.split import Side, Tally, assign_sides, nothing_held_out, stream_split
@@ -238,11 +238,11 @@ def test_fingerprints_see_every_change() -> None:
         list(map(task_of(Prompt(system="x")).example, [Record(row_of("a?"), "t:1"), Record(row_of("b?"), "t:2")])),
         [],
     ]
-    prints = [fingerprint(base), *map(fingerprint, variants)]
+    prints = [examples_sha256(base), *map(examples_sha256, variants)]
     assert len(set(prints)) == len(prints)
-    assert fingerprint(base) == fingerprint(examples_of(["a?", "b?"]))
+    assert examples_sha256(base) == examples_sha256(examples_of(["a?", "b?"]))
     moved = [Example(Record({**e.record.row, "id": 1}, "elsewhere:9"), e.messages, e.completion) for e in base]
-    assert fingerprint(moved) == fingerprint(base)  # where a row stands is no part of what is learnt
+    assert examples_sha256(moved) == examples_sha256(base)  # where a row stands is no part of what is learnt
 
 
 def test_the_summary_counts_and_names_what_was_split() -> None:
@@ -251,8 +251,8 @@ def test_the_summary_counts_and_names_what_was_split() -> None:
         "train_rows": len(split.train),
         "eval_rows": len(split.eval),
         "left_out": 0,
-        "train_sha256": fingerprint(split.train),
-        "eval_sha256": fingerprint(split.eval),
+        "train_sha256": examples_sha256(split.train),
+        "eval_sha256": examples_sha256(split.eval),
     }
 
 

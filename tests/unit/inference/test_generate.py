@@ -11,8 +11,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from qdsft.inference.generate import Answer, PromptTooLarge, generate, mean_loss, read_answer
-from qdsft.tokenization.rows import Row
+from qdsft.inference.generate import Answer, PromptTooLarge, generate, read_answer
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt_neox", "qwen3", "gemma3_text"])
@@ -48,16 +47,6 @@ def test_stops_at_a_stop_token_and_says_so(loaded: tuple[Any, Any]) -> None:
     assert (answer.stopped, answer.tokens) == (True, position + 1)
     endless = answers(model, tokenizer, [PROMPTS[1]], [10**6], max_new_tokens=8, batch_size=1)[0]
     assert (endless.stopped, endless.tokens) == (False, 8)
-
-
-def test_loss_is_weighed_by_token(loaded: tuple[Any, Any]) -> None:
-    model, _ = loaded
-    rows = [Row([*PROMPTS[1], 7, 8, 9], 17), Row([5, 6, 7], 2)]
-    total = 0.0
-    for row in rows:
-        logits = model(torch.tensor([row.input_ids])).logits[0].log_softmax(-1)
-        total -= sum(logits[i - 1, row.input_ids[i]].item() for i in range(row.prompt_length, len(row.input_ids)))
-    assert mean_loss(model, rows) == pytest.approx(total / 4, abs=1e-4)
 
 
 def test_rows_that_end_early_leave_the_batch_and_change_nothing(loaded: tuple[Any, Any]) -> None:

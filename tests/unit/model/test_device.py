@@ -50,4 +50,4 @@ def test_several_gpus_for_one_process_are_refused_for_training_alone(
     monkeypatch.delenv("ACCELERATE_USE_CPU")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     check_own_gpu()
-    assert find_machine().device == "cuda" and capsys.readouterr().err == ""
+    assert find_machine().device_type == "cuda" and capsys.readouterr().err == ""

@@ -14,7 +14,7 @@ from qdsft.errors import UserError
 from qdsft.hashing import text_sha256
 from qdsft.recipe import load_recipe
 from qdsft.runs.facts import DataFacts
-from qdsft.runs.manifest import check_resume, fingerprint, read_finished, read_manifest, write_manifest
+from qdsft.runs.manifest import check_resume, make_fingerprint, read_finished, read_manifest, write_manifest
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +115,7 @@ def test_a_finished_run_is_one_whose_artifact_is_there() -> None:
 
 
 def resume_with(*overrides: str, data: DataFacts = DATA, template: str = "x", world: int = 1) -> None:
-    now = fingerprint(load_recipe("r.yaml", overrides), data, template, world)
+    now = make_fingerprint(load_recipe("r.yaml", overrides), data, template, world)
     check_resume(Path("run"), read_manifest(Path("run")).fingerprint, now)
 
 

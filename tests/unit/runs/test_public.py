@@ -11,7 +11,7 @@ from helpers.manifests import RECIPE, manifest_of
 from qdsft.errors import UserError
 from qdsft.recipe import load_recipe
 from qdsft.runs.manifest import Manifest
-from qdsft.runs.public import base_on_hub, check_secrets, public_base, public_manifest, public_name, refuse_output
+from qdsft.runs.public import base_on_hub, check_secrets, public_base, public_manifest, public_name
 
 
 def manifest(tmp_path: Path, *overrides: str, **changes: Any) -> Manifest:
@@ -83,9 +83,3 @@ def test_secrets_are_found(content: bytes, found: str) -> None:
 def test_ordinary_content_is_no_secret() -> None:
     check_secrets("f", b"hf_short /homepage/x", {"planted": "the token"})
     check_secrets("f", b"/home/kim", {}, homes=False)
-
-
-def test_an_output_that_exists_is_refused(tmp_path: Path) -> None:
-    refuse_output(tmp_path / "new")
-    with pytest.raises(UserError, match="exists; delete it or choose another --output"):
-        refuse_output(tmp_path)

@@ -21,7 +21,7 @@ from qdsft.data.split import Tally, stream_split
 from qdsft.errors import Interrupted, UserError
 from qdsft.recipe import load_recipe
 from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, ResultFacts, TokenFacts
-from qdsft.runs.manifest import GoldenPrompt, Manifest, fingerprint, read_manifest, write_manifest
+from qdsft.runs.manifest import GoldenPrompt, Manifest, make_fingerprint, read_manifest, write_manifest
 from sweeps.grid import parse_grid
 from sweeps.sweep import plan_runs, sweep
 from sweeps.sweep_results import table
@@ -63,7 +63,7 @@ class Commands:
             recipe_path=str(recipe.path),
             recipe=recipe.resolved(),
             origins=dict(recipe.origins),
-            fingerprint=fingerprint(recipe, data, "template", 2),
+            fingerprint=make_fingerprint(recipe, data, "template", 2),
             data=data,
             tokens=TokenFacts(),
             template_sha256="0" * 64,

@@ -71,7 +71,7 @@ def test_the_data_are_prepared_before_the_model_is_loaded(
     monkeypatch.setattr(run_setup, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     inputs = prepare_run(recipe)
     assert inputs.prepared.facts.data.train_rows + inputs.prepared.facts.data.eval_rows == 40
-    assert inputs.tokenizer.eos_token_id in inputs.stop_ids and inputs.machine.device == "cpu"
+    assert inputs.tokenizer.eos_token_id in inputs.stop_ids and inputs.machine.device_type == "cpu"
 
 
 def test_contradictory_arguments_are_refused_before_the_data_are_prepared(
@@ -96,7 +96,7 @@ def test_a_launch_that_starts_too_few_processes_is_refused(
     make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = make_recipe()
-    assert join_launch(recipe).device == "cpu" and PartialState().num_processes == 1
+    assert join_launch(recipe).device_type == "cpu" and PartialState().num_processes == 1
     inputs = prepare_run(recipe)
     monkeypatch.setattr("qdsft.launch.world_size", lambda: 2)
     with pytest.raises(UserError, match="asked for 2 processes and 1 found one another"):
