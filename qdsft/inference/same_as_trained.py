@@ -43,8 +43,8 @@ def check_golden_prompts(run_dir: Path, manifest: Manifest, tokenizer: PreTraine
     template = tokenizer.chat_template
     if not isinstance(template, str) or text_sha256(template) != manifest.template_sha256:
         raise UserError(
-            f"{manifest.weights_folder(run_dir) / 'chat_template.jinja'}: not the template that this run was trained with; "
-            "put the original back or train again"
+            f"{manifest.weights_folder(run_dir) / 'chat_template.jinja'}: not the template that this run was trained "
+            "with; put the original back or train again"
         )
     for golden in manifest.golden_prompts:
         if encode_prompts(tokenizer, [golden.messages])[0] != golden.ids:

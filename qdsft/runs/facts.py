@@ -87,6 +87,7 @@ class RecomputationFacts(Facts):
     checkpointing: bool | None = None
     every_n_layers: int | None = None
     said: str | None = None
+    """The line that reported the choice."""
 
 
 class PreflightFacts(Facts):

@@ -21,22 +21,22 @@ from qdsft.recipe.optional_packages import default_report_to
 from qdsft.recipe.sections import AUTO
 from qdsft.runs.layout import LOG
 from qdsft.training import cpu_loss
-from qdsft.training.activation_checkpointing import Checkpointing
 from qdsft.training.callbacks import JsonLog
+from qdsft.training.checkpointing_choice import CheckpointingChoice
 from qdsft.training.custom_loss import load_custom_loss
 from qdsft.training.lora_init import finish_initialization, resumed_config
 from qdsft.training.trainer import RecipeTrainer
 
 _OWN_KEYS = {"global_batch_size", "output_dir"}
-"""Keys of the training section that `build_config` translates itself; all others are passed on unchanged."""
+"""Keys of the training section that `build_arguments` translates itself; all others are passed on unchanged."""
 
 
-def build_config(
+def build_arguments(
     recipe: Recipe,
     machine: Machine,
     *,
     processes: int | None = None,
-    checkpointing: Checkpointing | None = None,
+    checkpointing: CheckpointingChoice | None = None,
     resumed: bool = False,
 ) -> SFTConfig:
     """Return the SFTConfig of a recipe on this machine. Raises UserError for values that contradict each other.
@@ -76,7 +76,7 @@ def build_config(
 
 def build_trainer(
     recipe: Recipe,
-    config: SFTConfig,
+    arguments: SFTConfig,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     train_data: Dataset,
@@ -89,13 +89,13 @@ def build_trainer(
     `checkpoint` is what training resumes from: its adapter has initial values already.
     Raises UserError for what only the model can show, such as target_modules that it does not have.
     """
-    if str(config.eval_strategy.value) != "no" and eval_data is None:
+    if str(arguments.eval_strategy.value) != "no" and eval_data is None:
         key = "evaluation.every_steps" if recipe.evaluation.every_steps else "training.eval_strategy"
         raise UserError(
             f"{recipe.where(key)}: {key} needs held-out rows and there are none; raise data.eval_fraction, give "
             "data.eval, or remove it"
         )
-    if config.use_cpu:
+    if arguments.use_cpu:
         cpu_loss.check_release()
     loss = load_custom_loss(recipe)
     peft_config = None if recipe.lora is None else decoder_lora_config(recipe, model)
@@ -104,12 +104,12 @@ def build_trainer(
     try:
         trainer = RecipeTrainer(
             model=model,
-            args=config,
+            args=arguments,
             train_dataset=train_data,
             eval_dataset=eval_data,
             processing_class=tokenizer,
             peft_config=peft_config,
-            callbacks=[JsonLog(Path(config.output_dir) / LOG)],
+            callbacks=[JsonLog(Path(arguments.output_dir) / LOG)],
             compute_loss_func=loss,
         )
     except ValueError as error:  # such as target_modules that the model does not have
@@ -117,7 +117,7 @@ def build_trainer(
         raise UserError(f"{recipe.path}: {first[:300]}") from error
     if recipe.lora is not None:
         find_coverage(recipe, trainer.model)
-    if config.fp16:
+    if arguments.fp16:
         # TRL makes the adapters of a quantized base bfloat16, whose gradients the float16 scaler cannot unscale.
         for weight in trainer.model.parameters():
             if weight.requires_grad:
@@ -126,7 +126,7 @@ def build_trainer(
     return trainer
 
 
-def _checkpointing(recipe: Recipe, choice: Checkpointing | None) -> dict[str, Any]:
+def _checkpointing(recipe: Recipe, choice: CheckpointingChoice | None) -> dict[str, Any]:
     """Return the SFTConfig values of activation checkpointing, with "auto" replaced by the choice."""
     wanted = recipe.training_value("activation_checkpointing")
     if wanted != AUTO:

@@ -44,12 +44,12 @@ def longest_rows(data: Dataset, count: int) -> list[dict[str, Any]]:
 
 
 def _steps(trainer: RecipeTrainer) -> None:
-    config = trainer.args
+    arguments = trainer.args
     optimizer = trainer.create_optimizer()
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     trainer.model.train()
-    rows = longest_rows(trainer.train_dataset, config.per_device_train_batch_size)
+    rows = longest_rows(trainer.train_dataset, arguments.per_device_train_batch_size)
     for _ in range(STEPS):
         loss: Any = _loss(trainer, rows)
         loss.backward()  # not scaled for float16: infinite gradients times a rate of 0 would be NaN
@@ -58,7 +58,7 @@ def _steps(trainer: RecipeTrainer) -> None:
     if trainer.eval_dataset is not None:
         trainer.model.eval()
         with torch.no_grad():
-            _loss(trainer, longest_rows(trainer.eval_dataset, config.per_device_eval_batch_size))
+            _loss(trainer, longest_rows(trainer.eval_dataset, arguments.per_device_eval_batch_size))
     if trainer.held_out is not None:
         trainer.held_out.decode_longest(trainer)
 

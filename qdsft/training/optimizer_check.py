@@ -14,28 +14,28 @@ NEEDS_THE_MODEL = ("pass a model", "pass a `model`")
 """How transformers refuses to build GaLore, APOLLO and LOMO without a model, after it has imported their package."""
 
 
-def check_optimizer(recipe: Recipe, config: SFTConfig) -> None:
+def check_optimizer(recipe: Recipe, arguments: SFTConfig) -> None:
     """Raise UserError for an optimizer that is not installed, and for arguments that it or the schedule refuses."""
     try:
-        factory, arguments = Trainer.get_optimizer_cls_and_kwargs(config)
-        optimizer = factory(torch.nn.Linear(2, 2).parameters(), **arguments)
+        factory, keywords = Trainer.get_optimizer_cls_and_kwargs(arguments)
+        optimizer = factory(torch.nn.Linear(2, 2).parameters(), **keywords)
     except (ImportError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         if any(text in str(error) for text in NEEDS_THE_MODEL):
             return
-        key = "training.optim_args" if config.optim_args else "training.optim"
-        value = config.optim_args or config.optim.value
+        key = "training.optim_args" if arguments.optim_args else "training.optim"
+        value = arguments.optim_args or arguments.optim.value
         raise UserError(f"{recipe.where(key)}: {key}: {value} is refused: {_first_line(error)}") from error
     try:
         get_scheduler(
-            config.lr_scheduler_type,
+            arguments.lr_scheduler_type,
             optimizer,
             num_warmup_steps=1,
             num_training_steps=STEPS,
-            scheduler_specific_kwargs=config.lr_scheduler_kwargs,
+            scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
         )
     except (ValueError, TypeError) as error:
-        key = "training.lr_scheduler_kwargs" if config.lr_scheduler_kwargs else "training.lr_scheduler_type"
-        name = config.lr_scheduler_type.value
+        key = "training.lr_scheduler_kwargs" if arguments.lr_scheduler_kwargs else "training.lr_scheduler_type"
+        name = arguments.lr_scheduler_type.value
         raise UserError(f"{recipe.where(key)}: {key}: {name} refuses its arguments: {_first_line(error)}") from error
 
 

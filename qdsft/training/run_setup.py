@@ -19,8 +19,8 @@ from qdsft.recipe import Recipe
 from qdsft.recipe.lora_init import check_sharded_init
 from qdsft.recipe.optional_packages import check_optional_packages
 from qdsft.tokenization.prepared import Prepared, describe, prepare
-from qdsft.training.activation_checkpointing import Checkpointing, choose_checkpointing
-from qdsft.training.build import build_config, build_trainer
+from qdsft.training.build import build_arguments, build_trainer
+from qdsft.training.checkpointing_choice import CheckpointingChoice, choose_checkpointing
 from qdsft.training.decode_held_out import training_evaluation
 from qdsft.training.installed_keys import check_installed_keys
 from qdsft.training.optimizer_check import check_optimizer
@@ -46,7 +46,7 @@ class Run:
 
     inputs: RunInputs
     trainer: RecipeTrainer
-    checkpointing: Checkpointing | None
+    checkpointing: CheckpointingChoice | None
     """The choice of activation checkpointing; None if the recipe sets it to true or false."""
 
 
@@ -74,7 +74,7 @@ def prepare_run(recipe: Recipe) -> RunInputs:
     check_optional_packages(recipe)
     check_installed_keys(recipe)
     # Contradictory values fail here, before minutes of data preparation.
-    check_optimizer(recipe, build_config(recipe, machine))
+    check_optimizer(recipe, build_arguments(recipe, machine))
     _say_device_and_batch(recipe, machine)
     config, tokenizer = load_config(recipe), load_tokenizer(recipe)
     if coverage := check_adapters(recipe, config):
@@ -96,9 +96,9 @@ def build_run(inputs: RunInputs, *, checkpoint: Path | None = None) -> Run:
     recipe, machine, prepared = inputs.recipe, inputs.machine, inputs.prepared
     checkpointing = choose_checkpointing(recipe, machine, prepared.facts.tokens.longest)
     if checkpointing:
-        say(checkpointing.said)
+        say(checkpointing.line)
     # Keep the arguments alive: transformers reads from them whether to shard the weights as they load (ZeRO-3).
-    arguments = build_config(recipe, machine, checkpointing=checkpointing, resumed=checkpoint is not None)
+    arguments = build_arguments(recipe, machine, checkpointing=checkpointing, resumed=checkpoint is not None)
     model = load_model(recipe, machine, trainable=True, config=inputs.config)
     with device_errors(f"moving the model of {recipe.path} to the device", smaller_weights(recipe)):
         trainer = build_trainer(

@@ -25,7 +25,7 @@ from qdsft.model.device import Machine
 from qdsft.model.loading import load_tokenizer, lora_config
 from qdsft.model.quantization import quantization_config
 from qdsft.recipe import Recipe, load_recipe
-from qdsft.training.build import build_config
+from qdsft.training.build import build_arguments
 
 FAMILIES = ("koalpaca", "llama2", "mistral")
 """Folders with all four methods."""
@@ -88,11 +88,11 @@ def test_its_header_names_the_schema_and_its_own_launch_command(path: str) -> No
 @every_recipe
 def test_it_builds_the_real_configs(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe(path)
-    config = build_config(recipe, CPU)
+    config = build_arguments(recipe, CPU)
     assert config.use_cpu and not config.bf16
     # The same as on a card, whose presence SFTConfig asks for.
     monkeypatch.setattr(transformers.training_args, "is_torch_bf16_gpu_available", lambda: True)
-    config = build_config(recipe, CUDA)
+    config = build_arguments(recipe, CUDA)
     assert config.bf16 and not config.use_cpu
     for key, value in recipe.training.items():
         if key not in {"global_batch_size", "activation_checkpointing"}:

@@ -18,8 +18,8 @@ from qdsft.model.loading import load_model, load_tokenizer
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.tokenization.row_files import of_rows
 from qdsft.tokenization.rows import IGNORED, Row
-from qdsft.training.activation_checkpointing import Checkpointing
-from qdsft.training.build import build_config, build_trainer
+from qdsft.training.build import build_arguments, build_trainer
+from qdsft.training.checkpointing_choice import CheckpointingChoice
 from qdsft.training.cpu_loss import SupervisedLogProbs
 from qdsft.training.trainer import RecipeTrainer
 
@@ -33,7 +33,7 @@ def tiny(tmp_path: Path, *overrides: str) -> Recipe:
 
 def test_every_training_key_reaches_trl(tmp_path: Path) -> None:
     recipe = tiny(tmp_path, "training.weight_decay=0.25", "training.global_batch_size=48", "seed=7")
-    config = build_config(recipe, CPU, processes=3)
+    config = build_arguments(recipe, CPU, processes=3)
     for key, value in recipe.training.items():
         if key not in {"global_batch_size", "output_dir"} and value != "auto":  # that is settled by the memory at hand
             got = getattr(config, key)
@@ -52,13 +52,13 @@ def test_every_training_key_reaches_trl(tmp_path: Path) -> None:
 def test_contradictory_values_are_one_line(tmp_path: Path, override: str, message: str) -> None:
     recipe = tiny(tmp_path, override)
     with pytest.raises(UserError, match=message):
-        build_config(recipe, CPU)
+        build_arguments(recipe, CPU)
 
 
 def test_the_default_tracker_is_used_if_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert build_config(load_recipe("tiny/full"), CPU).report_to == ["tensorboard"]
+    assert build_arguments(load_recipe("tiny/full"), CPU).report_to == ["tensorboard"]
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    assert build_config(load_recipe("tiny/full"), CPU).report_to == []
+    assert build_arguments(load_recipe("tiny/full"), CPU).report_to == []
 
 
 @pytest.fixture
@@ -108,10 +108,10 @@ def test_only_supervised_positions_are_projected_and_loss_and_gradients_stay(
 
 def test_a_choice_of_activation_checkpointing_reaches_trl(tmp_path: Path) -> None:
     recipe = tiny(tmp_path, "training.activation_checkpointing_kwargs={use_reentrant: false}")
-    assert build_config(recipe, CPU).activation_checkpointing is True, "auto, before the choice is made"
-    none = build_config(recipe, CPU, checkpointing=Checkpointing(False, 1, ""))
+    assert build_arguments(recipe, CPU).activation_checkpointing is True, "auto, before the choice is made"
+    none = build_arguments(recipe, CPU, checkpointing=CheckpointingChoice(False, 1, ""))
     assert none.activation_checkpointing is none.gradient_checkpointing is False
-    some = build_config(recipe, CPU, checkpointing=Checkpointing(True, 3, ""))
+    some = build_arguments(recipe, CPU, checkpointing=CheckpointingChoice(True, 3, ""))
     assert some.activation_checkpointing is some.gradient_checkpointing is True
     assert some.activation_checkpointing_kwargs == some.gradient_checkpointing_kwargs
     assert some.activation_checkpointing_kwargs == {"use_reentrant": False, "every_n_layers": 3}
@@ -119,8 +119,8 @@ def test_a_choice_of_activation_checkpointing_reaches_trl(tmp_path: Path) -> Non
 
 def test_a_resumed_run_does_not_evaluate_at_its_start(tmp_path: Path) -> None:
     recipe = tiny(tmp_path, "evaluation.every_steps=2", "training.eval_strategy=steps")
-    assert build_config(recipe, CPU).eval_on_start is True
-    assert build_config(recipe, CPU, resumed=True).eval_on_start is False
+    assert build_arguments(recipe, CPU).eval_on_start is True
+    assert build_arguments(recipe, CPU, resumed=True).eval_on_start is False
 
 
 def test_another_release_of_trl_is_refused_on_a_cpu(
@@ -137,7 +137,7 @@ def test_another_release_of_trl_is_refused_on_a_cpu(
 def test_target_modules_that_do_not_exist_are_one_line(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
     recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "lora.target_modules=[nope_proj]")
     model, tokenizer = load_model(recipe, CPU, trainable=True), load_tokenizer(recipe)
-    config = build_config(recipe, CPU)
+    config = build_arguments(recipe, CPU)
     with pytest.raises(UserError, match="nope_proj"):
         build_trainer(recipe, config, model, tokenizer, of_rows([Row([1, 2], 0)]), None)
 
@@ -145,6 +145,6 @@ def test_target_modules_that_do_not_exist_are_one_line(tmp_path: Path, tiny_mode
 def test_evaluation_without_held_out_rows_is_refused(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
     recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "training.eval_strategy=epoch")
     model, tokenizer = load_model(recipe, CPU, trainable=True), load_tokenizer(recipe)
-    config = build_config(recipe, CPU)
+    config = build_arguments(recipe, CPU)
     with pytest.raises(UserError, match=r"training\.eval_strategy needs held-out rows"):
         build_trainer(recipe, config, model, tokenizer, of_rows([Row([1, 2], 0)]), None)

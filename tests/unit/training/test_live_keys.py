@@ -24,7 +24,7 @@ from qdsft.model.quantization import quantization_config
 from qdsft.recipe import Recipe
 from qdsft.recipe.schema import section_schema
 from qdsft.recipe.sections import AUTO
-from qdsft.training.build import build_config
+from qdsft.training.build import build_arguments
 
 CPU = Machine("cpu", "CPU", torch.float32)
 GPU = Machine("cuda", "GPU", torch.bfloat16)
@@ -169,10 +169,10 @@ def test_a_training_key_reaches_an_argument_that_upstream_reads(
 ) -> None:
     monkeypatch.setattr(SFTConfig, "__post_init__", lambda _: None)
     key = name.partition(".")[2]
-    value = getattr(build_config(make_recipe(*overrides(name)), CPU), key)
+    value = getattr(build_arguments(make_recipe(*overrides(name)), CPU), key)
     assert value == other_value(name)
     if key != "completion_only_loss":
-        assert value != getattr(build_config(make_recipe(*BESIDE.get(name, ())), CPU), key)
+        assert value != getattr(build_arguments(make_recipe(*BESIDE.get(name, ())), CPU), key)
     read = re.search(rf"\b(?:args|training_args|self)\.{key}\b", upstream_source)
     assert read or name in IN_POST_INIT | keys_of_properties(), f"nothing reads {name}: reserve it, with the reason"
 
@@ -185,11 +185,11 @@ def keys_of_properties() -> set[str]:
 
 
 def test_the_keys_that_qdsft_hands_on_change_the_arguments(make_recipe: MakeRecipe) -> None:
-    config = build_config(make_recipe("training.global_batch_size=4"), CPU)
+    config = build_arguments(make_recipe("training.global_batch_size=4"), CPU)
     assert config.gradient_accumulation_steps == 4
-    assert build_config(make_recipe("training.activation_checkpointing=false"), CPU).gradient_checkpointing is False
+    assert build_arguments(make_recipe("training.activation_checkpointing=false"), CPU).gradient_checkpointing is False
     assert make_recipe().training_value("activation_checkpointing") == AUTO
-    assert build_config(make_recipe(), CPU).output_dir.endswith("run")
+    assert build_arguments(make_recipe(), CPU).output_dir.endswith("run")
 
 
 # lora

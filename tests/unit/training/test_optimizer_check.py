@@ -11,7 +11,7 @@ from helpers.paths import ROOT
 from qdsft.errors import UserError
 from qdsft.model.device import Machine
 from qdsft.recipe import load_recipe
-from qdsft.training.build import build_config
+from qdsft.training.build import build_arguments
 from qdsft.training.optimizer_check import check_optimizer
 
 CPU = Machine("cpu", "CPU", torch.float32)
@@ -20,7 +20,7 @@ CPU = Machine("cpu", "CPU", torch.float32)
 def check(tmp_path: Path, *overrides: str) -> None:
     places = [f"training.output_dir={tmp_path / 'run'}", "training.report_to=none"]
     recipe = load_recipe(ROOT / "recipes/tiny/full.yaml", [*places, *overrides])
-    check_optimizer(recipe, build_config(recipe, CPU))
+    check_optimizer(recipe, build_arguments(recipe, CPU))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
@@ -22,19 +22,20 @@ from qdsft.recipe.sections import AUTO
 
 
 @dataclass(frozen=True)
-class Checkpointing:
-    """A choice of activation checkpointing; `said` is the line that reports it."""
+class CheckpointingChoice:
+    """Whether and how often to checkpoint the activations of a layer."""
 
     checkpointing: bool
     every_n_layers: int
-    said: str
+    line: str
+    """The line that reports the choice."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the choice as run.json holds it."""
-        return asdict(self)
+        return {"checkpointing": self.checkpointing, "every_n_layers": self.every_n_layers, "said": self.line}
 
 
-def choose_checkpointing(recipe: Recipe, machine: Machine, longest: int) -> Checkpointing | None:
+def choose_checkpointing(recipe: Recipe, machine: Machine, longest: int) -> CheckpointingChoice | None:
     """Return the least checkpointing that fits into free memory for rows of `longest` tokens; None unless it is "auto".
 
     Checkpoints every layer where the planner cannot model the memory.
@@ -55,7 +56,7 @@ def choose_checkpointing(recipe: Recipe, machine: Machine, longest: int) -> Chec
     except UserError as error:
         return _every_layer(f"not modelled: {error}")
     peak = training_peak(shapes, setup).total
-    return Checkpointing(
+    return CheckpointingChoice(
         setup.checkpointing,
         setup.every_n_layers,
         f"activation checkpointing: {describe_recomputation(setup)} "
@@ -72,8 +73,8 @@ def free_memory(machine: Machine) -> int | None:
     return None
 
 
-def _every_layer(why: str) -> Checkpointing:
-    return Checkpointing(True, 1, f"activation checkpointing: every layer is recomputed ({why})")
+def _every_layer(why: str) -> CheckpointingChoice:
+    return CheckpointingChoice(True, 1, f"activation checkpointing: every layer is recomputed ({why})")
 
 
 def _setup(recipe: Recipe, machine: Machine, longest: int) -> Setup:

@@ -21,9 +21,9 @@ from qdsft.planning.memory.shapes import read_shapes
 from qdsft.planning.memory.training_memory import GIB, training_peak
 from qdsft.planning.plan import make_plan
 from qdsft.recipe import load_recipe
-from qdsft.training import activation_checkpointing
-from qdsft.training.activation_checkpointing import Checkpointing, choose_checkpointing
-from qdsft.training.build import build_config
+from qdsft.training import checkpointing_choice
+from qdsft.training.build import build_arguments
+from qdsft.training.checkpointing_choice import CheckpointingChoice, choose_checkpointing
 
 MISTRAL = ROOT / "tests" / "configs" / "mistral-7b-v0.3.json"
 SHAPES = read_shapes(read(MISTRAL), "x")
@@ -69,11 +69,11 @@ def test_the_value_of_the_recipe_is_used() -> None:
 def test_a_run_decides_by_what_is_free(
     free: int, every: int, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activation_checkpointing, "free_memory", lambda machine: free)
+    monkeypatch.setattr(checkpointing_choice, "free_memory", lambda machine: free)
     recipe = load_recipe(ROOT / "recipes/tiny/full.yaml", [f"model.name_or_path={tiny_model('llama')}"])
     decision = choose_checkpointing(recipe, CPU, 64)
     assert decision is not None and decision.checkpointing == bool(every)
-    assert decision.said.startswith(f"activation checkpointing: {'every' if every else 'no'} layer")
+    assert decision.line.startswith(f"activation checkpointing: {'every' if every else 'no'} layer")
 
 
 def test_layers_between_are_counted_as_transformers_counts_them(
@@ -82,7 +82,7 @@ def test_layers_between_are_counted_as_transformers_counts_them(
     recipe = load_recipe(
         ROOT / "recipes/tiny/full.yaml", [f"training.output_dir={tmp_path}", "training.report_to=none"]
     )
-    arguments = build_config(recipe, CPU, checkpointing=Checkpointing(True, 2, ""))
+    arguments = build_arguments(recipe, CPU, checkpointing=CheckpointingChoice(True, 2, ""))
     model = transformers.AutoModelForCausalLM.from_pretrained(tiny_model("llama"))
     model.gradient_checkpointing_enable(**dict(arguments.activation_checkpointing_kwargs))
     flags = [layer.gradient_checkpointing for layer in model.model.layers]
@@ -93,17 +93,17 @@ def test_every_layer_of_an_unknown_architecture_is_checkpointed(tmp_path: Path) 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "none"}), encoding="utf-8")
     recipe = load_recipe(ROOT / "recipes/tiny/full.yaml", [f"model.name_or_path={tmp_path}"])
     decision = choose_checkpointing(recipe, CPU, 64)
-    assert decision is not None and decision.checkpointing and "not modelled" in decision.said
+    assert decision is not None and decision.checkpointing and "not modelled" in decision.line
 
 
 def test_on_a_gpu_its_own_free_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (6 * GIB, 8 * GIB))
-    free = activation_checkpointing.free_memory(Machine("cuda", "a card", torch.bfloat16))
+    free = checkpointing_choice.free_memory(Machine("cuda", "a card", torch.bfloat16))
     assert free == 6 * GIB + GIB // 2, "the context is taken already"
-    assert activation_checkpointing.free_memory(Machine("mps", "Apple GPU", torch.float32)) is None
+    assert checkpointing_choice.free_memory(Machine("mps", "Apple GPU", torch.float32)) is None
 
 
 def test_every_layer_is_checkpointed_for_a_custom_loss(tiny_model: Callable[[str], Path]) -> None:
     overrides = [f"model.name_or_path={tiny_model('llama')}", "training.loss_type=loss.py:mine"]
     decision = choose_checkpointing(load_recipe(ROOT / "recipes/tiny/full.yaml", overrides), CPU, 64)
-    assert decision is not None and decision.checkpointing and "custom loss" in decision.said
+    assert decision is not None and decision.checkpointing and "custom loss" in decision.line
