@@ -75,7 +75,7 @@ def _decompose(options: argparse.Namespace) -> int:
 
 
 def _answer_questions(options: argparse.Namespace, manifest: Manifest) -> int:
-    from qdsft.inference.decomposer import Decomposer, show
+    from qdsft.inference.decomposer import Decomposer, show_answer
 
     fmt = "json" if options.json else options.format or "text"
     decomposer = Decomposer(
@@ -87,7 +87,7 @@ def _answer_questions(options: argparse.Namespace, manifest: Manifest) -> int:
     for number, question in questions:
         try:
             adapter, asked = _addressed(question) if options.adapter else (None, question)
-            shown = show(decomposer, asked, fmt, adapter)
+            shown = show_answer(decomposer, asked, fmt, adapter)
         except UserError as error:
             if options.question is not None:
                 raise

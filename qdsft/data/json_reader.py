@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.data.lines import joined
-from qdsft.data.record import Record, RowError, Scanned, show
+from qdsft.data.record import Record, RowError, Scanned, short_json
 from qdsft.errors import cut
 
 _SPACE = " \t\r\n"
@@ -73,7 +73,7 @@ class _Decoder:
             except UnicodeEncodeError:
                 return "half a surrogate pair", "a text has half of a surrogate pair (\\ud800-\\udfff); remove it"
         if not isinstance(value, dict):
-            return "not an object", f"a row must be an object with fields, not {show(value)}"
+            return "not an object", f"a row must be an object with fields, not {short_json(value)}"
         return self._found[0] if self._found else None
 
 

@@ -10,7 +10,7 @@ from qdsft.data.decomposition import Decomposition
 
 
 @dataclass(frozen=True)
-class Steps:
+class PredictedSteps:
     """A predicted decomposition."""
 
     question: str
@@ -31,13 +31,13 @@ class Steps:
         text: str,
         stopped: bool | None,
         columns: Mapping[str, Any] | None = None,
-    ) -> Steps:
+    ) -> PredictedSteps:
         """Return the prediction that a model wrote as text."""
         return cls(question, tuple(gold), Decomposition.parse(text), stopped, text, columns or {})
 
 
 @dataclass(frozen=True)
-class FreeText:
+class PredictedText:
     """A predicted text of a task other than decomposition."""
 
     question: str
@@ -48,4 +48,4 @@ class FreeText:
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
-Prediction = Steps | FreeText
+Prediction = PredictedSteps | PredictedText

@@ -21,7 +21,7 @@ from qdsft.data.record import Record, RowError, Scanned, checked
 from qdsft.data.table import Columns, HeaderError
 from qdsft.errors import UserError, reason
 
-FORMATS = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
+FORMAT_OF_SUFFIX = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 """Suffix -> format. Every other file is JSON or JSON Lines, told apart by the first character."""
 
 
@@ -48,7 +48,7 @@ def _format(path: Path) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()
-    return FORMATS.get(suffixes[-1], "json") if suffixes else "json"
+    return FORMAT_OF_SUFFIX.get(suffixes[-1], "json") if suffixes else "json"
 
 
 def _text_rows(path: Path) -> Scanned:

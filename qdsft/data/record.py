@@ -35,7 +35,7 @@ class RowError(UserError):
 Scanned = Iterator[Record | RowError]
 
 
-def show(value: Any) -> str:
+def short_json(value: Any) -> str:
     """Return a value as short JSON, for error messages."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)

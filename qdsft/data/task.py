@@ -16,16 +16,13 @@ from qdsft.data.decomposition import Decomposition, numbered
 from qdsft.data.examples import Example
 from qdsft.data.formats import ANSWER_FORMATS
 from qdsft.data.formats.write import entry, make_item, render_as
-from qdsft.data.prediction import FreeText, Prediction, Steps
+from qdsft.data.prediction import PredictedSteps, PredictedText, Prediction
 from qdsft.data.prompt import SYSTEM, USER, Message, PromptTemplates, TemplateFault
 from qdsft.data.record import Record, RowError, checked
 from qdsft.data.validation import question_faults, validate
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe
 from qdsft.recipe.sections import Prompt
-
-FORMATS = ("json", "text", *ANSWER_FORMATS)
-"""Formats of answers. All but json and text require a valid decomposition."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,8 @@ class DecompositionTask(Task):
     """Split a question into sub-questions; rows have `question` and `sub_questions`."""
 
     name = "decomposition"
-    formats = FORMATS
+    formats = ("json", "text", *ANSWER_FORMATS)
+    """All but json and text require a valid decomposition."""
 
     def __init__(self, prompt: Prompt) -> None:
         system = SYSTEM if prompt.system is None else prompt.system
@@ -159,9 +157,9 @@ class DecompositionTask(Task):
     def problems(self, text: str) -> tuple[str, ...]:
         return self.parse(text).problems()
 
-    def predict(self, example: Example, text: str, stopped: bool) -> Steps:
+    def predict(self, example: Example, text: str, stopped: bool) -> PredictedSteps:
         row = example.record.row
-        return Steps.parse(row["question"], row["sub_questions"], text, stopped, row)
+        return PredictedSteps.parse(row["question"], row["sub_questions"], text, stopped, row)
 
     def require_decompositions(self, option: str, source: object) -> None:
         """Accept the option."""
@@ -223,8 +221,8 @@ class FreeTextTask(Task):
     def parse(self, text: str) -> str:
         return text
 
-    def predict(self, example: Example, text: str, stopped: bool) -> FreeText:
-        return FreeText(example.question, example.completion, text, stopped, example.record.row)
+    def predict(self, example: Example, text: str, stopped: bool) -> PredictedText:
+        return PredictedText(example.question, example.completion, text, stopped, example.record.row)
 
     def require_decompositions(self, option: str, source: object) -> None:
         raise UserError(f"{source}: its answers are free text, and {option} is for decompositions; leave it out")

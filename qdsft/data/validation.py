@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from qdsft.data.decomposition import Decomposition, without_numbers
-from qdsft.data.record import Record, RowError, names, show
+from qdsft.data.record import Record, RowError, names, short_json
 
 MOST_STEPS = 1000
 """Steps of a row."""
@@ -44,7 +44,7 @@ def question_faults(record: Record) -> Iterator[RowError]:
     else:
         question = record.row["question"]
         if not isinstance(question, str) or not question.strip():
-            message = f"question must be text that is not empty, not {show(question)}"
+            message = f"question must be text that is not empty, not {short_json(question)}"
             yield RowError(record.source, "question missing or empty", message)
         else:
             yield from _control_characters(record.source, "question", question)
@@ -52,7 +52,7 @@ def question_faults(record: Record) -> Iterator[RowError]:
 
 def _step_faults(source: str, steps: Any) -> Iterator[RowError]:
     if not isinstance(steps, list):
-        message = f"sub_questions must be a list of text, not {show(steps)}"
+        message = f"sub_questions must be a list of text, not {short_json(steps)}"
         yield RowError(source, "sub_questions not a list of text", message)
         return
     if len(steps) > MOST_STEPS:
@@ -61,7 +61,7 @@ def _step_faults(source: str, steps: Any) -> Iterator[RowError]:
         return
     mistyped = [(number, step) for number, step in enumerate(steps, start=1) if not isinstance(step, str)]
     for number, step in mistyped:
-        message = f"sub_questions: step {number} must be text, not {show(step)}"
+        message = f"sub_questions: step {number} must be text, not {short_json(step)}"
         yield RowError(source, "sub_questions not a list of text", message)
     if mistyped:
         return

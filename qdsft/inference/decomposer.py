@@ -68,7 +68,7 @@ class Decomposer:
         return self._others[adapter] if adapter else self.run
 
 
-def show(decomposer: Decomposer, question: str, fmt: str, adapter: str | None = None) -> Shown:
+def show_answer(decomposer: Decomposer, question: str, fmt: str, adapter: str | None = None) -> Shown:
     """Return the answer to one question in a format of `Task.formats`. `adapter` names an added adapter.
 
     Raises UserError as `Task.show` and `Decomposer.choose` do.

@@ -75,7 +75,7 @@ def generate(
     """
     assert watch is None or batch_size == 1
 
-    def show(new_ids: list[int]) -> None:
+    def watch_text(new_ids: list[int]) -> None:
         if watch is not None:  # a character may be incomplete: its bytes can come token by token
             watch(read_answer(tokenizer, new_ids, stop_ids).text.rstrip("\ufffd"))
 
@@ -87,7 +87,7 @@ def generate(
             batch = waiting.pop(0)
             try:
                 decoding = Batch(model, [prompts[i] for i in batch], config, grammar, sharded=sharded)
-                new = decoding.run(show if watch else None, bar)
+                new = decoding.run(watch_text if watch else None, bar)
             except RuntimeError as error:
                 if sharded or not is_out_of_memory(error):
                     raise

@@ -13,7 +13,7 @@ from itertools import accumulate, chain
 from typing import Any
 
 from qdsft.data.decomposition import REFERENCE, Decomposition
-from qdsft.data.prediction import Steps
+from qdsft.data.prediction import PredictedSteps
 from qdsft.data.text import compose
 
 LONGEST_NGRAM = 4
@@ -71,7 +71,7 @@ def align(predicted: Sequence[str], gold: Sequence[str]) -> Pairs:
     return {int(p) + 1: int(g) + 1 for p, g in zip(rows, columns, strict=True) if alike[p, g] > 0}
 
 
-def paired(prediction: Steps) -> Pairs:
+def paired(prediction: PredictedSteps) -> Pairs:
     """Return the pairing of a prediction; the metrics that need it share one computation."""
     return _aligned(prediction.answer.steps, prediction.gold)
 

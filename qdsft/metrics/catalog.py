@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from qdsft.data.prediction import FreeText, Steps
+from qdsft.data.prediction import PredictedSteps, PredictedText
 from qdsft.data.task import DecompositionTask, FreeTextTask
 from qdsft.metrics import alignment, gold_free, text_overlap
 
@@ -29,10 +29,10 @@ class Metric:
     better: Literal["higher", "lower"] | None = "higher"
     """The better direction; None if neither is better."""
     kind: Kind = "score"
-    steps: Callable[[Steps], float | None] | None = None
-    """Function that scores one decomposition; None if there is none, or the metric is not computed row by row."""
-    text: Callable[[FreeText], float | None] | None = None
-    """Function that scores one answer of free text; None if there is none."""
+    score_steps: Callable[[PredictedSteps], float | None] | None = None
+    """Score one decomposition; None if the metric does not apply to them, or is not computed row by row."""
+    score_text: Callable[[PredictedText], float | None] | None = None
+    """Score one answer of free text; None if the metric does not apply to them."""
     not_for: tuple[str, ...] = ()
     """Languages of rows (see `qdsft.data.text.language`) for which the value is None."""
     option: str | None = None
@@ -46,7 +46,7 @@ class Metric:
     @property
     def tasks(self) -> tuple[str, ...]:
         """The names of the tasks whose answers it scores row by row."""
-        named = {DecompositionTask.name: self.steps, FreeTextTask.name: self.text}
+        named = {DecompositionTask.name: self.score_steps, FreeTextTask.name: self.score_text}
         return tuple(name for name, function in named.items() if function)
 
     @property
@@ -60,8 +60,8 @@ METRICS = (
         "exact_match",
         "exact match",
         "rows whose steps equal the gold steps; only upper and lower case may differ",
-        steps=lambda row: text_overlap.exact_match(row.answer.steps, row.gold),
-        text=lambda row: text_overlap.same_words(row.answer, row.gold),
+        score_steps=lambda row: text_overlap.exact_match(row.answer.steps, row.gold),
+        score_text=lambda row: text_overlap.same_words(row.answer, row.gold),
         shown_in=("runs", "tiles", "groups", "examples", "merge", "merge limit"),
         rank=4,
     ),
@@ -76,7 +76,7 @@ METRICS = (
         "sari",
         "SARI",
         "words of the question kept, added and deleted as in the gold steps",
-        steps=lambda row: text_overlap.sari(row.question, row.answer.steps, row.gold),
+        score_steps=lambda row: text_overlap.sari(row.question, row.answer.steps, row.gold),
         shown_in=("runs", "tiles", "groups", "examples", "merge", "merge limit"),
         rank=1,
     ),
@@ -100,7 +100,7 @@ METRICS = (
         "step_f1",
         "step F1",
         "gold steps that were found, and found steps that are gold",
-        steps=lambda row: alignment.step_f1(row.answer.steps, row.gold, alignment.paired(row)),
+        score_steps=lambda row: alignment.step_f1(row.answer.steps, row.gold, alignment.paired(row)),
         shown_in=("tiles", "groups", "examples"),
         rank=2,
     ),
@@ -108,15 +108,15 @@ METRICS = (
         "edge_f1",
         "edge F1",
         "gold references between steps that were found, and found ones that are gold",
-        steps=lambda row: alignment.edge_f1(row.answer.steps, row.gold, alignment.paired(row)),
+        score_steps=lambda row: alignment.edge_f1(row.answer.steps, row.gold, alignment.paired(row)),
         shown_in=("groups", "examples"),
     ),
     Metric(
         "chrf",
         "chrF",
         "overlap of character n-grams with the gold steps",
-        steps=lambda row: text_overlap.chrf("\n".join(row.answer.steps), "\n".join(row.gold)),
-        text=lambda row: text_overlap.chrf(row.answer, row.gold),
+        score_steps=lambda row: text_overlap.chrf("\n".join(row.answer.steps), "\n".join(row.gold)),
+        score_text=lambda row: text_overlap.chrf(row.answer, row.gold),
         shown_in=("runs", "tiles", "examples", "merge"),
         rank=3,
     ),
@@ -124,21 +124,21 @@ METRICS = (
         "step_count_accuracy",
         "step count right",
         "rows with as many steps as the gold ones",
-        steps=lambda row: text_overlap.step_count_accuracy(row.answer.steps, row.gold),
+        score_steps=lambda row: text_overlap.step_count_accuracy(row.answer.steps, row.gold),
     ),
     Metric(
         "valid",
         "valid",
         "answers that are a numbered list with usable references",
-        steps=lambda row: float(row.answer.is_valid),
+        score_steps=lambda row: float(row.answer.is_valid),
         shown_in=("runs", "tiles", "groups", "merge"),
     ),
     Metric(
         "stopped",
         "stopped by itself",
         "answers that the model ended, rather than the length limit",
-        steps=lambda row: None if row.stopped is None else float(row.stopped),
-        text=lambda row: None if row.stopped is None else float(row.stopped),
+        score_steps=lambda row: None if row.stopped is None else float(row.stopped),
+        score_text=lambda row: None if row.stopped is None else float(row.stopped),
         shown_in=("tiles", "merge"),
     ),
     Metric("loss", "loss", "negative log-likelihood of the gold answer, nats per token", "lower", "loss"),
@@ -148,7 +148,7 @@ METRICS = (
         "a step refers to one that does not exist",
         "lower",
         "fault",
-        steps=lambda row: gold_free.has_fault(row.answer, "dangling reference"),
+        score_steps=lambda row: gold_free.has_fault(row.answer, "dangling reference"),
     ),
     Metric(
         "forward_reference",
@@ -156,7 +156,7 @@ METRICS = (
         "a step refers to a later one",
         "lower",
         "fault",
-        steps=lambda row: gold_free.has_fault(row.answer, "forward reference"),
+        score_steps=lambda row: gold_free.has_fault(row.answer, "forward reference"),
     ),
     Metric(
         "self_reference",
@@ -164,7 +164,7 @@ METRICS = (
         "a step refers to itself",
         "lower",
         "fault",
-        steps=lambda row: gold_free.has_fault(row.answer, "self reference"),
+        score_steps=lambda row: gold_free.has_fault(row.answer, "self reference"),
     ),
     Metric(
         "empty_step",
@@ -172,7 +172,7 @@ METRICS = (
         "a step has no text",
         "lower",
         "fault",
-        steps=lambda row: gold_free.has_fault(row.answer, "empty step"),
+        score_steps=lambda row: gold_free.has_fault(row.answer, "empty step"),
     ),
     Metric(
         "repeated_step",
@@ -180,7 +180,7 @@ METRICS = (
         "a step occurs twice",
         "lower",
         "fault",
-        steps=lambda row: gold_free.repeated_step(row.answer.steps),
+        score_steps=lambda row: gold_free.repeated_step(row.answer.steps),
     ),
     Metric(
         "copied_question",
@@ -188,7 +188,7 @@ METRICS = (
         "a step is the question itself",
         "lower",
         "fault",
-        steps=lambda row: gold_free.copied_question(row.question, row.answer.steps),
+        score_steps=lambda row: gold_free.copied_question(row.question, row.answer.steps),
     ),
     Metric("samples", "rows", "held-out questions that were decoded", None, "cost"),
     Metric("seconds", "seconds", "time to decode them", None, "cost"),

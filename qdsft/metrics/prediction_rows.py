@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from qdsft.data.prediction import Prediction, Steps
+from qdsft.data.prediction import PredictedSteps, Prediction
 from qdsft.data.readers import scan
-from qdsft.data.record import Record, RowError, show
+from qdsft.data.record import Record, RowError, short_json
 from qdsft.data.text import language
 from qdsft.metrics.numbers import LARGEST, is_number
 from qdsft.metrics.scores import score
@@ -45,7 +45,7 @@ def prediction_row(prediction: Prediction) -> PredictionRow:
     """Return the scored row of a prediction."""
     found = score(prediction)
     spoken, origin = language(prediction.question), source(prediction.columns)
-    if not isinstance(prediction, Steps):
+    if not isinstance(prediction, PredictedSteps):
         return PredictionRow(
             question=prediction.question,
             gold=prediction.gold,
@@ -101,10 +101,10 @@ def _parse(record: Record) -> PredictionRow:
         raise RowError(record.source, "not a scored prediction", message)
     for name, value in scores.items():
         if value is not None and not (is_number(value) and abs(value) < LARGEST):
-            raise RowError(record.source, "not a score", f"scores: {name} must be a number, not {show(value)}")
+            raise RowError(record.source, "not a score", f"scores: {name} must be a number, not {short_json(value)}")
     try:
         return PredictionRow.model_validate(row)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
-        message = f"{name} cannot be {show(row[name])}; write the file with qdsft evaluate"
+        message = f"{name} cannot be {short_json(row[name])}; write the file with qdsft evaluate"
         raise RowError(record.source, "damaged prediction", message) from error

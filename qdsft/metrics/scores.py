@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qdsft.data.prediction import FreeText, Prediction
+from qdsft.data.prediction import PredictedText, Prediction
 from qdsft.data.text import language
 from qdsft.metrics.catalog import METRICS
 
@@ -15,10 +15,10 @@ def score(prediction: Prediction) -> Scores:
 
     An invalid decomposition is scored by the steps that could be read; it is neither left out nor set to 0.
     """
-    if isinstance(prediction, FreeText):
-        found = {metric.key: metric.text(prediction) for metric in METRICS if metric.text}
+    if isinstance(prediction, PredictedText):
+        found = {metric.key: metric.score_text(prediction) for metric in METRICS if metric.score_text}
     else:
-        found = {metric.key: metric.steps(prediction) for metric in METRICS if metric.steps}
+        found = {metric.key: metric.score_steps(prediction) for metric in METRICS if metric.score_steps}
     return without_languages(found, language(prediction.question))
 
 

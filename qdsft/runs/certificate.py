@@ -56,7 +56,7 @@ class Thresholds(BaseModel):
     score_drop: float
 
 
-class Example(BaseModel):
+class ExampleAnswer(BaseModel):
     """A held-out question and its answer."""
 
     question: str
@@ -80,7 +80,7 @@ class Certificate(BaseModel):
     candidates: dict[str, Agreement]
     """By base; empty if the agreement was not measured."""
     results_of_adapter: dict[str, dict[str, Any]]
-    example: Example | None
+    example: ExampleAnswer | None
     questions: Literal["held-out rows", "golden prompts"]
     run: str
     """SHA-256 of the run's manifest."""

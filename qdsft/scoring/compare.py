@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from qdsft.data.record import show
+from qdsft.data.record import short_json
 from qdsft.errors import UserError
 from qdsft.metrics.catalog import BY_KEY
 from qdsft.metrics.intervals import RESAMPLES, Interval, bootstrap, sign_flip_p_values
@@ -23,7 +23,7 @@ Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ScoredPredictions:
     """The scored predictions of one system."""
 
     name: str
@@ -91,13 +91,13 @@ def compare(paths: Sequence[Path], *, resamples: int = RESAMPLES) -> Comparisons
     Raises UserError for a path without predictions, and for evaluations that differ in questions, gold answers or
     metrics, naming the difference.
     """
-    first, *others = (read_evaluation(path) for path in paths)
+    first, *others = (read_scored_predictions(path) for path in paths)
     for other in others:
         _check_comparable(first, other)
     return Comparisons(first.name, len(first.rows), resamples, [_compare(first, other, resamples) for other in others])
 
 
-def read_evaluation(path: Path) -> Evaluation:
+def read_scored_predictions(path: Path) -> ScoredPredictions:
     """Return the scored predictions of a folder or file; raises UserError if there are none that can be read."""
     file = path / PREDICTIONS_FILE if path.is_dir() else path
     if not file.exists():
@@ -113,22 +113,22 @@ def read_evaluation(path: Path) -> Evaluation:
         seen[row.question] += 1
     if not rows:
         raise UserError(f"{file}: there are no rows; evaluate again")
-    return Evaluation(str(path), rows)
+    return ScoredPredictions(str(path), rows)
 
 
-def _check_comparable(first: Evaluation, other: Evaluation) -> None:
+def _check_comparable(first: ScoredPredictions, other: ScoredPredictions) -> None:
     for has, lacks in ((first, other), (other, first)):
         questions = [key for key in has.rows if key not in lacks.rows]
         if questions:
             raise UserError(
                 f"{lacks.name} lacks {len(questions)} of the {len(has.rows)} questions of {has.name}, such as "
-                f"{show(questions[0][0])}; evaluate both on the same rows"
+                f"{short_json(questions[0][0])}; evaluate both on the same rows"
             )
     for key, row in first.rows.items():
         if row.gold != other.rows[key].gold:
             raise UserError(
-                f"the gold answer to {show(key[0])} is not the same in {first.name} and {other.name}; evaluate both on "
-                "the same rows"
+                f"the gold answer to {short_json(key[0])} is not the same in {first.name} and {other.name}; "
+                "evaluate both on the same rows"
             )
     for has, lacks in ((first, other), (other, first)):
         metrics = [name for name in _metrics(has) if name not in _metrics(lacks)]
@@ -139,13 +139,13 @@ def _check_comparable(first: Evaluation, other: Evaluation) -> None:
             )
 
 
-def _metrics(evaluation: Evaluation) -> list[str]:
+def _metrics(evaluation: ScoredPredictions) -> list[str]:
     """Return the metrics in reading order; unknown ones come last."""
     scores = next(iter(evaluation.rows.values())).scores
     return [*(name for name in BY_KEY if name in scores), *(name for name in scores if name not in BY_KEY)]
 
 
-def _compare(first: Evaluation, other: Evaluation, resamples: int) -> Comparison:
+def _compare(first: ScoredPredictions, other: ScoredPredictions, resamples: int) -> Comparison:
     pairs = {
         metric: [(row.scores[metric], other.rows[key].scores[metric]) for key, row in first.rows.items()]
         for metric in _metrics(first)

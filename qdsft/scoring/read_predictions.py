@@ -8,9 +8,9 @@ from pathlib import Path
 
 from qdsft.data.decomposition import Decomposition
 from qdsft.data.formats.break_csv import break_steps
-from qdsft.data.prediction import Steps
+from qdsft.data.prediction import PredictedSteps
 from qdsft.data.readers import stream_records
-from qdsft.data.record import Record, RowError, show
+from qdsft.data.record import Record, RowError, short_json
 from qdsft.data.text import normalise
 from qdsft.data.validation import validate
 from qdsft.errors import UserError
@@ -25,7 +25,7 @@ class _Answer:
     decomposition: Decomposition
 
 
-def read_matched(predictions: Path, gold: Path) -> tuple[list[Steps], str]:
+def read_matched(predictions: Path, gold: Path) -> tuple[list[PredictedSteps], str]:
     """Return the predictions of all gold rows, in gold's order, and how they were matched.
 
     Gold rows have `question` and `sub_questions`, or are BREAK's `question_text` and `decomposition`. Predictions
@@ -43,7 +43,7 @@ def read_matched(predictions: Path, gold: Path) -> tuple[list[Steps], str]:
     answers = [_answer(record) for record in predicted]
     chosen, how = _match(predicted, golden, predictions, gold)
     matched = [
-        Steps(
+        PredictedSteps(
             record.row["question"],
             tuple(record.row["sub_questions"]),
             answers[place].decomposition,
@@ -76,12 +76,12 @@ def _match(
             raise RowError(
                 predicted[place].source,
                 "duplicate prediction",
-                f"the question {show(predicted[place].row['question'])} was answered before, in "
+                f"the question {short_json(predicted[place].row['question'])} was answered before, in "
                 f"{predicted[first].source}; remove one of them",
             )
     missing = [record for record, question in zip(golden, wanted, strict=True) if question not in places]
     if missing:
-        named = ", ".join(f"{show(record.row['question'])} ({record.source})" for record in missing[:NAMED])
+        named = ", ".join(f"{short_json(record.row['question'])} ({record.source})" for record in missing[:NAMED])
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise UserError(f"{predictions}: no prediction for {named}{more}; add them, or leave them out of {gold}")
     surplus = len(places.keys() - set(wanted))
@@ -93,7 +93,7 @@ def _question(record: Record) -> str | None:
     if question is None:
         return None
     if not isinstance(question, str):
-        raise RowError(record.source, "not a question", f"question must be text, not {show(question)}")
+        raise RowError(record.source, "not a question", f"question must be text, not {short_json(question)}")
     return normalise(question)
 
 
@@ -109,7 +109,7 @@ def _answer(record: Record) -> _Answer:
     if "decomposition" in record.row:
         wanted = "a prediction with the column decomposition requires BREAK's labels, with the same column, as --gold"
         raise RowError(record.source, "not a prediction", wanted)
-    given = f"sub_questions is {show(steps)}" if steps is not None else f"text is {show(text)}"
+    given = f"sub_questions is {short_json(steps)}" if steps is not None else f"text is {short_json(text)}"
     message = f"a prediction must have sub_questions, a list of text, or text; {given}"
     raise RowError(record.source, "not a prediction", message)
 
@@ -117,11 +117,13 @@ def _answer(record: Record) -> _Answer:
 def _stopped(record: Record) -> bool | None:
     stopped = record.row.get("stopped")
     if stopped is not None and not isinstance(stopped, bool):
-        raise RowError(record.source, "not a prediction", f"stopped must be true or false, not {show(stopped)}")
+        raise RowError(record.source, "not a prediction", f"stopped must be true or false, not {short_json(stopped)}")
     return stopped
 
 
-def _break(predicted: Sequence[Record], golden: Sequence[Record], predictions: Path, gold: Path) -> list[Steps]:
+def _break(
+    predicted: Sequence[Record], golden: Sequence[Record], predictions: Path, gold: Path
+) -> list[PredictedSteps]:
     if len(predicted) != len(golden):
         raise UserError(
             f"{predictions} has {len(predicted)} rows and {gold} has {len(golden)}; BREAK's predictions are matched by "
@@ -131,11 +133,12 @@ def _break(predicted: Sequence[Record], golden: Sequence[Record], predictions: P
     for record, answer in zip(golden, predicted, strict=True):
         for name in ("question_id", "question_text"):
             if name in answer.row and answer.row[name] != record.row.get(name):
-                message = f"{name} is {show(answer.row[name])}, but {record.source} has {show(record.row.get(name))}"
+                expected = short_json(record.row.get(name))
+                message = f"{name} is {short_json(answer.row[name])}, but {record.source} has {expected}"
                 raise RowError(answer.source, "other row", f"{message}; put the rows into the same order")
         own, given = (tuple(break_steps(_text(each, "decomposition"))) for each in (record, answer))
         question = _text(record, "question_text")
-        matched.append(Steps(question, own, Decomposition(given), None, columns=record.row))
+        matched.append(PredictedSteps(question, own, Decomposition(given), None, columns=record.row))
     return matched
 
 

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.prediction import Steps
+from qdsft.data.prediction import PredictedSteps
 from qdsft.data.synth import generate_mixed
 from qdsft.metrics.model_metrics import Decoding, GroupMetrics, ModelMetrics
 from qdsft.metrics.prediction_rows import PredictionRow, prediction_row
@@ -33,7 +33,7 @@ def prediction(
     question: str, gold: list[str], steps: list[str], language: str = "en", stopped: bool = True
 ) -> PredictionRow:
     """One row of predictions.jsonl."""
-    row = prediction_row(Steps.parse(question, gold, Decomposition(tuple(steps)).render(), stopped))
+    row = prediction_row(PredictedSteps.parse(question, gold, Decomposition(tuple(steps)).render(), stopped))
     common = len(set(gold) & set(steps))
     row.scores["step_f1"] = 2 * common / (len(set(gold)) + len(set(steps)) or 1)
     return row.model_copy(update={"language": language})

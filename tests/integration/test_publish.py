@@ -17,7 +17,7 @@ from helpers.pushing import REPO, make_push_run, reachable_hub
 from helpers.tiny_run import GOLDEN
 
 from qdsft.deploy.merge import merge
-from qdsft.inference.decomposer import Decomposer, show
+from qdsft.inference.decomposer import Decomposer, show_answer
 
 TINY = Callable[[str], Path]
 
@@ -78,7 +78,7 @@ def test_it_comes_back_from_the_hub(
         (tmp_path / "qwen3").symlink_to(tiny_model("qwen3"))
     done = start("-m", "qdsft", "decompose", tmp_path / "got", GOLDEN[0], "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == show(Decomposer(run_dir), GOLDEN[0], "json").text
+    assert done.stdout.strip() == show_answer(Decomposer(run_dir), GOLDEN[0], "json").text
 
 
 def start(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,7 @@ from helpers.source_imports import SOURCES, imports, package_of
 import qdsft
 from qdsft.cli.main import build_parser
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.prediction import Steps
+from qdsft.data.prediction import PredictedSteps
 from qdsft.metrics.scores import score
 from qdsft.recipe import load_recipe
 
@@ -184,7 +184,7 @@ def test_the_recipes_by_card_are_those_of_the_plan(page: Path) -> None:
 
 
 def test_metrics_named_in_the_pages_exist() -> None:
-    names = score(Steps("?", ("a",), Decomposition(("a",)), True))
+    names = score(PredictedSteps("?", ("a",), Decomposition(("a",)), True))
     for page in PAGES:
         for name in re.findall(r"metric_for_best_model=(\w+)", page.read_text(encoding="utf-8")):
             assert name in names, f"{page}: {name}"

@@ -8,7 +8,7 @@ import pytest
 from helpers.paths import ROOT
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.prediction import Steps
+from qdsft.data.prediction import PredictedSteps
 from qdsft.metrics.catalog import of_kind
 from qdsft.metrics.scores import score
 
@@ -22,11 +22,11 @@ def table(first: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
 
 
-def answers() -> dict[str, Steps]:
+def answers() -> dict[str, PredictedSteps]:
     rows = [[name, question, *filter(None, steps)] for name, question, *steps in table("| | question | step 1")]
     _, question, *gold = rows[0]
     return {
-        name.split(":")[0]: Steps(question, tuple(gold), Decomposition(tuple(steps)), True)
+        name.split(":")[0]: PredictedSteps(question, tuple(gold), Decomposition(tuple(steps)), True)
         for name, _, *steps in rows[1:]
     }
 

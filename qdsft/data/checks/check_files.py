@@ -14,7 +14,7 @@ from pathlib import Path
 from qdsft.console import say
 from qdsft.data.checks import lint
 from qdsft.data.checks.near_duplicates import THRESHOLD, HeldOut
-from qdsft.data.checks.problems import Problem, Row, Tally
+from qdsft.data.checks.problems import CheckedRow, Problem, Tally
 from qdsft.data.readers import scan
 from qdsft.data.record import Record, RowError, Scanned
 from qdsft.data.sources import data_file, is_hub_id
@@ -58,7 +58,7 @@ def recipe_inputs(recipe: Recipe, held_out: Path | None, read: Callable[[Path], 
 
 
 def check_files(
-    inputs: Inputs, tally: Tally, on_row: Callable[[Row], None] = lambda row: None, *, lengths: bool = True
+    inputs: Inputs, tally: Tally, on_row: Callable[[CheckedRow], None] = lambda row: None, *, lengths: bool = True
 ) -> Iterator[Problem]:
     """Yield every problem of every file, held-out rows first, and count into `tally`.
 
@@ -84,13 +84,15 @@ def check_files(
         yield from tally.add(row)
 
 
-def _rows(path: Path, read: Callable[[Path], Scanned], inspect: Callable[[Record], Row], tally: Tally) -> Iterator[Row]:
+def _rows(
+    path: Path, read: Callable[[Path], Scanned], inspect: Callable[[Record], CheckedRow], tally: Tally
+) -> Iterator[CheckedRow]:
     """Yield the rows of one file, each inspected by itself. Print the progress now and then."""
     found, printed, pause = 0, time.monotonic(), 5.0
     try:
         for found, item in enumerate(read(path), start=1):
             if isinstance(item, RowError):
-                row = Row(item.source)
+                row = CheckedRow(item.source)
                 row.refuse(item)
             else:
                 row = inspect(item)
@@ -106,12 +108,12 @@ def _rows(path: Path, read: Callable[[Path], Scanned], inspect: Callable[[Record
         yield _of_file(path, "file not read", str(error).removeprefix(f"{path}: "))
 
 
-def _of_file(path: Path, kind: str, message: str) -> Row:
+def _of_file(path: Path, kind: str, message: str) -> CheckedRow:
     problem = Problem("error", kind, str(path), message)
-    return Row(str(path), problems=[problem], usable=False, is_row=False)
+    return CheckedRow(str(path), problems=[problem], usable=False, is_row=False)
 
 
-def _inspector(recipe: Recipe | None, tally: Tally, *, lengths: bool) -> Callable[[Record], Row]:
+def _inspector(recipe: Recipe | None, tally: Tally, *, lengths: bool) -> Callable[[Record], CheckedRow]:
     """Return a function that checks one row by itself, for the recipe's task and tokenizer."""
     if recipe is None:
         return _inspect_decomposition
@@ -119,8 +121,8 @@ def _inspector(recipe: Recipe | None, tally: Tally, *, lengths: bool) -> Callabl
     is_decomposition = isinstance(task, DecompositionTask)
     count = _token_counter(recipe, tally) if lengths else None
 
-    def inspect(record: Record) -> Row:
-        row = _inspect_decomposition(record) if is_decomposition else Row(record.source, record)
+    def inspect(record: Record) -> CheckedRow:
+        row = _inspect_decomposition(record) if is_decomposition else CheckedRow(record.source, record)
         try:
             texts = [message["content"] for message in task.messages(record)]
             needs_answer = row.usable and (count is not None or not is_decomposition)
@@ -140,8 +142,8 @@ def _inspector(recipe: Recipe | None, tally: Tally, *, lengths: bool) -> Callabl
     return inspect
 
 
-def _inspect_decomposition(record: Record) -> Row:
-    row = Row(record.source, record)
+def _inspect_decomposition(record: Record) -> CheckedRow:
+    row = CheckedRow(record.source, record)
     for error in faults(record):
         row.refuse(error)
     question, steps = record.row.get("question"), record.row.get("sub_questions")
@@ -154,7 +156,7 @@ def _inspect_decomposition(record: Record) -> Row:
     return row
 
 
-def _with_repeats(rows: Iterable[Row]) -> Iterator[Row]:
+def _with_repeats(rows: Iterable[CheckedRow]) -> Iterator[CheckedRow]:
     repeats = lint.Repeats()
     for row in rows:
         if row.usable and (found := repeats.add(row.question, row.answer, row.source)):
@@ -162,7 +164,7 @@ def _with_repeats(rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def _with_leaks(rows: Iterable[Row], held_out: HeldOut) -> Iterator[Row]:
+def _with_leaks(rows: Iterable[CheckedRow], held_out: HeldOut) -> Iterator[CheckedRow]:
     for row in rows:
         match = held_out.match(row.question) if row.usable else None
         if match and match.same:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qdsft.data.checks.problems import Row
+from qdsft.data.checks.problems import CheckedRow
 from qdsft.data.decomposition import without_numbers
 from qdsft.data.record import Record
 from qdsft.data.validation import faults
@@ -27,7 +27,7 @@ class CleanRows:
         self.dropped: Counter[str] = Counter()
         """Kind of a row's first error -> rows."""
 
-    def __call__(self, row: Row) -> None:
+    def __call__(self, row: CheckedRow) -> None:
         """Write or count one row. Raises UserError for a value that JSON cannot hold, and for a full disk."""
         record = row.record if row.usable else _unnumbered(row)
         if record is None:
@@ -57,7 +57,7 @@ def check_target(target: Path, inputs: list[Path]) -> None:
         raise UserError(f"{target}: the output is JSON Lines; choose a name that ends in .jsonl")
 
 
-def _unnumbered(row: Row) -> Record | None:
+def _unnumbered(row: CheckedRow) -> Record | None:
     """Return the record of a row whose only fault are the numbers of its steps, without them."""
     if row.record is None or {p.kind for p in row.problems if p.level == "error"} != {"numbered steps"}:
         return None

@@ -26,7 +26,7 @@ class Problem:
 
 
 @dataclass(slots=True)
-class Row:
+class CheckedRow:
     """A row, or the fault in its place, with all its problems."""
 
     source: str
@@ -78,7 +78,7 @@ class Tally:
         """Rows with neither error nor warning."""
         return self.total - self.unusable - self.warned
 
-    def add(self, row: Row) -> Sequence[Problem]:
+    def add(self, row: CheckedRow) -> Sequence[Problem]:
         """Count one row and return its problems."""
         self.total += row.is_row
         if not row.problems:

@@ -8,7 +8,7 @@ from typing import Any
 
 from qdsft.data.formats.format import Format, Reader
 from qdsft.data.formats.read import get_field, make_row, read_changed
-from qdsft.data.record import Record, RowError, Scanned, show
+from qdsft.data.record import Record, RowError, Scanned, short_json
 
 _BROKEN_REFERENCE = re.compile(r"#REF\b")
 
@@ -35,7 +35,7 @@ def read(path: Path) -> Scanned:
 def _row(record: Record) -> dict[str, Any]:
     text = get_field(record, "decomposition")
     if not isinstance(text, str):
-        raise RowError(record.source, "not a decomposition", f"decomposition must be text, not {show(text)}")
+        raise RowError(record.source, "not a decomposition", f"decomposition must be text, not {short_json(text)}")
     if found := _BROKEN_REFERENCE.search(text):
         message = f"decomposition: {found[0]!r} is a reference without its number; correct or remove the row"
         raise RowError(record.source, "broken reference", message)

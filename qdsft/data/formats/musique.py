@@ -7,7 +7,7 @@ from typing import Any
 
 from qdsft.data.formats.format import Format, Reader
 from qdsft.data.formats.read import get_field, make_row, read_changed
-from qdsft.data.record import Record, RowError, Scanned, show
+from qdsft.data.record import Record, RowError, Scanned, short_json
 
 
 def read(path: Path) -> Scanned:
@@ -22,7 +22,7 @@ def read(path: Path) -> Scanned:
 def _row(record: Record) -> dict[str, Any]:
     listed = get_field(record, "question_decomposition")
     if not isinstance(listed, list) or not all(isinstance(step, dict) and "question" in step for step in listed):
-        message = f"question_decomposition must be a list of objects with a question, not {show(listed)}"
+        message = f"question_decomposition must be a list of objects with a question, not {short_json(listed)}"
         raise RowError(record.source, "not a decomposition", message)
     others = {**record.row, "step_answers": [step.get("answer") for step in listed]}
     return make_row(record, "question", [step["question"] for step in listed], others)

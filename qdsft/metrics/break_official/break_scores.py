@@ -15,7 +15,7 @@ from qdsft.metrics.break_official.ged import SECONDS, Distance, Graph, lexical_g
 from qdsft.metrics.break_official.lexical import Lemmatizer
 from qdsft.metrics.break_official.normal_form import normalized_exact_match
 
-Row = tuple[str, Sequence[str], Sequence[str]]
+BreakRow = tuple[str, Sequence[str], Sequence[str]]
 """(question, gold steps, predicted steps)."""
 
 CHUNK = 64
@@ -25,7 +25,7 @@ FEW = 1000
 
 
 def break_scores(
-    rows: Sequence[Row], *, lexical: bool, seconds: float = SECONDS, workers: int | None = None
+    rows: Sequence[BreakRow], *, lexical: bool, seconds: float = SECONDS, workers: int | None = None
 ) -> list[dict[str, float | None]]:
     """Return the graph edit distances of each row, in the order of the rows.
 
@@ -56,7 +56,7 @@ def break_scores(
     return scores
 
 
-def _score(rows: Sequence[Row], *, lexical: bool, seconds: float) -> list[dict[str, float | None]]:
+def _score(rows: Sequence[BreakRow], *, lexical: bool, seconds: float) -> list[dict[str, float | None]]:
     if lexical:
         _lemmatizer().read(label for _, *both in rows for steps in both for label in Graph.of(steps).labels)
     scores = []

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qdsft.data.record import show
+from qdsft.data.record import short_json
 from qdsft.errors import UserError
 
 
@@ -200,7 +200,8 @@ class _Sizes:
         most = MOST_LAYERS if key == "num_hidden_layers" else LARGEST
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < most:
             raise UserError(
-                f"{self._where}: {key} is {show(value)}, and should be a whole number up to {most:,}; check the file"
+                f"{self._where}: {key} is {short_json(value)}, and should be a whole number up to {most:,}; "
+                "check the file"
             )
         return value
 

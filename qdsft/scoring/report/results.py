@@ -13,7 +13,7 @@ from qdsft.metrics.numbers import shown
 from qdsft.runs.results import Results
 from qdsft.scoring.report.markup import render
 from qdsft.scoring.report.page import Cell, Figure, Table
-from qdsft.scoring.report.row_charts import Row, Value, bar_chart, interval_chart
+from qdsft.scoring.report.row_charts import ChartRow, Value, bar_chart, interval_chart
 
 HEADLINE = 4
 MOST_GROUPS = 20
@@ -87,7 +87,7 @@ def _shares(results: Results) -> Figure | None:
     rows = []
     for metric in _present(results, of_kind("score")):
         arrow = " ↓" if metric.better == "lower" else ""
-        rows.append(Row(metric.name + arrow, [_value(results[name], metric.key) for name in names]))
+        rows.append(ChartRow(metric.name + arrow, [_value(results[name], metric.key) for name in names]))
     if not rows:
         return None
     has_intervals = any(value and value.interval for row in rows for value in row.values)
@@ -140,7 +140,7 @@ def _bars(kind: str, groups: list[str], models: dict[str, dict[str, GroupMetrics
         ]
         if any(values[0] is not None for values in found):
             rows = [
-                Row(group, [None if value is None else Value(value) for value in values])
+                ChartRow(group, [None if value is None else Value(value) for value in values])
                 for group, values in zip(groups, found, strict=True)
             ]
             return Figure(metric.name, bar_chart(f"{metric.name} by {kind}", rows, names))

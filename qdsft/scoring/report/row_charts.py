@@ -29,14 +29,14 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Row:
+class ChartRow:
     """A label with the value of each of one or two series; None where a series has none."""
 
     label: str
     values: Sequence[Value | None]
 
 
-def interval_chart(title: str, rows: Sequence[Row], names: Sequence[str]) -> Markup:
+def interval_chart(title: str, rows: Sequence[ChartRow], names: Sequence[str]) -> Markup:
     """Return dots with intervals for one or two series, on a scale from 0 to 1 or further."""
     drawing = _new(rows, names)
 
@@ -59,7 +59,7 @@ def interval_chart(title: str, rows: Sequence[Row], names: Sequence[str]) -> Mar
     return drawing.svg(title)
 
 
-def bar_chart(title: str, rows: Sequence[Row], names: Sequence[str]) -> Markup:
+def bar_chart(title: str, rows: Sequence[ChartRow], names: Sequence[str]) -> Markup:
     """Return bars on a scale from 0 to 1 or further; the second series is a mark across the bar."""
     drawing = _new(rows, names)
 
@@ -80,7 +80,7 @@ def bar_chart(title: str, rows: Sequence[Row], names: Sequence[str]) -> Markup:
     return drawing.svg(title)
 
 
-def _new(rows: Sequence[Row], names: Sequence[str]) -> Drawing:
+def _new(rows: Sequence[ChartRow], names: Sequence[str]) -> Drawing:
     """Return axes with the labels of the rows, the values of the first series, and a scale for all values."""
     from matplotlib.ticker import MaxNLocator
 
@@ -105,6 +105,6 @@ def _new(rows: Sequence[Row], names: Sequence[str]) -> Drawing:
     return drawing
 
 
-def _note(row: Row, name: str, value: Value) -> str:
+def _note(row: ChartRow, name: str, value: Value) -> str:
     interval = f" ({value.interval[0]:.3f} to {value.interval[1]:.3f})" if value.interval else ""
     return f"{row.label}: {name} {value.value:.3f}{interval}"

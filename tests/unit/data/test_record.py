@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from qdsft.data.record import Record, RowError, checked, names, show
+from qdsft.data.record import Record, RowError, checked, names, short_json
 
 
 @pytest.mark.parametrize(
@@ -32,5 +32,5 @@ def test_an_error_is_one_line() -> None:
 
 
 def test_values_and_names_are_cut() -> None:
-    assert show({"a": "가"}) == '{"a": "가"}' and len(show("x" * 10_000)) < 200
+    assert short_json({"a": "가"}) == '{"a": "가"}' and len(short_json("x" * 10_000)) < 200
     assert names([]) == "no fields" and len(names("n" * 90 for _ in range(90))) <= 203

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.prediction import FreeText, Steps
+from qdsft.data.prediction import PredictedSteps, PredictedText
 from qdsft.data.readers import scan
 from qdsft.data.record import Record
-from qdsft.data.task import FORMATS, Shown, task_of
+from qdsft.data.task import DecompositionTask, Shown, task_of
 from qdsft.errors import UserError
 from qdsft.recipe.sections import Prompt
 
@@ -37,7 +37,7 @@ def written(fmt: str, text: str = TEXT, row: dict[str, Any] | None = None) -> st
 
 
 def test_the_command_line_offers_what_there_is() -> None:
-    assert FORMATS == ("json", "text", "self-ask", "llamaindex", "dag", "mermaid")
+    assert DecompositionTask.formats == ("json", "text", "self-ask", "llamaindex", "dag", "mermaid")
 
 
 def test_one_question_round_trip() -> None:
@@ -53,7 +53,7 @@ def test_one_question_round_trip() -> None:
 
 
 def test_a_file_in_each_format_holds_every_answer(tmp_path: Path) -> None:
-    for fmt in FORMATS:
+    for fmt in DecompositionTask.formats:
         text = "".join(written(fmt) for _ in range(3))
         if fmt in {"json", "self-ask", "llamaindex", "dag"}:
             rows = [json.loads(line) for line in text.splitlines()]
@@ -120,9 +120,9 @@ def test_options_for_decompositions() -> None:
 
 def test_a_prediction_is_paired_with_the_gold_answer_of_its_row() -> None:
     found = TASK.predict(TASK.example(Record(ROW, "d:1")), INVALID, True)
-    assert found == Steps.parse(ROW["question"], ROW["sub_questions"], INVALID, True, ROW)
+    assert found == PredictedSteps.parse(ROW["question"], ROW["sub_questions"], INVALID, True, ROW)
     row = {"article": "It rained.", "summary": "Rain."}
-    assert FREE_TEXT.predict(FREE_TEXT.example(Record(row, "d:1")), "Wet.", False) == FreeText(
+    assert FREE_TEXT.predict(FREE_TEXT.example(Record(row, "d:1")), "Wet.", False) == PredictedText(
         "It rained.", "Rain.", "Wet.", False, row
     )
 

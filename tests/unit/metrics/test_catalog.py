@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from qdsft.data.prediction import FreeText, Steps
+from qdsft.data.prediction import PredictedSteps, PredictedText
 from qdsft.metrics import catalog, scores
 from qdsft.metrics.catalog import BY_KEY, METRICS, RANKING, Metric, of_kind, shown_in
 from qdsft.metrics.scores import score
 
-ANSWER = Steps.parse("Who is older?", ["How old is A?", "Is #1 above 3?"], "1. How old is A?", True)
+ANSWER = PredictedSteps.parse("Who is older?", ["How old is A?", "Is #1 above 3?"], "1. How old is A?", True)
 KOREAN = replace(ANSWER, question="누가 나이가 많나요?")
 
 
@@ -26,7 +26,7 @@ def test_every_metric_has_a_key_of_its_own() -> None:
 
 def test_the_scores_of_a_row_are_the_metrics_of_its_task_in_reading_order() -> None:
     assert list(score(ANSWER)) == [metric.key for metric in METRICS if "decomposition" in metric.tasks]
-    text = score(FreeText("q", "a", "a", True))
+    text = score(PredictedText("q", "a", "a", True))
     assert list(text) == [metric.key for metric in METRICS if "free text" in metric.tasks]
     assert text.keys() >= {"exact_match", "chrf", "stopped"} and "sari" not in text
 
@@ -47,9 +47,9 @@ def test_what_is_derived() -> None:
 
 
 def test_a_metric_of_ones_own_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = Metric("first_step", "first step", "x", steps=lambda row: float(row.answer.steps[:1] == row.gold[:1]))
+    own = Metric("first_step", "first step", "x", score_steps=lambda row: float(row.answer.steps[:1] == row.gold[:1]))
     monkeypatch.setattr(scores, "METRICS", (*catalog.METRICS, own))
     assert score(ANSWER)["first_step"] == 1.0
-    assert "first_step" not in score(FreeText("q", "a", "a", True))
+    assert "first_step" not in score(PredictedText("q", "a", "a", True))
     monkeypatch.setattr(scores, "METRICS", (replace(own, not_for=("ko",)),))
     assert (score(ANSWER), score(KOREAN)) == ({"first_step": 1.0}, {"first_step": None})

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.prediction import Steps as Prediction
+from qdsft.data.prediction import PredictedSteps as Prediction
 from qdsft.data.synth import generate_mixed
 from qdsft.metrics.catalog import of_kind
 from qdsft.metrics.scores import score

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.prediction import FreeText, Steps
+from qdsft.data.prediction import PredictedSteps, PredictedText
 from qdsft.errors import UserError
 from qdsft.metrics.prediction_rows import PredictionRow, json_lines, prediction_row, read_prediction_rows
 
 ROWS = [
-    prediction_row(Steps.parse("Who is older?", ["a", "#1"], "1. a\n2. #3", True, {"source": " x "})),
-    prediction_row(Steps("누가?", ("a",), Decomposition(("a", "b #1")), None)),
-    prediction_row(FreeText("It rained.", "Rain", "Wet", False)),
+    prediction_row(PredictedSteps.parse("Who is older?", ["a", "#1"], "1. a\n2. #3", True, {"source": " x "})),
+    prediction_row(PredictedSteps("누가?", ("a",), Decomposition(("a", "b #1")), None)),
+    prediction_row(PredictedText("It rained.", "Rain", "Wet", False)),
 ]
 
 

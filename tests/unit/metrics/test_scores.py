@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.prediction import FreeText, Steps
+from qdsft.data.prediction import PredictedSteps, PredictedText
 from qdsft.metrics.scores import score
 
 QUESTION = "How many people work for the company that Ada Lovelace founded?"
@@ -30,8 +30,8 @@ MERGED = (" ".join(GOLD),)
 GOLD_NEEDED = {"exact_match", "sari", "step_f1", "edge_f1", "chrf", "step_count_accuracy"}
 
 
-def predicted(*steps: str, stopped: bool = True) -> Steps:
-    return Steps(QUESTION, GOLD, Decomposition(steps), stopped)
+def predicted(*steps: str, stopped: bool = True) -> PredictedSteps:
+    return PredictedSteps(QUESTION, GOLD, Decomposition(steps), stopped)
 
 
 def test_an_identical_prediction_is_perfect() -> None:
@@ -82,23 +82,23 @@ def test_an_answer_that_was_cut_off_lowers_stopped_only() -> None:
 
 
 def test_whether_it_stopped_may_be_unknown() -> None:
-    assert score(Steps(QUESTION, GOLD, Decomposition(GOLD), None))["stopped"] is None
+    assert score(PredictedSteps(QUESTION, GOLD, Decomposition(GOLD), None))["stopped"] is None
 
 
 def test_steps_of_an_invalid_answer_still_count() -> None:
-    unnumbered = Steps(QUESTION, GOLD, Decomposition.parse("\n".join(GOLD)), True)
+    unnumbered = PredictedSteps(QUESTION, GOLD, Decomposition.parse("\n".join(GOLD)), True)
     values = score(unnumbered)
     assert (values["exact_match"], values["sari"], values["valid"]) == (1.0, 1.0, 0.0)
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "1.", "???"])
 def test_an_empty_or_useless_output_is_scored(text: str) -> None:
-    values = score(Steps(QUESTION, GOLD, Decomposition.parse(text), False))
+    values = score(PredictedSteps(QUESTION, GOLD, Decomposition.parse(text), False))
     assert values["exact_match"] == values["valid"] == values["step_count_accuracy"] == 0.0
     assert values["sari"] is not None and 0 <= values["sari"] < 0.6
 
 
 def test_scores_of_free_text() -> None:
-    assert score(FreeText("q", "a b", " a\n b ", True)) == {"exact_match": 1.0, "chrf": 1.0, "stopped": 1.0}
-    assert score(FreeText("q", "a b", "A b", False))["exact_match"] == 0.0
-    assert score(FreeText("q", "a b", "ab", True))["exact_match"] == 0.0
+    assert score(PredictedText("q", "a b", " a\n b ", True)) == {"exact_match": 1.0, "chrf": 1.0, "stopped": 1.0}
+    assert score(PredictedText("q", "a b", "A b", False))["exact_match"] == 0.0
+    assert score(PredictedText("q", "a b", "ab", True))["exact_match"] == 0.0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from qdsft.data.decomposition import REFERENCE, Decomposition
-from qdsft.data.prediction import FreeText, Steps
+from qdsft.data.prediction import PredictedSteps, PredictedText
 from qdsft.data.synth import generate_mixed
 from qdsft.data.text import language
 from qdsft.errors import UserError
@@ -22,7 +22,7 @@ GOLD = ["How old is Ada?", "Is #1 above 40?"]
 def scored(
     question: str, gold: list[str], text: str, stopped: bool | None, columns: dict[str, Any] | None = None
 ) -> PredictionRow:
-    return prediction_row(Steps.parse(question, gold, text, stopped, columns))
+    return prediction_row(PredictedSteps.parse(question, gold, text, stopped, columns))
 
 
 def rows() -> list[PredictionRow]:
@@ -35,7 +35,7 @@ def rows() -> list[PredictionRow]:
 
 def test_the_shape_of_a_row() -> None:
     row = prediction_row(
-        Steps.parse("Is Ada above 40?", GOLD, "How old is Ada?\n2. Is #2 above 40?", False, {"dataset": " s "})
+        PredictedSteps.parse("Is Ada above 40?", GOLD, "How old is Ada?\n2. Is #2 above 40?", False, {"dataset": " s "})
     )
     content = row.to_json()
     scores = content.pop("scores")
@@ -80,7 +80,7 @@ def test_a_metric_that_no_row_has_is_left_out() -> None:
 
 def test_free_text() -> None:
     found = summarise(
-        [prediction_row(FreeText("q", "a", "a", True)), prediction_row(FreeText("질문", "b", "c", False))]
+        [prediction_row(PredictedText("q", "a", "a", True)), prediction_row(PredictedText("질문", "b", "c", False))]
     )
     assert (found.means["exact_match"], found.means["stopped"], found.samples) == (0.5, 0.5, 2)
     assert found.groups["steps"] == found.groups["source"] == {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.manifests import RECIPE, manifest_of
 
-from qdsft.data.prediction import Steps
+from qdsft.data.prediction import PredictedSteps
 from qdsft.errors import UserError
 from qdsft.metrics.model_metrics import Decoding, GroupMetrics, ModelMetrics
 from qdsft.metrics.prediction_rows import json_lines, prediction_row
@@ -89,7 +89,10 @@ def test_a_metrics_file_that_is_a_folder_is_one_line(tmp_path: Path) -> None:
 
 def test_the_example_is_the_first_right_answer(tmp_path: Path) -> None:
     assert read_example(tmp_path) is None
-    rows = [prediction_row(Steps.parse(f"q{n}?", ["a"], text, True)) for n, text in enumerate(["1. b", "1. a", "1. a"])]
+    rows = [
+        prediction_row(PredictedSteps.parse(f"q{n}?", ["a"], text, True))
+        for n, text in enumerate(["1. b", "1. a", "1. a"])
+    ]
     path = tmp_path / "predictions.jsonl"
     path.write_text(json_lines(rows[:1]), encoding="utf-8")
     assert read_example(tmp_path) is None

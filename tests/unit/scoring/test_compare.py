@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qdsft.cli.main import main
-from qdsft.data.prediction import Steps
+from qdsft.data.prediction import PredictedSteps
 from qdsft.data.synth import generate_mixed
 from qdsft.errors import UserError
 from qdsft.metrics.prediction_rows import PredictionRow, json_lines, prediction_row
@@ -28,7 +28,7 @@ def rows(change: Change = lambda n, steps: steps) -> list[PredictionRow]:
     found = []
     for n, row in enumerate(CORPUS):
         text = "\n".join(f"{k}. {step}" for k, step in enumerate(change(n, row["sub_questions"]), start=1))
-        found.append(prediction_row(Steps.parse(row["question"], row["sub_questions"], text, True, row)))
+        found.append(prediction_row(PredictedSteps.parse(row["question"], row["sub_questions"], text, True, row)))
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.prediction import Steps
+from qdsft.data.prediction import PredictedSteps
 from qdsft.errors import UserError
 from qdsft.scoring.read_predictions import read_matched
 
@@ -26,7 +26,7 @@ def write(name: str, rows: list[dict[str, Any]]) -> None:
     Path(name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def read(rows: list[dict[str, Any]]) -> tuple[list[Steps], str]:
+def read(rows: list[dict[str, Any]]) -> tuple[list[PredictedSteps], str]:
     write("p.jsonl", rows)
     return read_matched(Path("p.jsonl"), Path("g.jsonl"))
 

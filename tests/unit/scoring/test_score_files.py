@@ -13,7 +13,7 @@ from helpers.paths import ROOT, TEST_DATA
 
 from qdsft.cli.main import main
 from qdsft.data.synth import generate_mixed
-from qdsft.scoring.compare import read_evaluation
+from qdsft.scoring.compare import read_scored_predictions
 from qdsft.scoring.score_files import score_files
 
 OFFICIAL = TEST_DATA / "break_official_99"
@@ -64,7 +64,7 @@ def test_files_are_written_and_the_table_is_printed(capsys: pytest.CaptureFixtur
     assert [row["question"] for row in rows] == [row["question"] for row in ROWS]
     assert [row["language"] for row in rows] == [row["language"] for row in ROWS]
     assert all(row["stopped"] is None and row["scores"]["step_f1"] == 1.0 for row in rows)
-    assert len(read_evaluation(Path("new/scores")).rows) == 40
+    assert len(read_scored_predictions(Path("new/scores")).rows) == 40
 
 
 def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:

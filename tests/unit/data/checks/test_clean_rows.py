@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from qdsft.data.checks.clean_rows import CleanRows, check_target
-from qdsft.data.checks.problems import Problem, Row
+from qdsft.data.checks.problems import CheckedRow, Problem
 from qdsft.data.record import Record
 from qdsft.errors import UserError
 
 
-def row_of(steps: list[str], *kinds: str) -> Row:
+def row_of(steps: list[str], *kinds: str) -> CheckedRow:
     record = Record({"question": "q?", "sub_questions": steps, "id": 7}, "d.jsonl:1")
     problems = [Problem("error", kind, record.source, "message") for kind in kinds]
-    return Row(record.source, record, problems=problems, usable=not kinds)
+    return CheckedRow(record.source, record, problems=problems, usable=not kinds)
 
 
 def test_usable_rows_are_written_with_all_columns_and_others_counted() -> None:
@@ -41,7 +41,7 @@ def test_numbers_before_steps_are_removed_if_they_are_the_only_fault() -> None:
 def test_a_value_that_json_cannot_hold_is_named() -> None:
     record = Record({"question": "q", "sub_questions": ["a"], "x": object()}, "d.parquet:1")
     with pytest.raises(UserError, match=r"d\.parquet:1: the row cannot be written as JSON: .*; remove that column"):
-        CleanRows(lambda _: None)(Row(record.source, record))
+        CleanRows(lambda _: None)(CheckedRow(record.source, record))
 
 
 def test_the_target_is_another_file_of_json_lines(tmp_path: Path) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from qdsft.data.checks.problems import Problem, Row, Tally
+from qdsft.data.checks.problems import CheckedRow, Problem, Tally
 from qdsft.data.record import RowError
 
 
-def refused(source: str) -> Row:
-    row = Row(source)
+def refused(source: str) -> CheckedRow:
+    row = CheckedRow(source)
     row.refuse(RowError(source, "no steps", "there are no steps"))
     return row
 
 
-def odd(source: str) -> Row:
-    row = Row(source)
+def odd(source: str) -> CheckedRow:
+    row = CheckedRow(source)
     row.warn("one step only", "there is one step only")
     row.warn("unused step", None)
     return row
@@ -31,7 +31,7 @@ def test_each_row_is_counted_once() -> None:
     both = refused("d:3")
     both.warn("one step only", "there is one step only")
     tally = Tally()
-    for row in (Row("d:0"), refused("d:1"), odd("d:2"), both):
+    for row in (CheckedRow("d:0"), refused("d:1"), odd("d:2"), both):
         assert list(tally.add(row)) == row.problems
     assert (tally.total, tally.clean, tally.unusable, tally.warned) == (4, 1, 2, 1)
     assert tally.counts == {("error", "no steps"): 2, ("warning", "one step only"): 2}
@@ -39,15 +39,17 @@ def test_each_row_is_counted_once() -> None:
 
 def test_a_problem_of_a_file_is_not_a_row() -> None:
     tally = Tally()
-    tally.add(Row("d", problems=[Problem("error", "no rows", "d", "there are no rows")], usable=False, is_row=False))
+    tally.add(
+        CheckedRow("d", problems=[Problem("error", "no rows", "d", "there are no rows")], usable=False, is_row=False)
+    )
     assert (tally.total, tally.unusable) == (0, 0)
     assert tally.failed(strict=False)
 
 
 @pytest.mark.parametrize(
-    ("rows", "plain", "strict"), [([Row("d:1")], 0, 0), ([odd("d:1")], 0, 1), ([refused("d:1")], 1, 1)]
+    ("rows", "plain", "strict"), [([CheckedRow("d:1")], 0, 0), ([odd("d:1")], 0, 1), ([refused("d:1")], 1, 1)]
 )
-def test_what_fails(rows: list[Row], plain: bool, strict: bool) -> None:
+def test_what_fails(rows: list[CheckedRow], plain: bool, strict: bool) -> None:
     tally = Tally()
     for row in rows:
         tally.add(row)

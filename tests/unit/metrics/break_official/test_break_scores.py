@@ -12,7 +12,7 @@ from helpers.paths import TEST_DATA
 
 from qdsft.data.formats.break_csv import break_steps
 from qdsft.errors import UserError
-from qdsft.metrics.break_official.break_scores import Row, break_scores
+from qdsft.metrics.break_official.break_scores import BreakRow, break_scores
 from qdsft.metrics.break_official.english_model import MODELS
 
 OFFICIAL = TEST_DATA / "break_official_99"
@@ -27,7 +27,7 @@ needs_official = pytest.mark.skipif(
 GOLD = ["cubes", "spheres", "number of #1", "number of #2", "which is highest of #3 , #4"]
 
 
-def official_rows() -> list[Row]:
+def official_rows() -> list[BreakRow]:
     labels, predictions = (
         list(csv.DictReader((OFFICIAL / name).open(encoding="utf-8", newline="")))
         for name in ("labels.csv", "predictions.csv")

@@ -10,11 +10,11 @@ from helpers.svg_checks import of_class, parse, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qdsft.scoring.report.row_charts import Row, Value, bar_chart, interval_chart
+from qdsft.scoring.report.row_charts import ChartRow, Value, bar_chart, interval_chart
 
 ROWS = [
-    Row("SARI", [Value(0.8, (0.7, 0.9)), Value(0.4)]),
-    Row("valid", [Value(0.2), None]),
+    ChartRow("SARI", [Value(0.8, (0.7, 0.9)), Value(0.4)]),
+    ChartRow("valid", [Value(0.2), None]),
 ]
 
 
@@ -56,12 +56,12 @@ def test_bars_are_as_long_as_their_values() -> None:
 
 
 def test_one_series_needs_no_legend() -> None:
-    root = parse(bar_chart("groups", [Row("en", [Value(0.5)])], ["tuned"]))
+    root = parse(bar_chart("groups", [ChartRow("en", [Value(0.5)])], ["tuned"]))
     assert "tuned" not in texts(root)
 
 
 def test_a_value_above_1_widens_the_scale() -> None:
-    rows = [Row("graph edit distance", [Value(3.2, (2.0, 4.5))])]
+    rows = [ChartRow("graph edit distance", [Value(3.2, (2.0, 4.5))])]
     root = parse(interval_chart("distances", rows, ["tuned"]))
     assert "4" in texts(root) and "0.8" not in texts(root)
 
@@ -70,5 +70,5 @@ def test_a_value_above_1_widens_the_scale() -> None:
 @settings(deadline=None, max_examples=30)
 @given(rows=st.lists(st.tuples(st.text(st.characters()), st.floats(0, 1e6)), min_size=1, max_size=5))
 def test_any_names_and_values_can_be_drawn(draw: Callable[..., str], rows: list[tuple[str, float]]) -> None:
-    named = [Row(name, [Value(value, (value, value * 2)), None]) for name, value in rows]
+    named = [ChartRow(name, [Value(value, (value, value * 2)), None]) for name, value in rows]
     parse(draw("any", named, ["</svg>", "\x00"]))
