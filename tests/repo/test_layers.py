@@ -149,6 +149,12 @@ def test_no_module_is_a_drawer_or_too_long() -> None:
     assert {name for name, source in SOURCES.items() if source.count("\n") > LONGEST_MODULE} == set()
 
 
+def test_no_script_is_too_long() -> None:
+    scripts = [path for folder in ("scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    too_long = [path for path in scripts if path.read_text(encoding="utf-8").count("\n") > LONGEST_MODULE]
+    assert len(scripts) > 20 and too_long == []
+
+
 def test_no_function_is_too_long() -> None:
     functions = [
         (f"{name}:{node.lineno} {node.name}", (node.end_lineno or 0) - node.lineno + 1)

@@ -1,0 +1,138 @@
+"""Train the small tokenizers of make_tiny_model.py."""
+
+from __future__ import annotations
+
+import collections
+import json
+from typing import Any
+
+import transformers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerBase
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+UNBOUNDED = int(1e30)  # what transformers writes for "no limit"; the real Llama-2, Mistral and Gemma have it
+BYTES = [f"<0x{value:02X}>" for value in range(256)]
+MISTRAL_CONTROL = [
+    *("[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"),
+    *("[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
+]
+# They follow Llama-3's vocabulary of 128,000, among reserved ones.
+LLAMA3_CONTROL = [
+    *("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+]
+# Llama-3 splits as Qwen does, but keeps up to three digits together.
+LLAMA3_REGEX = PRETOKENIZE_REGEX.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+# As Qwen's own template for plain conversations; the real one adds tool calls, which nothing here uses.
+CHATML = (
+    "{%- for message in messages -%}"
+    "{%- if message['role'] not in ['system', 'user', 'assistant'] -%}"
+    "{{- raise_exception(\"qwen3 chat template: unknown role '\" ~ message['role'] ~ \"'\") -}}"
+    "{%- endif -%}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' -}}"
+    "{%- endfor -%}"
+    "{{- '<|im_start|>assistant\\n' if add_generation_prompt else '' -}}"
+)
+
+
+def _piece_bpe(texts: list[str], specials: list[str], vocab_size: int) -> tuple[dict[str, int], list[Any]]:
+    """Train a sentencepiece-like vocabulary: specials, the 256 byte tokens, merges, single characters."""
+    room = max(vocab_size - len(specials) - len(BYTES), 64)
+    # The rarer half of the characters is left to the bytes, as most Hangul is in Llama-2. Chosen here and
+    # not by limit_alphabet, which breaks ties by hash order: two runs would differ. A newline is always
+    # the byte <0x0A>, as in Llama-2, so no piece can join the prompt's last line to the answer.
+    counts = collections.Counter(c for text in texts for c in text if not c.isspace())
+    kept = {c for c, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: room // 2]}
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(split=True), pre_tokenizers.Digits(individual_digits=True)]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=specials + BYTES, initial_alphabet=["▁"], show_progress=False
+    )
+    lines = ("".join(c if c in kept else " " for c in line) for text in texts for line in text.splitlines())
+    tokenizer.train_from_iterator(lines, trainer)
+    return _model_of(tokenizer)
+
+
+def _byte_bpe(texts: list[str], specials: list[str], vocab_size: int, regex: str | None) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    # Qwen2Tokenizer rebuilds its split when it is loaded, so the training uses the very same one.
+    split: list[Any] = [pre_tokenizers.Split(Regex(regex), behavior="isolated")] if regex else []
+    split.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=regex is None))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(split)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _model_of(tokenizer: Tokenizer) -> tuple[dict[str, int], list[Any]]:
+    model = json.loads(tokenizer.to_str())["model"]
+    return model["vocab"], [tuple(pair) for pair in model["merges"]]
+
+
+def _special(tokens: list[str]) -> list[AddedToken]:
+    return [AddedToken(token, special=True, normalized=False) for token in tokens]
+
+
+def make_tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreTrainedTokenizerBase:
+    """Return a tokenizer trained on the texts that behaves like that of the real family."""
+    options: dict[str, Any] = {"add_bos_token": True, "add_eos_token": False, "model_max_length": UNBOUNDED}
+    if architecture in ("llama", "mistral"):
+        control = MISTRAL_CONTROL if architecture == "mistral" else []
+        vocab, merges = _piece_bpe(texts, ["<unk>", "<s>", "</s>", *control], vocab_size)
+        side = "right" if architecture == "llama" else "left"
+        options |= {"legacy": False, "padding_side": side}
+        tokenizer: Any = transformers.LlamaTokenizer(vocab=vocab, merges=merges, **options)
+        tokenizer.add_tokens(_special(control), special_tokens=True)
+        return tokenizer
+    if architecture == "gemma3_text":
+        # <start_of_turn> and <end_of_turn> are 105 and 106 in the real one, behind a hundred unused tokens.
+        turns = ["<start_of_turn>", "<end_of_turn>"]
+        vocab, merges = _piece_bpe(texts, ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *turns], vocab_size)
+        tokenizer = transformers.GemmaTokenizer(vocab=vocab, merges=merges, **options)
+        tokenizer.add_tokens(_special(turns), special_tokens=True)
+        return tokenizer
+    if architecture == "qwen3":
+        specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]  # they follow Qwen's vocabulary
+        vocab, merges = _model_of(_byte_bpe(texts, [], vocab_size - len(specials), PRETOKENIZE_REGEX))
+        vocab |= {token: len(vocab) + n for n, token in enumerate(specials)}
+        tokenizer = transformers.Qwen2Tokenizer(
+            vocab=vocab, merges=merges, unk_token=None, eos_token="<|im_end|>", model_max_length=131072
+        )
+        tokenizer.add_tokens(_special(specials), special_tokens=True)
+        tokenizer.chat_template = CHATML
+        return tokenizer
+    if architecture == "llama3":
+        backend = _byte_bpe(texts, [], vocab_size - len(LLAMA3_CONTROL), LLAMA3_REGEX)
+        backend.normalizer = None
+        backend.add_special_tokens(_special(LLAMA3_CONTROL))
+        bos = LLAMA3_CONTROL[0]
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, backend.token_to_id(bos))]
+        )
+        # The instruction models end a turn, and have no pad token.
+        return transformers.PreTrainedTokenizerFast(
+            tokenizer_object=backend, bos_token=bos, eos_token="<|eot_id|>", model_max_length=UNBOUNDED
+        )
+    # Polyglot-Ko: <|endoftext|> 2, <|sep|> 3, and <|acc|> <|tel|> <|rrn|> are the last three of its 30003
+    # ids, which public fine-tuning code prints. What 0 and 1 hold could not be looked up, nor whether a pad
+    # token is set; without one, as here, callers have to bring their own. No BOS is added.
+    last = ["<|acc|>", "<|tel|>", "<|rrn|>"]
+    first = ["<|unused0|>", "<|unused1|>", "<|endoftext|>", "<|sep|>"]
+    backend = _byte_bpe(texts, first, vocab_size - len(last), None)
+    backend.add_special_tokens(_special(last))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|endoftext|>",
+        extra_special_tokens=["<|sep|>", *last],
+        padding_side="right",
+        # The default of PreTrainedTokenizerFast up to transformers 4, so KoAlpaca gives token_type_ids there;
+        # transformers 5 dropped them. Spelt out, because generate() of GPT-NeoX refuses them.
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
