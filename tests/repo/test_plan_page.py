@@ -50,3 +50,34 @@ def test_every_large_recipe_is_in_the_table() -> None:
 @pytest.mark.parametrize("line", rows(), ids=lambda line: line.split(" | ")[0][2:])
 def test_the_table_is_what_the_command_says(line: str, tmp_path: Path) -> None:
     assert line == row(line.split(" | ")[0][2:], tmp_path / "model")
+
+
+def peaks() -> dict[str, str]:
+    """Recipe -> the larger of its two peaks, as the page says."""
+    cells = (line.split(" | ") for line in rows())
+    return {name[2:]: max(training, evaluation, key=float) for name, training, evaluation, *_ in cells}
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ko.md"])
+def test_the_readme_repeats_the_figures(page: str) -> None:
+    found = {}
+    for line in (ROOT / page).read_text(encoding="utf-8").splitlines():
+        if line.startswith("| [recipes/") and (family := line.split("]")[0].rpartition("/")[2]) in CONFIGS:
+            for method, cell in zip(MADE_FOR, line.split("|")[5:9], strict=True):
+                if cell.strip():
+                    found[f"{family}/{method}"] = cell.strip()
+    assert found == peaks()
+
+
+def test_other_pages_repeat_the_figures() -> None:
+    text = (ROOT / "docs" / "QUICKSTART.md").read_text(encoding="utf-8")
+    found = dict(re.findall(r"^\| `recipes/(\w+/\w+)\.yaml` .*\| ([\d.]+) GiB \|$", text, re.M))
+    assert len(found) == 3 and found == {name: peaks()[name] for name in found}
+    tasks = (ROOT / "recipes" / "tasks" / "README.md").read_text(encoding="utf-8")
+    assert f"a modelled {peaks()['qwen3_4b/qlora_8gb']} GiB" in tasks
+
+
+def test_no_recipe_has_figures_of_its_own() -> None:
+    """Peaks without the CUDA context stood beside these, and differed."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "recipes").rglob("qlora*.yaml")]
+    assert len(texts) >= 8 and not [text for text in texts if re.search(r"peak[^.]*?: [\d.]+ GiB", text)]
