@@ -1,4 +1,4 @@
-"""Batched greedy decoding, and the token-weighted loss of held-out rows."""
+"""Decode greedily in batches."""
 
 from __future__ import annotations
 

@@ -171,9 +171,9 @@ def load_prompts(run_dir: Path, manifest: Manifest | None = None, *, trust_remot
     recipe = manifest.load_recipe(trust_remote_code=trust_remote_code)
     if trust_remote_code:
         recipe = pinned(recipe, manifest)
-        check_code(run_dir, _with_weights(recipe, run_dir, manifest), manifest)
+        check_code(run_dir, _with_model_to_load(recipe, run_dir, manifest), manifest)
     try:
-        config = load_config(_with_weights(recipe, run_dir, manifest))
+        config = load_config(_with_model_to_load(recipe, run_dir, manifest))
         check_base(run_dir, recipe, manifest, config)
         tokenizer = _load_tokenizer(manifest.weights_folder(run_dir), recipe)
     except UserError as error:
@@ -196,7 +196,7 @@ def check_weight_files(prompts: RunPrompts) -> None:
 
     For a run whose weights another program loads; `load_weights` checks what it loads itself.
     """
-    config = load_config(_with_weights(prompts.recipe, prompts.run_dir, prompts.manifest))
+    config = load_config(_with_model_to_load(prompts.recipe, prompts.run_dir, prompts.manifest))
     check = check_adapter_files if prompts.manifest.artifact == "adapter" else check_model_files
     folder = prompts.manifest.weights_folder(prompts.run_dir)
     check(folder, config, trust_remote_code=prompts.recipe.model.trust_remote_code)
@@ -206,9 +206,9 @@ def load_weights(prompts: RunPrompts) -> LoadedRun:
     """Load the model of a run; raises UserError if the weights cannot be loaded."""
     recipe, folder = prompts.recipe, prompts.manifest.weights_folder(prompts.run_dir)
     machine = find_machine()
-    own = _with_weights(recipe, prompts.run_dir, prompts.manifest)
     try:
-        model: Any = load_model(own, machine, trainable=False)
+        to_load = _with_model_to_load(recipe, prompts.run_dir, prompts.manifest)
+        model: Any = load_model(to_load, machine, trainable=False)
     except UserError as error:
         if prompts.manifest.artifact == "adapter":
             raise
@@ -229,7 +229,7 @@ def with_model(prompts: RunPrompts, machine: Machine, model: Any) -> LoadedRun:
     return LoadedRun(**shared, machine=machine, model=model.eval())
 
 
-def _with_weights(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:
+def _with_model_to_load(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Recipe:
     """Return the recipe with the model to load: the base model of an adapter, or the run's own weights."""
     if manifest.artifact == "adapter":
         return recipe

@@ -20,7 +20,7 @@ from qdsft.errors import UserError
 from qdsft.model.adapter_names import check_names, check_patterns
 from qdsft.model.loading import lora_config
 from qdsft.recipe import Recipe
-from qdsft.recipe.lora_init import READS_WEIGHTS
+from qdsft.recipe.lora_init_keys import READS_WEIGHTS
 
 PREFIX = "base_model.model."
 MOST_NAMES = 8

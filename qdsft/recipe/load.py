@@ -12,7 +12,7 @@ from typing import Any
 from qdsft.errors import UserError
 from qdsft.recipe import strict_yaml
 from qdsft.recipe.idle_keys import check_idle_keys
-from qdsft.recipe.lora_init import check_lora_init
+from qdsft.recipe.lora_init_keys import check_lora_init
 from qdsft.recipe.patterns import check_patterns
 from qdsft.recipe.recipe import COMMAND_LINE, PYTHON, Recipe
 from qdsft.recipe.run_folder import folder_problem

@@ -17,13 +17,13 @@ from qdsft.model.adapters import decoder_lora_config, find_coverage
 from qdsft.model.device import Machine
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import is_custom_loss
-from qdsft.recipe.optional_packages import default_report_to
+from qdsft.recipe.required_packages import default_report_to
 from qdsft.recipe.sections import AUTO
 from qdsft.runs.layout import LOG
 from qdsft.training import cpu_loss
 from qdsft.training.callbacks import JsonLog
 from qdsft.training.checkpointing_choice import CheckpointingChoice
-from qdsft.training.custom_loss import load_custom_loss
+from qdsft.training.load_loss import load_custom_loss
 from qdsft.training.lora_init import finish_initialization, resumed_config
 from qdsft.training.trainer import RecipeTrainer
 

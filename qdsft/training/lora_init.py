@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from qdsft.errors import UserError
 from qdsft.files import new_directory
 from qdsft.recipe import Recipe
-from qdsft.recipe.lora_init import changes_base
+from qdsft.recipe.lora_init_keys import changes_base
 from qdsft.runs.layout import INITIAL_ADAPTER
 from qdsft.training.trainer import RecipeTrainer
 

@@ -24,7 +24,7 @@ class Start:
     """Whether the run to resume has finished already."""
 
 
-def open_run_directory(run_dir: Path, manifest: Manifest, *, resume: bool, overwrite: bool) -> Start:
+def start_or_resume(run_dir: Path, manifest: Manifest, *, resume: bool, overwrite: bool) -> Start:
     """Create the run directory, or return where to resume the run in it.
 
     Raises UserError as `runs.directory.open_run` and `runs.manifest.check_resume` do, and for a resume without a

@@ -16,8 +16,8 @@ from qdsft.model.device import Machine, check_own_gpu, find_machine
 from qdsft.model.device_errors import device_errors, smaller_weights
 from qdsft.model.loading import load_config, load_model, load_tokenizer, stop_token_ids
 from qdsft.recipe import Recipe
-from qdsft.recipe.lora_init import check_sharded_init
-from qdsft.recipe.optional_packages import check_optional_packages
+from qdsft.recipe.lora_init_keys import check_sharded_init
+from qdsft.recipe.required_packages import check_optional_packages
 from qdsft.tokenization.prepared import Prepared, describe, prepare
 from qdsft.training.build import build_arguments, build_trainer
 from qdsft.training.checkpointing_choice import CheckpointingChoice, choose_checkpointing

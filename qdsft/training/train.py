@@ -23,7 +23,7 @@ from qdsft.training.callbacks import StopRequest
 from qdsft.training.checks import require_checks
 from qdsft.training.lora_init import write_initial_adapter
 from qdsft.training.loss_plot import plot_loss
-from qdsft.training.resume import open_run_directory
+from qdsft.training.resume import start_or_resume
 from qdsft.training.run_record import new_manifest, training_results
 from qdsft.training.run_setup import Run, build_run, prepare_run
 from qdsft.training.saved_weights import check_checkpoint, save_weights
@@ -45,7 +45,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
         manifest = new_manifest(inputs)
         if overwrite:
             check_readable(recipe)  # before the earlier run is deleted
-        start = open_run_directory(recipe.run_dir, manifest, resume=resume, overwrite=overwrite)
+        start = start_or_resume(recipe.run_dir, manifest, resume=resume, overwrite=overwrite)
         if start.finished:
             return recipe.run_dir
         run = build_run(inputs, checkpoint=start.checkpoint)

@@ -10,7 +10,7 @@ from qdsft.data.split import Tally, nothing_held_out, stream_split
 from qdsft.data.task import make_task
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import find_custom_loss
-from qdsft.recipe.optional_packages import check_optional_packages
+from qdsft.recipe.required_packages import check_optional_packages
 
 
 def check_recipe(recipe: Recipe) -> Iterator[str]:

@@ -20,7 +20,7 @@ from qdsft.errors import UserError
 from qdsft.planning.doctor import machine_checks
 from qdsft.planning.doctor.finding import Finding, Look, first_line, look_safely, within
 from qdsft.recipe import Recipe, load_recipe
-from qdsft.recipe.optional_packages import check_optional_packages, needs
+from qdsft.recipe.required_packages import check_optional_packages, needs
 from qdsft.tested_versions import deviations
 
 LEAST_GIB, GOOD_GIB = 1, 30

@@ -11,7 +11,7 @@ from helpers.tiny_recipe import MakeRecipe, recipe_maker
 from qdsft.errors import UserError
 from qdsft.runs.checkpoints import RUN_DIGEST
 from qdsft.runs.manifest import Manifest, read_manifest, write_manifest
-from qdsft.training.resume import Start, open_run_directory
+from qdsft.training.resume import Start, start_or_resume
 from qdsft.training.run_record import new_manifest
 from qdsft.training.run_setup import prepare_run
 
@@ -37,7 +37,7 @@ def save(run_dir: Path, step: int, digest: str, *, complete: bool = True) -> Pat
 
 
 def test_a_new_run_starts_at_the_first_step_and_is_marked_as_a_run(manifest: Manifest, tmp_path: Path) -> None:
-    assert open_run_directory(tmp_path / "new", manifest, resume=False, overwrite=False) == Start()
+    assert start_or_resume(tmp_path / "new", manifest, resume=False, overwrite=False) == Start()
     assert read_manifest(tmp_path / "new").state == "running"
 
 
@@ -45,30 +45,30 @@ def test_the_newest_complete_checkpoint_of_the_run_is_used(
     manifest: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir, digest = tmp_path / "cut", manifest.fingerprint.sha256()
-    open_run_directory(run_dir, manifest, resume=False, overwrite=False)
-    assert open_run_directory(run_dir, manifest, resume=True, overwrite=False) == Start()
+    start_or_resume(run_dir, manifest, resume=False, overwrite=False)
+    assert start_or_resume(run_dir, manifest, resume=True, overwrite=False) == Start()
     assert "no checkpoint was saved" in capsys.readouterr().err
     save(run_dir, 2, digest)
     newest = save(run_dir, 4, digest)
     save(run_dir, 6, digest, complete=False)
     save(run_dir, 8, "another run")
-    assert open_run_directory(run_dir, manifest, resume=True, overwrite=False) == Start(checkpoint=newest)
+    assert start_or_resume(run_dir, manifest, resume=True, overwrite=False) == Start(checkpoint=newest)
     said = capsys.readouterr().err
     assert "checkpoint-6: incomplete" in said and "checkpoint-8: belongs to another run" in said
 
 
 def test_a_resume_without_a_usable_checkpoint_is_refused(manifest: Manifest, tmp_path: Path) -> None:
     run_dir = tmp_path / "damaged"
-    open_run_directory(run_dir, manifest, resume=False, overwrite=False)
+    start_or_resume(run_dir, manifest, resume=False, overwrite=False)
     save(run_dir, 2, "", complete=False)
     with pytest.raises(
         UserError, match=r"none of its checkpoints can be resumed from; .* start again with --overwrite"
     ):
-        open_run_directory(run_dir, manifest, resume=True, overwrite=False)
+        start_or_resume(run_dir, manifest, resume=True, overwrite=False)
 
 
 def test_nothing_is_left_to_do_in_a_finished_run(manifest: Manifest, tmp_path: Path) -> None:
     run_dir = tmp_path / "done"
-    open_run_directory(run_dir, manifest, resume=False, overwrite=False)
+    start_or_resume(run_dir, manifest, resume=False, overwrite=False)
     write_manifest(run_dir, manifest.model_copy(update={"state": "finished"}))
-    assert open_run_directory(run_dir, manifest, resume=True, overwrite=False) == Start(finished=True)
+    assert start_or_resume(run_dir, manifest, resume=True, overwrite=False) == Start(finished=True)

@@ -13,7 +13,7 @@ from helpers.tiny_recipe import recipe_maker
 from qdsft.cli.main import main
 from qdsft.errors import UserError
 from qdsft.recipe import load_recipe
-from qdsft.recipe.optional_packages import (
+from qdsft.recipe.required_packages import (
     FLASH_ATTENTION,
     OPTIMIZERS,
     TRACKERS,

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from qdsft.errors import Interrupted, UserError
 from qdsft.recipe import Recipe
 from qdsft.training.callbacks import StopRequest
-from qdsft.training.custom_loss import load_custom_loss
+from qdsft.training.load_loss import load_custom_loss
 from qdsft.training.train import train
 
 SCALED = """
