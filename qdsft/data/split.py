@@ -19,7 +19,7 @@ Side = Literal["train", "eval", "left_out"]
 """left_out: a training row whose question is also in data.eval."""
 
 
-class Tally:
+class SplitTally:
     """Count and fingerprint the rows of a split while they are streamed, for run.json."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from qdsft.console import say
 from qdsft.data.examples import Example
-from qdsft.deploy.merge_agreement import Questions, compare, failures, limits
+from qdsft.deploy.merge_agreement import Questions, compare_with_adapter, failures, limits
 from qdsft.deploy.merge_weights import SHARD_BYTES, Dequantized, Merge
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, exclusive, new_directory, refuse_existing_folder, write_json, write_text
@@ -180,7 +180,7 @@ def _make(folder: Path, weights: BaseWeights, job: _Job) -> _Comparison:
         for name in job.bases:
             say(f"comparing: merged into the {name} base")
             merged = _load_merged(folder / name, shell, job.dtype)
-            found[name] = compare(before, questions.observe(merged, sequences, job.batch_size))
+            found[name] = compare_with_adapter(before, questions.observe(merged, sequences, job.batch_size))
             del merged
             _free()
     return _Comparison(found, dtypes)

@@ -65,7 +65,7 @@ class Questions:
         return Observed(texts, answer_logits(run.model, sequences), scores)
 
 
-def compare(trained: Observed, merged: Observed) -> Agreement:
+def compare_with_adapter(trained: Observed, merged: Observed) -> Agreement:
     """Return how far the merged model agrees with the adapter as it was trained."""
     divergence, moved, greedy = [], 0.0, []
     for old, new in zip(trained.logits, merged.logits, strict=True):

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from qdsft.errors import UserError
-from qdsft.model.checked_weights import ADAPTER_REMEDY, BASE_REMEDY, check_adapter_tensors, check_names
+from qdsft.model.checked_weights import ADAPTER_REMEDY, BASE_REMEDY, check_adapter_tensors, check_tensor_names
 from qdsft.model.weight_files import BaseWeights, module_names
 
 SHARD_BYTES = 2 * 2**30
@@ -81,7 +81,7 @@ class Merge:
                 wanted = {
                     key.removeprefix("original_module.") for key in module.state_dict() if key.startswith("original_")
                 }
-                check_names(f"{self.adapter}: {name}", wanted - set(own.values()), set(), ADAPTER_REMEDY)
+                check_tensor_names(f"{self.adapter}: {name}", wanted - set(own.values()), set(), ADAPTER_REMEDY)
                 changes |= {f"{name}.{short}": self._replacement(key) for key, short in own.items()}
                 used |= own.keys()
             elif isinstance(module, AuxiliaryTrainingWrapper):
@@ -89,7 +89,7 @@ class Merge:
             elif isinstance(module, LoraLayer):
                 changes |= self._layer_changes(name, module, own)
                 used |= own.keys()
-        check_names(str(self.adapter), set(), self._tensors.keys() - used, ADAPTER_REMEDY)
+        check_tensor_names(str(self.adapter), set(), self._tensors.keys() - used, ADAPTER_REMEDY)
         return changes
 
     def _replacement(self, key: str) -> Change:
@@ -173,7 +173,7 @@ class Merge:
         # A weight that is tied to another is in the files under one of the two names.
         tied = {one: other for pair in self._tied.items() for one, other in (pair, pair[::-1])}
         missing = {name for name in self._known - placed if tied.get(name) not in placed}
-        check_names("the base model", missing | (self.changes.keys() - placed), set(), BASE_REMEDY)
+        check_tensor_names("the base model", missing | (self.changes.keys() - placed), set(), BASE_REMEDY)
         return _write_shards(folder, shapes, make, dtype)
 
 

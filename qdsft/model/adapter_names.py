@@ -16,7 +16,7 @@ Match = Callable[[str, str], bool]
 PATTERNS = ("rank_pattern", "alpha_pattern")
 
 
-def check_names(recipe: Recipe, model: Any, decoder: str) -> None:
+def check_targets(recipe: Recipe, model: Any, decoder: str) -> None:
     """Raise UserError for the first entry of a list in the lora section that matches nothing in `model`.
 
     `decoder` is the name of the text decoder in it, which holds everything that an adapter may sit on.
@@ -38,7 +38,7 @@ def check_names(recipe: Recipe, model: Any, decoder: str) -> None:
     _check_tokens(recipe, model, modules)
 
 
-def check_patterns(recipe: Recipe, adapted: Sequence[str]) -> None:
+def check_patterns_match(recipe: Recipe, adapted: Sequence[str]) -> None:
     """Raise UserError for a key of rank_pattern or alpha_pattern that PEFT takes for none of the adapted modules."""
     for key in PATTERNS:
         patterns = list((recipe.lora or {}).get(key) or {})

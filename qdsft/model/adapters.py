@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from qdsft.errors import UserError
-from qdsft.model.adapter_names import check_names, check_patterns
+from qdsft.model.adapter_names import check_patterns_match, check_targets
 from qdsft.model.loading import lora_config
 from qdsft.recipe import Recipe
 from qdsft.recipe.lora_init_keys import READS_WEIGHTS
@@ -77,7 +77,7 @@ def decoder_lora_config(recipe: Recipe, model: Any) -> LoraConfig:
     config = lora_config(recipe)
     assert config is not None
     decoder = _decoder_prefix(model)
-    check_names(recipe, model, decoder)
+    check_targets(recipe, model, decoder)
     head = model.get_output_embeddings()
     outside = (
         module is not head and isinstance(module, torch.nn.Linear | Conv1D) and not name.startswith(decoder)
@@ -112,7 +112,7 @@ def find_coverage(recipe: Recipe, model: Any) -> Coverage:
             "does in a model with tied embeddings; remove it"
         )
     _check_bias_and_ties(recipe, base)
-    check_patterns(recipe, adapted)
+    check_patterns_match(recipe, adapted)
     layers = _layers(base, decoder)
     place = re.compile(rf"{re.escape(layers.prefix)}(\d+)\.([^.]+)")
     found = [match for name in adapted if (match := place.match(name))]

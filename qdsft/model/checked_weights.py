@@ -29,7 +29,7 @@ def check_model(where: str, model: Any, info: Mapping[str, Any]) -> None:
     as the vision tower of a model that is loaded for text, are reported and not used.
     """
     apart = of_other_modules(model, info["unexpected_keys"])
-    check_names(where, info["missing_keys"], set(info["unexpected_keys"]) - apart, BASE_REMEDY)
+    check_tensor_names(where, info["missing_keys"], set(info["unexpected_keys"]) - apart, BASE_REMEDY)
     if apart:
         say(f"{where}: {len(apart)} tensors of modules that this model does not have are not used ({min(apart)}, ...)")
     if info["mismatched_keys"]:
@@ -49,7 +49,7 @@ def check_adapter(folder: Path, model: Any, name: str, result: Any) -> None:
 
     `result` is what PEFT's load_adapter returns.
     """
-    check_names(str(folder), result.missing_keys, result.unexpected_keys, ADAPTER_REMEDY)
+    check_tensor_names(str(folder), result.missing_keys, result.unexpected_keys, ADAPTER_REMEDY)
     check_adapter_tensors(folder, get_peft_model_state_dict(model, adapter_name=name).items())
 
 
@@ -68,7 +68,7 @@ def check_adapter_tensors(folder: Path, tensors: Iterable[tuple[str, torch.Tenso
         raise UserError(f"{folder}: every LoRA B matrix is zero, so the adapter changes no answer; {ADAPTER_REMEDY}")
 
 
-def check_names(where: str, missing: Collection[str], unexpected: Collection[str], remedy: str) -> None:
+def check_tensor_names(where: str, missing: Collection[str], unexpected: Collection[str], remedy: str) -> None:
     """Raise UserError, naming the first, for weights that no file has and for tensors that the model does not have."""
     if missing:
         raise UserError(f"{where}: {_first_of(missing)} missing from the files; {remedy}")

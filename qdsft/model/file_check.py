@@ -17,7 +17,7 @@ from qdsft.model.checked_weights import (
     BASE_REMEDY,
     check_adapter_tensors,
     check_matrix,
-    check_names,
+    check_tensor_names,
     of_other_modules,
 )
 from qdsft.model.weight_files import BaseWeights, module_names
@@ -39,7 +39,7 @@ def check_model_files(folder: Path, config: PretrainedConfig, *, trust_remote_co
         pairs = {one: other for pair in tied.items() for one, other in (pair, pair[::-1])}
         missing = {name for name in state if name not in found and pairs.get(name) not in found}
         unexpected = {name for name in found if name not in state}
-        check_names(str(folder), missing, unexpected - of_other_modules(model, unexpected), BASE_REMEDY)
+        check_tensor_names(str(folder), missing, unexpected - of_other_modules(model, unexpected), BASE_REMEDY)
         for name, (module, is_converted) in names.items():
             if module in state and not is_converted and shapes[name] != tuple(state[module].shape):
                 raise UserError(
@@ -66,7 +66,7 @@ def check_adapter_files(folder: Path, config: PretrainedConfig, *, trust_remote_
         raise UserError(f"{folder}: the adapter cannot be read ({str(error)[:200]}); {ADAPTER_REMEDY}") from error
     # PEFT saves a copy of the base embedding beside an adapter on it.
     unexpected = {name for name in shapes if name not in expected and ".base_layer." not in name}
-    check_names(str(folder), expected.keys() - shapes.keys(), unexpected, ADAPTER_REMEDY)
+    check_tensor_names(str(folder), expected.keys() - shapes.keys(), unexpected, ADAPTER_REMEDY)
     for name, tensor in expected.items():
         if tuple(tensor.shape) != shapes[name]:
             raise UserError(

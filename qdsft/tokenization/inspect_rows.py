@@ -14,7 +14,7 @@ from qdsft.data.split import stream_split
 from qdsft.model.loading import load_config, load_tokenizer, stop_token_ids
 from qdsft.recipe import Recipe
 from qdsft.tokenization.length_limit import Encoder
-from qdsft.tokenization.prepared import Prepared, describe, prepare
+from qdsft.tokenization.prepared import Prepared, describe_data, prepare
 from qdsft.tokenization.rows import Row, RowMaker
 
 BAR = 40
@@ -31,7 +31,7 @@ def inspect(recipe: Recipe, rows: int, *, colour: bool) -> Iterator[str]:
     tokenizer = load_tokenizer(recipe)
     stop_ids = stop_token_ids(recipe, tokenizer, load_config(recipe))
     prepared = prepare(recipe, tokenizer, stop_ids)
-    yield from describe(prepared, recipe)
+    yield from describe_data(prepared, recipe)
     yield ""
     yield from histogram(sample_lengths(prepared))
     encoder = Encoder(RowMaker(tokenizer, stop_ids), recipe.max_length, recipe.data.overlength)

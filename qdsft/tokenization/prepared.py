@@ -30,10 +30,10 @@ from transformers import PreTrainedTokenizerBase
 
 from qdsft.console import is_main_process, say
 from qdsft.data import sources
-from qdsft.data.checks.summary import summarise
+from qdsft.data.checks.summary import summarise_check
 from qdsft.data.examples import Example
 from qdsft.data.record import RowError
-from qdsft.data.split import Tally, nothing_held_out, stream_split
+from qdsft.data.split import SplitTally, nothing_held_out, stream_split
 from qdsft.data.task import make_task
 from qdsft.environment import variable
 from qdsft.errors import UserError
@@ -101,7 +101,7 @@ def prepare(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequen
     raise UserError(f"{key}: damaged, and so is its replacement {key.name}-1; delete both")
 
 
-def describe(prepared: Prepared, recipe: Recipe) -> Iterator[str]:
+def describe_data(prepared: Prepared, recipe: Recipe) -> Iterator[str]:
     """Yield lines about the rows to train on and the effect of overlength and packing."""
     data, tokens = prepared.facts.data, prepared.facts.tokens
     if prepared.facts.findings:
@@ -201,11 +201,11 @@ def _short_collections() -> Iterator[None]:
 
 
 def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
-    tally = Tally()
+    tally = SplitTally()
     maker = RowMaker(tokenizer, stop_ids)
     template = str(recipe.chat_template_path() or f"of {recipe.model.name_or_path}")
     read_back = ReadBack(tokenizer, stop_ids, make_task(recipe), template)
-    findings = summarise(recipe, lengths=False)
+    findings = summarise_check(recipe, lengths=False)
     with ExitStack() as files:
         train, held_out = (
             _Side(Encoder(maker, recipe.max_length, recipe.data.overlength), read_back, folder / f"{side}.arrow", files)

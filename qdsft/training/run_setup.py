@@ -18,7 +18,7 @@ from qdsft.model.loading import load_config, load_model, load_tokenizer, stop_to
 from qdsft.recipe import Recipe
 from qdsft.recipe.lora_init_keys import check_sharded_init
 from qdsft.recipe.required_packages import check_optional_packages
-from qdsft.tokenization.prepared import Prepared, describe, prepare
+from qdsft.tokenization.prepared import Prepared, describe_data, prepare
 from qdsft.training.build import build_arguments, build_trainer
 from qdsft.training.checkpointing_choice import CheckpointingChoice, choose_checkpointing
 from qdsft.training.decode_held_out import training_evaluation
@@ -82,7 +82,7 @@ def prepare_run(recipe: Recipe) -> RunInputs:
     stop_ids = stop_token_ids(recipe, tokenizer, config)
     with PartialState().local_main_process_first():  # the other processes read the cache
         prepared = prepare(recipe, tokenizer, stop_ids)
-    for line in describe(prepared, recipe):
+    for line in describe_data(prepared, recipe):
         say(line)
     return RunInputs(recipe, machine, config, tokenizer, stop_ids, prepared)
 

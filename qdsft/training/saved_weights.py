@@ -12,7 +12,7 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from qdsft.errors import UserError
 from qdsft.files import new_directory
-from qdsft.model.checked_weights import check_finite, check_names, is_finite, is_zero
+from qdsft.model.checked_weights import check_finite, check_tensor_names, is_finite, is_zero
 from qdsft.runs.layout import CARD
 from qdsft.training.lora_init import CONFIG, plain_tensors, write_plain_lora
 from qdsft.training.trainer import RecipeTrainer
@@ -107,7 +107,7 @@ def check_checkpoint(folder: Path, trainer: RecipeTrainer) -> None:
                     names.add(name)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file}: cannot be read: {error}; {remedy}") from error
-    check_names(str(folder), _missing(names, expected), names - expected.keys(), remedy)
+    check_tensor_names(str(folder), _missing(names, expected), names - expected.keys(), remedy)
 
 
 def _check_tensor(where: str, saved: torch.Tensor, live: torch.Tensor | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from qdsft.console import say
 from qdsft.data.sources import is_on_hub
-from qdsft.data.split import Tally, stream_split
+from qdsft.data.split import SplitTally, stream_split
 from qdsft.errors import Interrupted, UserError
 from qdsft.files import exclusive, write_json, write_text
 from qdsft.metrics.catalog import BY_KEY
@@ -163,7 +163,7 @@ def check_unchanged(run: Run) -> None:
     if run_state(run_dir) == "none":
         return
     before = read_manifest(run_dir).fingerprint
-    tally = Tally()
+    tally = SplitTally()
     if not is_on_hub(run.recipe):
         for side, example in stream_split(run.recipe):
             tally.add(side, example)

@@ -23,7 +23,7 @@ from helpers.paths import ROOT
 from helpers.tiny_run import make_run
 from safetensors.torch import load, save
 
-from qdsft.data.split import Tally, stream_split
+from qdsft.data.split import SplitTally, stream_split
 from qdsft.files import write_new_lines
 from qdsft.inference.evaluate import evaluate
 from qdsft.recipe import load_recipe
@@ -95,7 +95,7 @@ class Clone:
         overrides = [f"data.train={self.folder / train}", f"data.eval_fraction={max(values.eval_fraction, 0.1)}"]
         overrides.append(f"evaluation.max_new_tokens={tokens}")
         run_dir = make_run(self.folder / "outputs" / name, model, recipe, *overrides, lora_scale=scale)
-        tally, held_out = Tally(), []
+        tally, held_out = SplitTally(), []
         for side, example in stream_split(load_recipe(ROOT / "recipes" / f"{recipe}.yaml", overrides)):
             tally.add(side, example)
             held_out += [example] if side == "eval" else []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qdsft.data.checks.summary import summarise
+from qdsft.data.checks.summary import summarise_check
 from qdsft.data.sources import is_on_hub
-from qdsft.data.split import Tally, nothing_held_out, stream_split
+from qdsft.data.split import SplitTally, nothing_held_out, stream_split
 from qdsft.data.task import make_task
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import find_custom_loss
@@ -27,9 +27,9 @@ def check_recipe(recipe: Recipe) -> Iterator[str]:
         make_task(recipe)
         yield "data: on the Hub, not checked"
         return
-    if found := summarise(recipe, lengths=True):
+    if found := summarise_check(recipe, lengths=True):
         yield found
-    tally = Tally()
+    tally = SplitTally()
     for side, example in stream_split(recipe):
         tally.add(side, example)
     yield f"data: {tally.rows['train']} rows to train on, {tally.rows['eval']} held out, all valid"

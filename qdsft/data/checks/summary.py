@@ -11,7 +11,7 @@ from qdsft.data.sources import is_hub_id
 from qdsft.recipe import Recipe
 
 
-def summarise(recipe: Recipe, *, lengths: bool) -> str | None:
+def summarise_check(recipe: Recipe, *, lengths: bool) -> str | None:
     """Return the number of problems of each kind and the command that lists them; None if there are none.
 
     `lengths` also counts tokens, if the tokenizer is on this machine. Data on the Hub are not checked.

@@ -15,7 +15,7 @@ import pytest
 from qdsft.data.examples import Example, examples_sha256
 from qdsft.data.record import Record
 from qdsft.data.sources import file_records, is_on_hub
-from qdsft.data.split import Side, Tally, assign_sides, nothing_held_out, stream_split
+from qdsft.data.split import Side, SplitTally, assign_sides, nothing_held_out, stream_split
 from qdsft.data.task import make_task, task_of
 from qdsft.data.text import question_hash
 from qdsft.errors import UserError
@@ -53,11 +53,11 @@ class Split:
     train: list[Example]
     eval: list[Example]
     left_out: int
-    tally: Tally
+    tally: SplitTally
 
 
 def collected(stream: Iterable[tuple[Side, Example]]) -> Split:
-    split = Split([], [], 0, Tally())
+    split = Split([], [], 0, SplitTally())
     for side, example in stream:
         split.tally.add(side, example)
         if side == "left_out":

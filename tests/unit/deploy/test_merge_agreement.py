@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from helpers.certificates import make_agreement
 
-from qdsft.deploy.merge_agreement import IDENTICAL, MEAN_KL, Observed, compare, failures, limits
+from qdsft.deploy.merge_agreement import IDENTICAL, MEAN_KL, Observed, compare_with_adapter, failures, limits
 
 
 def test_thresholds_follow_the_coarser_dtype() -> None:
@@ -25,10 +25,12 @@ def test_failures_name_each_threshold_that_is_not_reached() -> None:
 def test_equal_models_agree_and_a_changed_logit_is_measured() -> None:
     logits = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
     trained = Observed(("a", "b"), [logits], {"sari": 0.5})
-    same = compare(trained, trained)
+    same = compare_with_adapter(trained, trained)
     assert (same.logits.mean_kl, same.logits.largest_difference, same.logits.same_greedy_token) == (0, 0, 1)
     assert same.answers.identical == 1 and same.scores["sari"].difference == 0
-    changed = compare(trained, Observed(("a", "c"), [logits + torch.tensor([[2.0, 0.0], [0.0, 0.0]])], {"sari": 0.4}))
+    changed = compare_with_adapter(
+        trained, Observed(("a", "c"), [logits + torch.tensor([[2.0, 0.0], [0.0, 0.0]])], {"sari": 0.4})
+    )
     assert changed.logits.mean_kl > 0.1 and changed.logits.largest_difference == 2
     assert changed.logits.same_greedy_token == 0.5 and changed.answers.identical == 0.5
     assert changed.scores["sari"].difference == -0.1

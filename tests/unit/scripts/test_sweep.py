@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from helpers.paths import ROOT
 
-from qdsft.data.split import Tally, stream_split
+from qdsft.data.split import SplitTally, stream_split
 from qdsft.errors import Interrupted, UserError
 from qdsft.recipe import load_recipe
 from qdsft.runs.facts import BaseModelFacts, DataFacts, DeviceFacts, ResultFacts, TokenFacts
@@ -54,7 +54,7 @@ class Commands:
         loss = recipe.training["learning_rate"] * 1e4 + (recipe.lora or {})["r"]
         lines = [{"step": 1, "loss": 9.0}, {"step": 1, "eval_loss": 99.0}, {"step": 2, "eval_loss": loss}]
         (recipe.run_dir / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        tally = Tally()
+        tally = SplitTally()
         for side, example in stream_split(recipe):
             tally.add(side, example)
         data = DataFacts.model_validate(tally.summary())

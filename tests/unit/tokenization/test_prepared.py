@@ -319,7 +319,7 @@ def test_memory_does_not_grow_with_the_rows(
 ) -> None:
     monkeypatch.setattr(prepared, "BATCH", 200)
     # It remembers up to a million questions, to find repeated ones.
-    monkeypatch.setattr(prepared, "summarise", lambda recipe, *, lengths: None)
+    monkeypatch.setattr(prepared, "summarise_check", lambda recipe, *, lengths: None)
     peaks = []
     for rows in (1_000, 5_000):
         source = tmp_path / f"{rows}.jsonl"

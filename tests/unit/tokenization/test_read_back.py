@@ -12,7 +12,7 @@ from helpers.preparation import prepare_recipe, tiny_recipe
 
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe
-from qdsft.tokenization.prepared import describe
+from qdsft.tokenization.prepared import describe_data
 
 TinyModel = Callable[[str], Path]
 ROW = {"question": "Did A outlive B?", "sub_questions": ["When did A die?", "When did B die?", "Is #1 after #2?"]}
@@ -95,7 +95,7 @@ def test_a_step_with_another_line_break_is_one_step(recipe_with: Callable[..., R
 def test_the_findings_of_data_check_are_described(recipe_with: Callable[..., Recipe]) -> None:
     recipe = recipe_with(ANSWER, ROW, ROW, {**ROW, "question": "Q?", "sub_questions": ["One step?"]})
     for _ in range(2):  # prepared, and from the cache
-        lines = list(describe(prepare_recipe(recipe), recipe))
+        lines = list(describe_data(prepare_recipe(recipe), recipe))
         assert lines[0].startswith(
             "data check: 2 warnings (1 question repeated, 1 one step only); list them with: qdsft"
         )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from qdsft.cli.main import main
-from qdsft.data.checks.summary import summarise
+from qdsft.data.checks.summary import summarise_check
 from qdsft.recipe import load_recipe
 
 GOOD = {"question": "Which river of Seoul is longest?", "sub_questions": ["Which rivers has it?", "Which of #1?"]}
@@ -55,13 +55,13 @@ def test_what_data_check_finds_is_one_line(rows: list[dict[str, Any]], found: st
 
 def test_nothing_is_said_about_good_rows() -> None:
     write("my rows.jsonl", GOOD, OTHER)
-    assert summarise(load_recipe("r.yaml"), lengths=True) is None
+    assert summarise_check(load_recipe("r.yaml"), lengths=True) is None
 
 
 def test_held_out_rows_are_compared() -> None:
     write("my rows.jsonl", GOOD, OTHER)
     write("e.jsonl", OTHER)
-    found = summarise(load_recipe("r.yaml", ["data.eval=e.jsonl"]), lengths=True)
+    found = summarise_check(load_recipe("r.yaml", ["data.eval=e.jsonl"]), lengths=True)
     assert found == (
         "data check: 1 warning (1 question is held out); list them with: "
         "qdsft data check 'my rows.jsonl' --eval e.jsonl --recipe r.yaml"
@@ -69,7 +69,7 @@ def test_held_out_rows_are_compared() -> None:
 
 
 def test_data_on_the_hub_are_not_summarised() -> None:
-    assert summarise(load_recipe("r.yaml", ["data.train=user/name"]), lengths=True) is None
+    assert summarise_check(load_recipe("r.yaml", ["data.train=user/name"]), lengths=True) is None
 
 
 def test_too_few_rows_are_said_before_training(capsys: Capture) -> None:
