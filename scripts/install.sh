@@ -77,7 +77,7 @@ install -r requirements.txt
 tools=()
 if [[ ,$extras, == *,dev,* ]]; then
   extras=,$extras,
-  extras=${extras/,dev,/,constrained,serve,break,demo,tensorboard,}
+  extras=${extras/,dev,/,constrained,serve,break,retrieval,korean,demo,tensorboard,}
   extras=${extras#,} extras=${extras%,}
   # pip reads groups itself from 25.1 on; a new virtual environment may have an older one.
   "$venv/bin/python" - >"$venv/.tools.txt" <<'END'

@@ -20,6 +20,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     convert.add_argument("--to", dest="target_format", choices=WRITERS, required=True)
     convert.add_argument("--self-contained", action="store_true", help="replace every #n by a phrase; cannot be undone")
     convert.add_argument("--tool-name", metavar="NAME", help="llamaindex: the tool that answers (query_engine_tool)")
+    convert.add_argument(
+        "--corpus", type=Path, metavar="FILE", help="also write the rows' passages to this new file, for a retrieval"
+    )
     convert.add_argument("source", type=Path, metavar="IN")
     convert.add_argument("target", type=Path, metavar="OUT")
     convert.set_defaults(handler=_convert)
@@ -47,6 +50,7 @@ def _convert(options: argparse.Namespace) -> int:
         options.target,
         self_contained=options.self_contained,
         tool_name=options.tool_name or DEFAULT_TOOL,
+        corpus=options.corpus,
         on_dropped=lambda error: print(f"dropped: {error}", file=sys.stderr),
     )
     for line in losses(options.target_format, self_contained=options.self_contained):
@@ -57,6 +61,8 @@ def _convert(options: argparse.Namespace) -> int:
     kinds = ", ".join(f"{kind}: {count}" for kind, count in report.dropped.most_common())
     dropped = f"{report.dropped.total()} dropped" + (f" ({kinds})" if kinds else "")
     print(f"{report.written} rows written to {options.target}, {dropped}")
+    if options.corpus is not None:
+        print(f"{report.passages} passages written to {options.corpus}")
     return 0
 
 

@@ -34,11 +34,19 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     evaluate.add_argument("--gold", type=Path, metavar="G", help="rows with the gold answers, or BREAK's CSV")
     evaluate.add_argument("--output", type=Path, metavar="DIR", help="a new folder for the scores of --predictions")
     evaluate.add_argument("--break-metrics", action="store_true", help="also compute BREAK's official metrics (slow)")
+    evaluate.add_argument(
+        "--retrieval", type=Path, metavar="CORPUS", help="also search this file of passages, for rows with evidence"
+    )
+    evaluate.add_argument(
+        "--answers", action="store_true", help="with --retrieval: replace #n by gold answers (column step_answers)"
+    )
     add_trust(evaluate)
     evaluate.set_defaults(handler=_evaluate)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    if options.answers and options.retrieval is None:
+        raise UserError("--answers works with --retrieval only; give the corpus, or leave it out")
     if options.predictions is not None or options.gold is not None:
         return _score_files(options)
     if options.run_dir is None:
@@ -59,6 +67,8 @@ def _evaluate(options: argparse.Namespace) -> int:
             samples=options.samples,
             batch_size=options.batch_size,
             break_metrics=options.break_metrics,
+            retrieval=options.retrieval,
+            answers=options.answers,
             manifest=manifest,
             trust_remote_code=options.trust_remote_code,
         )
@@ -88,7 +98,14 @@ def _score_files(options: argparse.Namespace) -> int:
     if options.predictions is None or options.gold is None:
         missing = "--gold" if options.gold is None else "--predictions"
         raise UserError(f"{missing} is missing; give the predictions and the gold answers")
-    results = score_files(options.predictions, options.gold, output=options.output, break_metrics=options.break_metrics)
+    results = score_files(
+        options.predictions,
+        options.gold,
+        output=options.output,
+        break_metrics=options.break_metrics,
+        retrieval=options.retrieval,
+        answers=options.answers,
+    )
     _print_table(results, names={"tuned": "score"})
     if options.output is not None:
         say(f"written to {options.output}")
@@ -99,6 +116,7 @@ def _print_table(results: Results, names: dict[str, str] | None = None) -> None:
     """Print a row per metric and a column per model, with the 95 % interval of the first model."""
     from qdsft.metrics.catalog import BY_KEY
     from qdsft.runs.card import metric_table
+    from qdsft.runs.retrieval_table import RETRIEVAL_HEADS, retrieval_rows
 
     intervals = next(iter(results.values())).intervals
     by_label = {BY_KEY[name].name: f"{low:.3f} to {high:.3f}" for name, (low, high) in intervals.items()}
@@ -107,3 +125,10 @@ def _print_table(results: Results, names: dict[str, str] | None = None) -> None:
     for label, (value, *rest) in metric_table(results):
         line = f"{label:<24}{value:>12}{by_label.get(label, ''):>18}" + "".join(f"{one:>12}" for one in rest)
         print(line.rstrip())
+    if rows := retrieval_rows(results):
+        print("\n" + f"{RETRIEVAL_HEADS[0]:<40}" + "".join(f"{head:>18}" for head in RETRIEVAL_HEADS[1:]))
+        for name, cells in rows:
+            texts = [
+                f"{one.mean_text} ({one.difference.mean:+.3f})" if one.difference else one.mean_text for one in cells
+            ]
+            print(f"{name:<40}" + "".join(f"{text:>18}" for text in texts))

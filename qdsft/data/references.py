@@ -6,9 +6,9 @@ For tools that do not substitute answers for references. The replacement cannot 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from qdsft.data.decomposition import REFERENCE, Decomposition
+from qdsft.data.decomposition import REFERENCE, Decomposition, reference_number
 from qdsft.errors import UserError
 
 LONGEST_STEP = 10_000
@@ -56,6 +56,19 @@ def without_references(decomposition: Decomposition, answers: Sequence[str | Non
             raise UserError(f"{message}; shorten or remove the row")
         done.append(_REFERENCE_AND_PARTICLE.sub(phrase, step))
     return tuple(done)
+
+
+def fill_references(step: str, answers: Mapping[int, str]) -> str:
+    """Return a step with the answer of step n in place of `#n`, and nothing in place of one without an answer.
+
+    Korean particles are fitted to the answer, or removed with their reference.
+    """
+
+    def answer(match: re.Match[str]) -> str:
+        text = answers.get(reference_number(match[1]), "")
+        return text + _particle(text, match[2] or match[3] or "") if text else ""
+
+    return " ".join(_REFERENCE_AND_PARTICLE.sub(answer, step).split())
 
 
 def has_hangul(text: str) -> bool:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -20,9 +21,9 @@ from qdsft.inference.decode_rows import Decoded, decode_share, forget, identify,
 from qdsft.inference.loaded_run import LoadedRun, load_run
 from qdsft.inference.processes import Processes, launched
 from qdsft.metrics.break_official.official import require_official
-from qdsft.metrics.catalog import METRICS
-from qdsft.metrics.model_metrics import Decoding
-from qdsft.metrics.prediction_rows import PredictionRow, json_lines, prediction_row
+from qdsft.metrics.catalog import METRICS, of_kind
+from qdsft.metrics.model_metrics import Decoding, ModelMetrics
+from qdsft.metrics.prediction_rows import PredictionRow, json_lines
 from qdsft.metrics.summary import summarise
 from qdsft.model.device_errors import device_errors
 from qdsft.runs.card import write_card
@@ -33,6 +34,7 @@ from qdsft.runs.provenance import versions
 from qdsft.runs.results import MODELS, Results, read_metrics_file, to_json
 from qdsft.scoring.report import write_report
 from qdsft.scoring.score_files import add_official
+from qdsft.scoring.scored_rows import RowScorer, make_scorer
 
 
 def evaluate(
@@ -43,6 +45,8 @@ def evaluate(
     samples: int | None = None,
     batch_size: int | None = None,
     break_metrics: bool = False,
+    retrieval: str | Path | None = None,
+    answers: bool = False,
     manifest: Manifest | None = None,
     trust_remote_code: bool = False,
 ) -> Results:
@@ -53,28 +57,28 @@ def evaluate(
     Every answer is saved when its batch ends, and an interrupted evaluation resumes there. Processes that were
     launched together share the rows; the first one writes, and the others return `{}`.
 
-    Raises UserError as load_run does, and if the run has no held-out rows.
+    Raises UserError as load_run does, if the run has no held-out rows, and as make_scorer does.
     """
     run_dir = Path(run_dir)
     manifest = manifest or read_finished(run_dir)
-    if not manifest.data.eval_rows:
-        raise UserError(f"{run_dir}: no rows were held out; train with data.eval_fraction above 0 or with data.eval")
     recipe = manifest.load_recipe()
     settings, task = recipe.evaluation, make_task(recipe)
-    for option, wanted in (("--break-metrics", break_metrics), ("--constrained", constrained)):
-        if wanted:
-            task.require_decompositions(option, run_dir)
+    wanted = {"--break-metrics": break_metrics, "--constrained": constrained, "--retrieval": retrieval}
+    for option in (name for name, value in wanted.items() if value):
+        task.require_decompositions(option, run_dir)
     if break_metrics:
         require_official()
-    examples = read_eval_rows(run_dir)
-    examples = examples[: samples or len(examples)]
+    examples = _held_out(run_dir, manifest, samples)
     models = [MODELS[0], *(["constrained"] if constrained else []), *(["baseline"] if baseline else [])]
+    scorer = RowScorer()
     with ExitStack() as stack:
         processes = stack.enter_context(launched())
 
         def work() -> tuple[str, list[dict[int, Decoded]]]:
+            nonlocal scorer
             if processes.is_main:
                 stack.enter_context(exclusive(run_dir.resolve(), "stop it"))
+                scorer = make_scorer([one.record.row for one in examples], retrieval=retrieval, answers=answers)
             load = partial(load_run, run_dir, manifest, trust_remote_code=trust_remote_code)
             return _decode(load, examples, models, processes, batch_size or settings.batch_size)
 
@@ -82,40 +86,45 @@ def evaluate(
         if not processes.is_main:
             return {}
         device, shares = outcomes[0][0], zip(*(found for _, found in outcomes), strict=True)
+        decoded = {model: join_shares(parts, len(examples)) for model, parts in zip(models, shares, strict=True)}
+        rows = {model: _rows(task, examples, found, scorer) for model, found in decoded.items()}
         results: Results = {}
-        rows: dict[str, list[PredictionRow]] = {}
-        for model, parts in zip(models, shares, strict=True):
-            answers = join_shares(parts, len(examples))
-            rows[model] = _rows(task, examples, answers)
-            add_official(rows[model], lexical=break_metrics)
-            results[model] = replace(summarise(rows[model]), decoding=_decoding(answers))
+        for model, scored in rows.items():
+            add_official(scored, lexical=break_metrics)
+            results[model] = replace(summarise(scored), decoding=_decoding(decoded[model]))
         identities = {model: json_sha256(identify(run_dir, manifest, examples, model)) for model in MODELS}
-        results |= _earlier(run_dir, identities, results)
-        _write(run_dir, manifest, device, identities, results, rows)
+        results |= _earlier(run_dir, identities, results, scorer.facts().get("retrieval"))
+        facts = {"versions": versions(), "device": device, "identities": identities, **scorer.facts()}
+        _write(run_dir, manifest, facts, results, rows)
     return results
+
+
+def _held_out(run_dir: Path, manifest: Manifest, samples: int | None) -> list[Example]:
+    if not manifest.data.eval_rows:
+        raise UserError(f"{run_dir}: no rows were held out; train with data.eval_fraction above 0 or with data.eval")
+    return read_eval_rows(run_dir, samples)
 
 
 def _write(
     run_dir: Path,
     manifest: Manifest,
-    device: str,
-    identities: dict[str, str],
+    facts: dict[str, Any],
     results: Results,
     rows: dict[str, list[PredictionRow]],
 ) -> None:
     for model, found in rows.items():
         write_text(run_dir / predictions_file(model), json_lines(found))
-    own = {model: identities[model] for model in results}
-    write_json(
-        run_dir / METRICS_FILE, {**to_json(results), "versions": versions(), "device": device, "identities": own}
-    )
+    own = {model: facts["identities"][model] for model in results}
+    write_json(run_dir / METRICS_FILE, {**to_json(results), **facts, "identities": own})
     write_report(run_dir, manifest, results, rows["tuned"])
     write_card(run_dir, manifest)
     for model in rows:
         forget(run_dir, model)
 
 
-def _earlier(run_dir: Path, identities: dict[str, str], results: Results) -> Results:
+def _earlier(
+    run_dir: Path, identities: dict[str, str], results: Results, retrieval: dict[str, Any] | None = None
+) -> Results:
     """Return the results of an earlier evaluation of other models on the same rows and weights; print what is lost."""
     try:
         before = read_metrics_file(run_dir)
@@ -126,13 +135,27 @@ def _earlier(run_dir: Path, identities: dict[str, str], results: Results) -> Res
     kept = {}
     for model, metrics in before.results.items():
         if model not in results and before.identities.get(model) == identities[model]:
-            kept[model] = metrics
+            kept[model] = metrics if before.retrieval == retrieval else _without_retrieval(model, metrics)
         elif model not in results:
             say(f"the results of {model} are of other rows or weights and are discarded; add --{model} for new ones")
         elif lost := sorted(metrics.means.keys() & optional.keys() - results[model].means.keys()):
             options = " and ".join(sorted({optional[key] for key in lost}))
             say(f"{model}: {', '.join(lost)} of an earlier evaluation are discarded; add {options}")
     return kept
+
+
+def _without_retrieval(model: str, metrics: ModelMetrics) -> ModelMetrics:
+    """Return metrics without those of a retrieval, because the new ones are of another corpus or of none."""
+    keys = {metric.key for metric in of_kind("retrieval")}
+    if not keys & metrics.means.keys():
+        return metrics
+    say(f"the retrieval metrics of {model} are of another corpus and are discarded; add --{model} for new ones")
+    return replace(
+        metrics,
+        means={key: value for key, value in metrics.means.items() if key not in keys},
+        intervals={key: value for key, value in metrics.intervals.items() if key not in keys},
+        differences={key: value for key, value in metrics.differences.items() if key not in keys},
+    )
 
 
 def _decode(
@@ -158,10 +181,12 @@ def _decode(
     return machine.name, shares
 
 
-def _rows(task: Task, examples: Sequence[Example], answers: Sequence[Decoded]) -> list[PredictionRow]:
+def _rows(
+    task: Task, examples: Sequence[Example], answers: Sequence[Decoded], scorer: RowScorer
+) -> list[PredictionRow]:
     pairs = zip(examples, answers, strict=True)
     return [
-        prediction_row(task.predict(example, answer.text, answer.stopped))
+        scorer(task.predict(example, answer.text, answer.stopped))
         for example, answer in tqdm(pairs, desc="scoring", total=len(examples), unit="row", disable=None)
     ]
 

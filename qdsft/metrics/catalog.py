@@ -11,9 +11,9 @@ from typing import Literal
 
 from qdsft.data.prediction import PredictedSteps, PredictedText
 from qdsft.data.task import DecompositionTask, FreeTextTask
-from qdsft.metrics import alignment, gold_free, text_overlap
+from qdsft.metrics import alignment, gold_free, retrieval_scores, text_overlap
 
-Kind = Literal["score", "loss", "fault", "cost"]
+Kind = Literal["score", "loss", "fault", "cost", "retrieval"]
 Place = Literal["runs", "tiles", "groups", "examples", "merge", "merge limit"]
 
 
@@ -37,6 +37,10 @@ class Metric:
     """Languages of rows (see `qdsft.data.text.language`) for which the value is None."""
     option: str | None = None
     """The option of `qdsft evaluate` that computes it; None if it is always computed."""
+    compared_to: str | None = None
+    """Key of the metric of the same rows from which the mean difference is reported, with its interval."""
+    fixed: bool = False
+    """Whether the value does not depend on the prediction, so that systems can only differ by the evaluation."""
     shown_in: tuple[Place, ...] = ()
     """Where the metric appears. runs: the list of `qdsft runs`. tiles, groups, examples: parts of the report. merge:
     the certificate of a merge. merge limit: a merge fails if this metric drops too far."""
@@ -53,6 +57,20 @@ class Metric:
     def direction(self) -> str:
         """The better direction in words; empty if neither is better."""
         return f"{self.better} is better" if self.better else ""
+
+
+def _retrieval(measure: str, depth: int, queries: str) -> Metric:
+    """Return the metric of one measure, number of passages, and kind of query."""
+    name = f"{measure.replace('_', ' ')}@{depth}, {retrieval_scores.QUERIES[queries]}"
+    return Metric(
+        retrieval_scores.key(measure, depth, queries),
+        name,
+        f"{retrieval_scores.MEASURES[measure]} among {depth}",
+        kind="retrieval",
+        option="--retrieval",
+        compared_to=None if queries == "question" else retrieval_scores.key(measure, depth, "question"),
+        fixed=queries in retrieval_scores.FIXED,
+    )
 
 
 METRICS = (
@@ -141,6 +159,12 @@ METRICS = (
         score_text=lambda row: None if row.stopped is None else float(row.stopped),
         shown_in=("tiles", "merge"),
     ),
+    *(
+        _retrieval(measure, depth, queries)
+        for measure in retrieval_scores.MEASURES
+        for depth in retrieval_scores.DEPTHS
+        for queries in retrieval_scores.QUERIES
+    ),
     Metric("loss", "loss", "negative log-likelihood of the gold answer, nats per token", "lower", "loss"),
     Metric(
         "dangling_reference",
@@ -195,7 +219,7 @@ METRICS = (
     Metric("new_tokens", "tokens written", "by the model, in all", None, "cost"),
     Metric("new_tokens_per_second", "tokens per second", "written", None, "cost"),
 )
-"""All metrics in reading order. Those of kind score and fault are means over the rows that have a value."""
+"""All metrics in reading order. Those of kind score, fault and retrieval are means over the rows that have a value."""
 
 BY_KEY = {metric.key: metric for metric in METRICS}
 

@@ -24,6 +24,14 @@ class GroupMetrics:
 
 
 @dataclass(frozen=True)
+class PairedDifference:
+    """The mean difference of two metrics of the same rows."""
+
+    mean: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
 class Decoding:
     """What decoding the rows took."""
 
@@ -43,6 +51,8 @@ class ModelMetrics:
     samples: int
     means: dict[str, float]
     intervals: dict[str, Interval] = field(default_factory=dict)
+    differences: dict[str, PairedDifference] = field(default_factory=dict)
+    """Metric -> its difference from the metric that `Metric.compared_to` names."""
     groups: dict[str, dict[str, GroupMetrics]] = field(default_factory=dict)
     """`language`, `steps` or `source` -> name of the group -> its metrics."""
     decoding: Decoding | None = None
@@ -61,10 +71,14 @@ class ModelMetrics:
         return self.groups.get(kind, {})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the model's part of metrics.json. Intervals and groups are left out if there are none."""
+        """Return the model's part of metrics.json. Intervals, differences and groups are left out if there are none."""
         parts: dict[str, Any] = {}
         if self.intervals:
             parts["intervals"] = {key: list(interval) for key, interval in self.intervals.items()}
+        if self.differences:
+            parts["differences"] = {
+                key: {"mean": one.mean, "interval": list(one.interval)} for key, one in self.differences.items()
+            }
         if self.groups:
             parts["groups"] = {
                 kind: {name: {**group.means, "samples": group.samples} for name, group in groups.items()}
@@ -77,11 +91,15 @@ class ModelMetrics:
 def parse_model_metrics(value: object, where: str) -> ModelMetrics:
     """Return one model's part of a metrics.json; raises UserError that begins with `where` if it is damaged.
 
-    Files of earlier versions may lack intervals, groups and values of decoding.
+    Files of earlier versions may lack intervals, differences, groups and values of decoding.
     """
     content = dict(_mapping(value, where))
     intervals = {
         key: _interval(pair, where, key) for key, pair in _mapping(content.pop("intervals", {}), where).items()
+    }
+    differences = {
+        key: _difference(dict(_mapping(pair, where)), where, key)
+        for key, pair in _mapping(content.pop("differences", {}), where).items()
     }
     groups = {
         kind: {str(name): _group(group, where) for name, group in _mapping(found, where).items()}
@@ -91,7 +109,12 @@ def parse_model_metrics(value: object, where: str) -> ModelMetrics:
     if "loss" in content:
         decoding = _decoding(content, where)
     samples, means = _counted(content, where)
-    return ModelMetrics(samples, means, intervals, groups, decoding)
+    return ModelMetrics(samples, means, intervals, differences, groups, decoding)
+
+
+def _difference(content: dict[str, Any], where: str, key: str) -> PairedDifference:
+    name = f"the difference of {key}"
+    return PairedDifference(_number(content.get("mean"), where, name), _interval(content.get("interval"), where, name))
 
 
 def _decoding(content: dict[str, Any], where: str) -> Decoding:

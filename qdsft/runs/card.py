@@ -15,6 +15,7 @@ from qdsft.runs.layout import CARD
 from qdsft.runs.manifest import Manifest
 from qdsft.runs.public import base_on_hub, public_base
 from qdsft.runs.results import Results, method, parse_results, read_example, read_metrics
+from qdsft.runs.retrieval_table import RETRIEVAL_HEADS, RETRIEVAL_NOTE, RetrievalCell, retrieval_rows
 
 EXAMPLE = "Who is older, Ada Lovelace or Charles Babbage?"
 
@@ -58,6 +59,7 @@ def render_card(
     header = card_header(manifest, title, results, merged=merge is not None, licence=licence)
     lines = [header, f"# {title}", "", "| | |", "|---|---|", *rows, ""]
     lines += _metric_lines(results, "Held-out results" + (" of the adapter, before the merge" if merge else ""))
+    lines += _retrieval_lines(results)
     lines += _merge_lines(merge) if merge else []
     lines += _example_lines(_merged_example(merge) if merge else read_example(run_dir))
     on_hub = "/" in name
@@ -68,9 +70,14 @@ def render_card(
 
 
 def metric_table(results: Results) -> list[tuple[str, list[str]]]:
-    """Return (metric, one text per model) in reading order; `-` where a model lacks the metric."""
+    """Return (metric, one text per model) in reading order; `-` where a model lacks the metric.
+
+    The retrieval metrics have a table of their own, `retrieval_rows`.
+    """
     table = []
     for metric in METRICS:
+        if metric.kind == "retrieval":
+            continue
         values = [result.get(metric.key) for result in results.values()]
         if any(value is not None for value in values):
             table.append((metric.name, [_shown(value) for value in values]))
@@ -105,6 +112,19 @@ def _metric_lines(results: Results, heading: str) -> list[str]:
         return []
     head = [f"## {heading}", "", f"| metric | {' | '.join(results)} |", "|---|" + "---|" * len(results)]
     return [*head, *(f"| {label} | {' | '.join(values)} |" for label, values in metric_table(results)), ""]
+
+
+def _retrieval_lines(results: Results) -> list[str]:
+    rows = retrieval_rows(results)
+    if not rows:
+        return []
+    head = ["## Retrieval", "", RETRIEVAL_NOTE, "", f"| {' | '.join(RETRIEVAL_HEADS)} |"]
+    lines = [f"| {name} | {' | '.join(map(_retrieval_text, cells))} |" for name, cells in rows]
+    return [*head, "|---|" + "---|" * (len(RETRIEVAL_HEADS) - 1), *lines, ""]
+
+
+def _retrieval_text(cell: RetrievalCell) -> str:
+    return f"{cell.mean_text} ({cell.difference_text})" if cell.difference_text else cell.mean_text
 
 
 def _merged_example(merge: Certificate) -> dict[str, Any] | None:

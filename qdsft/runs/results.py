@@ -29,6 +29,8 @@ class MetricsFile:
     results: Results = field(default_factory=dict)
     identities: dict[str, str] = field(default_factory=dict)
     """Model -> hash of what its answers depend on; empty in files of earlier versions and of `--predictions`."""
+    retrieval: dict[str, Any] | None = None
+    """The corpus of the retrieval metrics, and how it was searched."""
 
 
 def read_metrics_file(folder: Path) -> MetricsFile:
@@ -48,7 +50,7 @@ def read_metrics_file(folder: Path) -> MetricsFile:
     identities = content.get("identities", {})
     if not isinstance(identities, dict):
         raise UserError(f"{path}: identities is not an object; evaluate again")
-    return MetricsFile(results, identities)
+    return MetricsFile(results, identities, content.get("retrieval"))
 
 
 def parse_results(content: object, where: str) -> Results:

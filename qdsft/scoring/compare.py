@@ -130,6 +130,15 @@ def _check_comparable(first: ScoredPredictions, other: ScoredPredictions) -> Non
                 f"the gold answer to {short_json(key[0])} is not the same in {first.name} and {other.name}; "
                 "evaluate both on the same rows"
             )
+    for name in _metrics(first):
+        same = name not in _metrics(other) or all(
+            row.scores[name] == other.rows[key].scores[name] for key, row in first.rows.items()
+        )
+        if name in BY_KEY and BY_KEY[name].fixed and not same:
+            raise UserError(
+                f"{first.name} and {other.name} were evaluated with another corpus or other options "
+                f"({BY_KEY[name].name} differs); evaluate both with the same --retrieval and --answers"
+            )
     for has, lacks in ((first, other), (other, first)):
         metrics = [name for name in _metrics(has) if name not in _metrics(lacks)]
         if metrics:
@@ -149,6 +158,7 @@ def _compare(first: ScoredPredictions, other: ScoredPredictions, resamples: int)
     pairs = {
         metric: [(row.scores[metric], other.rows[key].scores[metric]) for key, row in first.rows.items()]
         for metric in _metrics(first)
+        if metric not in BY_KEY or not BY_KEY[metric].fixed
     }
     differences = {
         metric: [None if one is None or two is None else two - one for one, two in column]

@@ -3,54 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, new_directory, write_json, write_text
 from qdsft.metrics.break_official.official import official_scores, require_official
-from qdsft.metrics.prediction_rows import PredictionRow, json_lines, prediction_row
+from qdsft.metrics.prediction_rows import PredictionRow, json_lines
 from qdsft.metrics.summary import summarise
 from qdsft.runs.layout import METRICS_FILE, PREDICTIONS_FILE, REPORT
 from qdsft.runs.provenance import versions
 from qdsft.runs.results import Results, to_json
 from qdsft.scoring.read_predictions import read_matched
 from qdsft.scoring.report import render_report
+from qdsft.scoring.scored_rows import make_scorer
 
 _OTHER = "choose another --output"
 
 
-def score_files(predictions: Path, gold: Path, *, output: Path | None = None, break_metrics: bool = False) -> Results:
+def score_files(
+    predictions: Path,
+    gold: Path,
+    *,
+    output: Path | None = None,
+    break_metrics: bool = False,
+    retrieval: str | Path | None = None,
+    answers: bool = False,
+) -> Results:
     """Score a file of predictions against one of gold answers; returns the metrics under "tuned".
 
     Writes metrics.json, predictions.jsonl and report.html to `output`, a folder that is missing or empty. Raises
-    UserError as `read_predictions.read_matched` does, and if `output` is not empty.
+    UserError as `read_predictions.read_matched` and `make_scorer` do, and if `output` is not empty.
     """
     if break_metrics:
         require_official()
     if output is None:
-        return _score(predictions, gold, break_metrics)[0]
+        return _score(predictions, gold, break_metrics, retrieval, answers).results
     with disk_errors(output, _OTHER):
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise UserError(f"{output} exists and is not an empty folder; delete it or choose another one")
     with new_directory(output, _OTHER) as folder:
-        results, rows = _score(predictions, gold, break_metrics)
+        scored = _score(predictions, gold, break_metrics, retrieval, answers)
         files = {"predictions": str(predictions), "gold": str(gold)}
-        write_text(folder / PREDICTIONS_FILE, json_lines(rows))
-        content = {**to_json(results), "versions": versions(), "device": "not decoded here", "files": files}
-        write_json(folder / METRICS_FILE, content)
-        write_text(folder / REPORT, render_report(output, None, results, rows))  # which bears the final name
-    return results
+        write_text(folder / PREDICTIONS_FILE, json_lines(scored.rows))
+        facts = {"versions": versions(), "device": "not decoded here", "files": files, **scored.facts}
+        write_json(folder / METRICS_FILE, {**to_json(scored.results), **facts})
+        # The page names the final folder.
+        write_text(folder / REPORT, render_report(output, None, scored.results, scored.rows))
+    return scored.results
 
 
-def _score(predictions: Path, gold: Path, break_metrics: bool) -> tuple[Results, list[PredictionRow]]:
+@dataclass(frozen=True)
+class _Scored:
+    results: Results
+    rows: list[PredictionRow]
+    facts: dict[str, Any]
+
+
+def _score(predictions: Path, gold: Path, break_metrics: bool, retrieval: str | Path | None, answers: bool) -> _Scored:
     from tqdm import tqdm
 
     matched, how = read_matched(predictions, gold)
     say(f"{len(matched)} rows, predictions matched {how}")
-    rows = [prediction_row(prediction) for prediction in tqdm(matched, desc="scoring", unit="row", disable=None)]
+    scorer = make_scorer([one.columns for one in matched], retrieval=retrieval, answers=answers)
+    rows = [scorer(prediction) for prediction in tqdm(matched, desc="scoring", unit="row", disable=None)]
     add_official(rows, lexical=break_metrics)
-    return {"tuned": summarise(rows)}, rows
+    return _Scored({"tuned": summarise(rows)}, rows, scorer.facts())
 
 
 def add_official(rows: Sequence[PredictionRow], *, lexical: bool) -> None:

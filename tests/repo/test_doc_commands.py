@@ -250,7 +250,12 @@ def other_projects(clone: Clone) -> None:
         clone.write(name, header, *rows)
     clone.write("predictions.csv", "decomposition", *(f"return town {n} ;return where #1 is" for n in range(30)))
     yes_no = [
-        {"question": f"Is town {n} large?", "decomposition": ["How large is it?", "Is #1 over 5?"]} for n in range(40)
+        {
+            "question": f"Is town {n} large?",
+            "decomposition": ["How large is it?", "Is #1 over 5?"],
+            "facts": [f"Town {n} has {n} thousand people.", "Large towns have more than five thousand people."],
+        }
+        for n in range(40)
     ]
     clone.write("train.json", json.dumps(yes_no))
     clone.copy("sample_eval.jsonl", "gold.jsonl", "predictions.jsonl")

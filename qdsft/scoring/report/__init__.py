@@ -17,7 +17,7 @@ from qdsft.scoring.report.curves import curves_section, distributions_section, r
 from qdsft.scoring.report.examples import examples_section
 from qdsft.scoring.report.markup import render
 from qdsft.scoring.report.page import render_page
-from qdsft.scoring.report.results import faults_section, groups_section, results_section
+from qdsft.scoring.report.results import faults_section, groups_section, results_section, retrieval_section
 
 
 def write_report(run_dir: Path, manifest: Manifest | None, results: Results, rows: Sequence[PredictionRow]) -> Path:
@@ -38,6 +38,7 @@ def render_report(run_dir: Path, manifest: Manifest | None, results: Results, ro
     log = read_log(run_dir / LOG) if manifest is not None else ([], 0)
     parts = [
         results_section(results),
+        retrieval_section(results),
         curves_section(*log),
         distributions_section(rows),
         groups_section(results),

@@ -22,7 +22,8 @@ class _Compared:
 
 def comparison_lines(found: Comparisons) -> Iterator[str]:
     """Yield the lines of a table, with a part for every evaluation that is compared with the first."""
-    widths = (24, 9, 9, 12, 19, 8, 15)
+    longest = max((len(cells[0]) for one in found.comparisons for cells, _ in _cells(one)), default=0)
+    widths = (max(longest, 23) + 1, 9, 9, 12, 19, 8, 15)
     yield f"first: {found.first}, {found.rows} rows"
     for comparison in found.comparisons:
         yield f"second: {comparison.name}"

@@ -11,6 +11,7 @@ from qdsft.metrics.catalog import RANKING, Metric, of_kind, shown_in
 from qdsft.metrics.model_metrics import GroupMetrics, ModelMetrics
 from qdsft.metrics.numbers import shown
 from qdsft.runs.results import Results
+from qdsft.runs.retrieval_table import RETRIEVAL_HEADS, RETRIEVAL_NOTE, retrieval_rows
 from qdsft.scoring.report.markup import render
 from qdsft.scoring.report.page import Cell, Figure, Table
 from qdsft.scoring.report.row_charts import ChartRow, Value, bar_chart, interval_chart
@@ -59,6 +60,15 @@ def faults_section(results: Results) -> Markup:
             cells.append(Cell(shown(counted), "" if share is None else f"{share:.1%}"))
         rows.append(cells)
     return render("faults.html", faults=Table("faults", ["fault", *results], rows)) if rows else Markup("")
+
+
+def retrieval_section(results: Results) -> Markup:
+    """Return the table of the retrieval metrics; empty without them."""
+    found = retrieval_rows(results)
+    if not found:
+        return Markup("")
+    rows = [[Cell(name), *(Cell(cell.mean_text, cell.difference_text) for cell in cells)] for name, cells in found]
+    return render("retrieval.html", passages=Table("retrieval", RETRIEVAL_HEADS, rows), note=RETRIEVAL_NOTE)
 
 
 def _present(results: Results, metrics: Sequence[Metric]) -> list[Metric]:

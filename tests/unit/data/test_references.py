@@ -7,7 +7,7 @@ import random
 import pytest
 
 from qdsft.data.decomposition import REFERENCE, Decomposition
-from qdsft.data.references import LONGEST_STEP, without_references
+from qdsft.data.references import LONGEST_STEP, fill_references, without_references
 from qdsft.errors import UserError
 
 
@@ -94,3 +94,18 @@ def test_what_would_double_with_every_step_is_refused() -> None:
 def test_what_is_not_valid_is_refused(steps: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match=r"; references cannot be replaced$"):
         without_references(Decomposition(steps))
+
+
+@pytest.mark.parametrize(
+    ("step", "filled"),
+    [
+        ("Where was #1 born?", "Where was Ada born?"),
+        ("Is #2 above #1?", "Is above Ada?"),
+        ("#1의 고향은?", "Ada의 고향은?"),
+        ("#3를 쓴 사람은?", "태백산맥을 쓴 사람은?"),
+        ("#2를 쓴 사람은?", "쓴 사람은?"),
+        ("#99999999999999999999 #0 #4", ""),
+    ],
+)
+def test_references_are_filled_or_removed(step: str, filled: str) -> None:
+    assert fill_references(step, {1: "Ada", 3: "태백산맥", 4: ""}) == filled

@@ -46,6 +46,15 @@ def test_metrics_that_an_option_adds_are_named_when_they_are_lost(tmp_path: Path
     assert capsys.readouterr().err == expected
 
 
+def test_retrieval_metrics_of_another_corpus_are_discarded(tmp_path: Path, capsys: Capture) -> None:
+    before = ModelMetrics(4, {"sari": 0.5, "retrieval_recall": 0.5}, {"retrieval_recall": (0.0, 1.0)})
+    write(tmp_path, {"baseline": before}, IDENTITIES)
+    assert _earlier(tmp_path, IDENTITIES, NEW, None) == {"baseline": before}
+    assert _earlier(tmp_path, IDENTITIES, NEW, {"sha256": "x"}) == {"baseline": ModelMetrics(4, {"sari": 0.5})}
+    error = capsys.readouterr().err
+    assert error.startswith("the retrieval metrics of baseline are of another corpus and are discarded")
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"tuned": 3}', '{"other": 1}'])
 def test_a_damaged_file_is_named_and_replaced(tmp_path: Path, content: str, capsys: Capture) -> None:
     (tmp_path / "metrics.json").write_text(content, encoding="utf-8")

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from qdsft.errors import UserError
-from qdsft.metrics.model_metrics import Decoding, GroupMetrics, ModelMetrics, parse_model_metrics
+from qdsft.metrics.model_metrics import Decoding, GroupMetrics, ModelMetrics, PairedDifference, parse_model_metrics
 
 METRICS = ModelMetrics(
     samples=3,
     means={"exact_match": 0.5, "own_metric": 2.0},
     intervals={"exact_match": (0.0, 1.0)},
+    differences={"exact_match": PairedDifference(0.25, (-0.5, 1.0))},
     groups={"language": {"en": GroupMetrics(3, {"exact_match": 0.5})}, "source": {}},
     decoding=Decoding(loss=1.5, seconds=2.25, new_tokens=30, new_tokens_per_second=None),
 )
@@ -26,6 +27,7 @@ def test_the_form_on_disk() -> None:
         ("own_metric", 2.0),
         ("samples", 3),
         ("intervals", {"exact_match": [0.0, 1.0]}),
+        ("differences", {"exact_match": {"mean": 0.25, "interval": [-0.5, 1.0]}}),
         ("groups", {"language": {"en": {"exact_match": 0.5, "samples": 3}}, "source": {}}),
         ("loss", 1.5),
         ("seconds", 2.25),
@@ -62,6 +64,9 @@ def test_numbers_that_are_not_finite_are_kept_and_not_shown() -> None:
         ({"intervals": None}, "'None' is not an object"),
         ({"intervals": {"sari": [0]}}, "the interval of sari is not [low, high]"),
         ({"intervals": {"sari": [0, "x"]}}, "the interval of sari is not a number"),
+        ({"differences": {"sari": {"mean": 0.5}}}, "the interval of the difference of sari is not [low, high]"),
+        ({"differences": {"sari": {"interval": [0, 1]}}}, "the difference of sari is not a number"),
+        ({"differences": {"sari": 1}}, "'1' is not an object"),
         ({"groups": [1]}, "'[1]' is not an object"),
         ({"groups": {"steps": {"2": {"sari": 1}}}}, "samples is not a whole number"),
         ({"new_tokens": 1.5}, "new_tokens is not a whole number"),

@@ -290,3 +290,36 @@ def test_strategyqa_in_every_format(tmp_path: Path, fmt: str) -> None:
     report = convert("strategyqa", fmt, real("strategyqa/train.json"), tmp_path / "out")
     assert report.written == (2060 if fmt == "qdmr" else 2061)
     assert report.dropped == ({"no qdmr form": 1} if fmt == "qdmr" else {})
+
+
+FACTS = [{**GOOD, "facts": ["A.", "B."]}, {**GOOD, "question": "Is B it?", "facts": ["B.", "C."]}]
+
+
+def test_passages_become_a_corpus(tmp_path: Path) -> None:
+    dropped = {**GOOD, "decomposition": ["a #9"], "facts": ["D."]}
+    source, target = written(tmp_path / "train.json", [*FACTS, dropped, GOOD]), tmp_path / "rows.jsonl"
+    report = convert("strategyqa", "jsonl", source, target, corpus=tmp_path / "corpus.jsonl")
+    assert (report.written, report.dropped.total(), report.passages) == (3, 1, 4)
+    corpus = lines(tmp_path / "corpus.jsonl")
+    assert [passage["text"] for passage in corpus] == ["A.", "B.", "C.", "D."]
+    a, b, c, _ = (passage["id"] for passage in corpus)
+    assert [row.get("evidence") for row in lines(target)] == [[a, b], [b, c], None]
+    assert all("facts" not in row for row in lines(target))
+
+
+@pytest.mark.parametrize(
+    ("rows", "target_format", "corpus", "message"),
+    [
+        ([GOOD], "jsonl", "c.jsonl", "no row has passages"),
+        (FACTS, "llamaindex", "c.jsonl", "llamaindex does not keep the column evidence"),
+        (FACTS, "jsonl", "out.jsonl", "is the target of the rows"),
+        ([{**GOOD, "facts": 1}], "jsonl", "c.jsonl", "the passages in 'facts' cannot be read"),
+    ],
+)
+def test_no_corpus_is_left_half_written(
+    tmp_path: Path, rows: list[Any], target_format: str, corpus: str, message: str
+) -> None:
+    source = written(tmp_path / "train.json", rows)
+    with pytest.raises(UserError, match=message):
+        convert("strategyqa", target_format, source, tmp_path / "out.jsonl", corpus=tmp_path / corpus)
+    assert names(tmp_path) == ["train.json"]
