@@ -25,7 +25,10 @@ from transformers import PreTrainedConfig
 
 from tiny_tokenizers import make_tokenizer
 
-ARCHITECTURES = ("llama", "llama3", "mistral", "gpt_neox", "qwen3", "gemma3_text")
+ARCHITECTURES = (
+    *("llama", "llama3", "llama3_2", "kanana", "mistral", "ministral", "gpt_neox", "qwen3", "qwen3_thinking"),
+    *("gemma3_text", "gemma3", "exaone4", "hyperclovax"),
+)
 CORPUS = Path(__file__).resolve().parent.parent / "data" / "examples" / "sample_train.jsonl"
 MARKER = "tiny_model.json"
 FORMAT = 1  # raise it when the same settings begin to give another model
@@ -55,6 +58,20 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int, tie: bo
         "dtype": "float32",  # the real ones are in half precision; CPU training wants float32
     }
     padded = -(-len(tokenizer) // 64) * 64 + 64  # Qwen (151936) and Polyglot (30080) have rows without tokens
+    if architecture == "ministral":
+        common |= {"head_dim": head_dim, "num_key_value_heads": heads // 2, "bos_token_id": 1, "eos_token_id": 2}
+        return transformers.MistralConfig(**common, sliding_window=2048)  # half of the positions; the real one has all
+    if architecture == "exaone4":
+        ids = tokenizer.convert_tokens_to_ids(["[PAD]", "[BOS]", "[|endofturn|]"])
+        common |= dict(zip(("pad_token_id", "bos_token_id", "eos_token_id"), ids, strict=True))
+        # As the 1.2B model: every layer attends to everything. The 32B model has a sliding window.
+        common |= {"sliding_window": None, "layer_types": ["full_attention"] * layers, "tie_word_embeddings": True}
+        return transformers.Exaone4Config(**common, num_key_value_heads=heads // 2)
+    if architecture == "hyperclovax":
+        # Its generation stops at <|endofturn|>, which its config.json does not name.
+        end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+        common |= {"pad_token_id": end, "bos_token_id": end, "eos_token_id": end, "tie_word_embeddings": True}
+        return transformers.LlamaConfig(**common, head_dim=2 * head_dim, num_key_value_heads=heads // 2)
     if architecture in ("llama", "mistral"):
         common |= {"head_dim": head_dim, "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2}
         if architecture == "llama":
@@ -62,10 +79,14 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int, tie: bo
         rope = {"rope_type": "default", "rope_theta": 1e6}  # v0.3: a larger base instead of a sliding window
         common |= {"num_key_value_heads": heads // 2, "sliding_window": None, "rope_parameters": rope}
         return transformers.MistralConfig(**common)
-    if architecture == "llama3":
+    if architecture in ("llama3", "llama3_2", "kanana"):
         bos, eos = tokenizer.convert_tokens_to_ids(["<|begin_of_text|>", "<|eot_id|>"])
-        rope = {"rope_type": "default", "rope_theta": 5e5}
+        rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 5e5}
+        if architecture == "llama3_2":
+            rope |= {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+            rope |= {"original_max_position_embeddings": 512}
         common |= {"head_dim": head_dim, "rms_norm_eps": 1e-5, "num_key_value_heads": heads // 2}
+        common |= {"tie_word_embeddings": architecture == "llama3_2"}
         return transformers.LlamaConfig(**common, rope_parameters=rope, bos_token_id=bos, eos_token_id=eos)
     if architecture == "gpt_neox":
         # The sizes in Polyglot-Ko's model card give rotary_pct 0.25 (64 of 256 dimensions) and 2048
@@ -74,7 +95,7 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int, tie: bo
         common |= {"rotary_pct": 0.25, "use_parallel_residual": True, "bos_token_id": 0, "eos_token_id": 2}
         return transformers.GPTNeoXConfig(**common)
     common |= {"head_dim": 2 * head_dim, "tie_word_embeddings": True}  # not hidden/heads, as in both
-    if architecture == "qwen3":
+    if architecture in ("qwen3", "qwen3_thinking"):
         bos, eos = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
         rope = {"rope_type": "default", "rope_theta": 5e6}
         common |= {"vocab_size": padded, "num_key_value_heads": heads // 2, "rope_parameters": rope}
@@ -85,7 +106,20 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int, tie: bo
     kinds = ["full_attention" if this else "sliding_attention" for this in full]
     common |= {"num_key_value_heads": 1, "query_pre_attn_scalar": 2 * head_dim}
     common |= {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
-    return transformers.Gemma3TextConfig(**common, sliding_window=64, layer_types=kinds)
+    text = transformers.Gemma3TextConfig(**common, sliding_window=64, layer_types=kinds)
+    if architecture == "gemma3_text":
+        return text
+    vision: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 4, "image_size": 28, "patch_size": 14, "vision_use_head": False}
+    turn = tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    return transformers.Gemma3Config(
+        text_config=text.to_dict(),
+        vision_config=vision,
+        mm_tokens_per_image=4,
+        eos_token_id=[1, turn],
+        tie_word_embeddings=True,
+        dtype="float32",
+    )
 
 
 def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
@@ -142,7 +176,10 @@ def build(
     with torch.random.fork_rng(devices=[]):  # a caller's own random numbers stay what they were
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config)
-    if architecture == "qwen3":  # as the real generation_config.json: either token ends a generation
+        for weight in model.parameters():
+            if weight.dim() > 1 and not weight.any():  # Gemma 3's projector: a checkpoint has no matrix of zeros
+                torch.nn.init.normal_(weight, std=0.02)
+    if architecture in ("qwen3", "qwen3_thinking"):  # as the real ones: either token ends a generation
         ends = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
         sampling = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8}
         model.generation_config = transformers.GenerationConfig(
@@ -152,6 +189,13 @@ def build(
         bos, end = tokenizer.convert_tokens_to_ids(["<|begin_of_text|>", "<|end_of_text|>"])
         sampling = {"do_sample": True, "temperature": 0.6, "top_p": 0.9}
         model.generation_config = transformers.GenerationConfig(bos_token_id=bos, eos_token_id=end, **sampling)
+    if architecture in ("llama3_2", "gemma3"):  # they end a turn and a document in different tokens
+        ends = tokenizer.convert_tokens_to_ids(
+            ["<|end_of_text|>", "<|eot_id|>"] if architecture == "llama3_2" else ["<eos>", "<end_of_turn>"]
+        )
+        model.generation_config = transformers.GenerationConfig(
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     # Beside OUT, so that the rename is one step on one file system: OUT is never seen half written.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import importlib.util
 import json
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -23,6 +25,45 @@ LLAMA3_CONTROL = [
 ]
 # Llama-3 splits as Qwen does, but keeps up to three digits together.
 LLAMA3_REGEX = PRETOKENIZE_REGEX.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+# Ministral's tokenizer (tekken) begins with its control tokens; only those of a plain conversation are here.
+TEKKEN_CONTROL = ["<unk>", "<s>", "</s>", *MISTRAL_CONTROL, "<pad>"]
+# EXAONE 4's, in an order that is not confirmed. A thinking block is no special token, so it is decoded as text.
+EXAONE_CONTROL = ["[PAD]", "[BOS]", "[EOS]", "[UNK]", "[|system|]", "[|user|]", "[|assistant|]", "[|endofturn|]"]
+THINKING = ["<think>", "</think>"]
+# EXAONE 4's form, by the documentation of transformers: without enable_thinking the thinking block is empty.
+EXAONE_TEMPLATE = (
+    "{%- set opened = '<think>\n' if enable_thinking is defined and enable_thinking else '<think>\n\n</think>\n\n' -%}"
+    "{%- for message in messages -%}"
+    "{{- '[|' + message['role'] + '|]\n' -}}"
+    "{{- '<think>\n\n</think>\n\n' if message['role'] == 'assistant' and loop.last else '' -}}"
+    "{{- message['content'] + '[|endofturn|]\n' -}}"
+    "{%- endfor -%}"
+    "{{- '[|assistant|]\n' + opened if add_generation_prompt else '' -}}"
+)
+# HyperCLOVA X SEED's, in an order that is not confirmed.
+HYPERCLOVA_CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|endofturn|>", "<|stop|>"]
+# The form that NAVER documents for SEED models: an empty list of tools first, and <|endofturn|> after an answer.
+HYPERCLOVA_TEMPLATE = (
+    "{{- '<|im_start|>tool_list\n<|im_end|>\n' -}}"
+    "{%- for message in messages -%}"
+    "{{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' -}}"
+    "{{- '<|endofturn|>\n' if message['role'] == 'assistant' else '\n' -}}"
+    "{%- endfor -%}"
+    "{{- '<|im_start|>assistant\n' if add_generation_prompt else '' -}}"
+)
+CONTROL_FIRST: dict[str, tuple[list[str], str | None, str, str]] = {
+    "ministral": (TEKKEN_CONTROL, "<s>", "</s>", "<pad>"),
+    "exaone4": ([*EXAONE_CONTROL, *THINKING], "[BOS]", "[|endofturn|]", "[PAD]"),
+    "hyperclovax": (HYPERCLOVA_CONTROL, None, "<|endofturn|>", "<|endoftext|>"),
+}
+"""Architecture -> control tokens, which come first in the vocabulary; BOS, EOS and padding among them."""
+SHIPPED_TEMPLATES = {
+    "llama3_2": "llama3_2",
+    "kanana": "llama3",
+    "gemma3": "gemma3",
+    "qwen3_thinking": "qwen3",
+}
+"""Architecture -> its own chat template among those that TRL keeps. Kanana's is not confirmed to be Llama 3's."""
 # As Qwen's own template for plain conversations; the real one adds tool calls, which nothing here uses.
 CHATML = (
     "{%- for message in messages -%}"
@@ -82,6 +123,13 @@ def _special(tokens: list[str]) -> list[AddedToken]:
 
 def make_tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreTrainedTokenizerBase:
     """Return a tokenizer trained on the texts that behaves like that of the real family."""
+    tokenizer = _tokenizer(architecture, texts, vocab_size)
+    if architecture in SHIPPED_TEMPLATES:
+        tokenizer.chat_template = shipped_template(SHIPPED_TEMPLATES[architecture])
+    return tokenizer
+
+
+def _tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreTrainedTokenizerBase:
     options: dict[str, Any] = {"add_bos_token": True, "add_eos_token": False, "model_max_length": UNBOUNDED}
     if architecture in ("llama", "mistral"):
         control = MISTRAL_CONTROL if architecture == "mistral" else []
@@ -91,24 +139,28 @@ def make_tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreT
         tokenizer: Any = transformers.LlamaTokenizer(vocab=vocab, merges=merges, **options)
         tokenizer.add_tokens(_special(control), special_tokens=True)
         return tokenizer
-    if architecture == "gemma3_text":
+    if architecture in ("gemma3_text", "gemma3"):
         # <start_of_turn> and <end_of_turn> are 105 and 106 in the real one, behind a hundred unused tokens.
         turns = ["<start_of_turn>", "<end_of_turn>"]
         vocab, merges = _piece_bpe(texts, ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *turns], vocab_size)
         tokenizer = transformers.GemmaTokenizer(vocab=vocab, merges=merges, **options)
         tokenizer.add_tokens(_special(turns), special_tokens=True)
         return tokenizer
-    if architecture == "qwen3":
+    if architecture in ("qwen3", "qwen3_thinking"):
         specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]  # they follow Qwen's vocabulary
-        vocab, merges = _model_of(_byte_bpe(texts, [], vocab_size - len(specials), PRETOKENIZE_REGEX))
-        vocab |= {token: len(vocab) + n for n, token in enumerate(specials)}
+        thinking = THINKING if architecture == "qwen3_thinking" else []
+        vocab, merges = _model_of(_byte_bpe(texts, [], vocab_size - len(specials + thinking), PRETOKENIZE_REGEX))
+        vocab |= {token: len(vocab) + n for n, token in enumerate(specials + thinking)}
         tokenizer = transformers.Qwen2Tokenizer(
             vocab=vocab, merges=merges, unk_token=None, eos_token="<|im_end|>", model_max_length=131072
         )
         tokenizer.add_tokens(_special(specials), special_tokens=True)
+        tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in thinking])
         tokenizer.chat_template = CHATML
         return tokenizer
-    if architecture == "llama3":
+    if architecture in CONTROL_FIRST:
+        return _control_first(architecture, texts, vocab_size)
+    if architecture in ("llama3", "llama3_2", "kanana"):
         backend = _byte_bpe(texts, [], vocab_size - len(LLAMA3_CONTROL), LLAMA3_REGEX)
         backend.normalizer = None
         backend.add_special_tokens(_special(LLAMA3_CONTROL))
@@ -136,3 +188,24 @@ def make_tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreT
         # transformers 5 dropped them. Spelt out, because generate() of GPT-NeoX refuses them.
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
+
+
+def _control_first(architecture: str, texts: list[str], vocab_size: int) -> PreTrainedTokenizerBase:
+    """Return a byte-level tokenizer whose control tokens come first."""
+    control, bos, eos, pad = CONTROL_FIRST[architecture]
+    backend = _byte_bpe(texts, control, vocab_size, LLAMA3_REGEX)
+    backend.normalizer = None
+    backend.add_special_tokens(_special([token for token in control if token not in THINKING]))
+    backend.add_tokens([AddedToken(token, special=False, normalized=False) for token in control if token in THINKING])
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=bos, eos_token=eos, pad_token=pad, model_max_length=UNBOUNDED
+    )
+    tokenizer.chat_template = {"exaone4": EXAONE_TEMPLATE, "hyperclovax": HYPERCLOVA_TEMPLATE}.get(architecture)
+    return tokenizer
+
+
+def shipped_template(name: str) -> str:
+    """Return a chat template that TRL keeps to recognise models by."""
+    spec = importlib.util.find_spec("trl")  # importing it takes seconds
+    assert spec is not None and spec.origin is not None
+    return (Path(spec.origin).parent / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")

@@ -46,10 +46,13 @@ def add_recipe_command(
     name: str,
     help_text: str,
     handler: Callable[[argparse.Namespace], int],
+    nargs: str | None = None,
 ) -> argparse.ArgumentParser:
     """Add a command that takes a recipe and values that replace the recipe's; return its parser."""
     parser = commands.add_parser(name, help=help_text)
-    parser.add_argument("recipe", metavar="RECIPE", help="YAML file, or a shipped recipe such as tiny/full")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", nargs=nargs, help="YAML file, or a shipped recipe such as tiny/full"
+    )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that replace the recipe's")
     parser.set_defaults(handler=handler)
     return parser

@@ -53,11 +53,9 @@ def check_adapters(recipe: Recipe, config: PretrainedConfig) -> Coverage | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said again for the model with weights
-        try:
-            with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config, trust_remote_code=recipe.model.trust_remote_code)
-        except (ValueError, TypeError, RuntimeError, NotImplementedError, ImportError):
-            return None  # code of the model's own that cannot be built without weights
+        model = _without_weights(recipe, config)
+        if model is None:
+            return None
         peft_config = decoder_lora_config(recipe, model)
         try:
             # Such initial values are computed from the weights.
@@ -67,6 +65,34 @@ def check_adapters(recipe: Recipe, config: PretrainedConfig) -> Coverage | None:
         except (ValueError, TypeError) as error:
             raise UserError(f"{recipe.where('lora')}: lora: {' '.join(str(error).split())[:300]}") from error
     return find_coverage(recipe, wrapped)
+
+
+def decoder_targets(recipe: Recipe, config: PretrainedConfig) -> list[str]:
+    """Return the names of the linear layers in the text decoder, as lora.target_modules takes them.
+
+    Raises UserError for a model without such layers, and for one that cannot be built without weights.
+    """
+    model = _without_weights(recipe, config)
+    decoder = _decoder_prefix(model) if model is not None else ""
+    head = model.get_output_embeddings() if model is not None else None
+    names = [
+        name.rpartition(".")[2]
+        for name, module in (model.named_modules() if model is not None else ())
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head and name.startswith(decoder)
+    ]
+    if not names:
+        name = recipe.model.name_or_path
+        raise UserError(f"{name}: no linear layer of a text decoder is found; copy a recipe and edit it")
+    return list(dict.fromkeys(names))
+
+
+def _without_weights(recipe: Recipe, config: PretrainedConfig) -> Any | None:
+    """Return the model on the meta device; None if the code of the model cannot be built without weights."""
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=recipe.model.trust_remote_code)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError, ImportError):
+        return None
 
 
 def decoder_lora_config(recipe: Recipe, model: Any) -> LoraConfig:

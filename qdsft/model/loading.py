@@ -46,7 +46,7 @@ def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
     Raises UserError if it cannot be loaded, or if neither the recipe nor the model has a chat template.
     """
     template = recipe.chat_template_path()
-    tokenizer = _from_pretrained(AutoTokenizer, recipe, what="tokenizer")
+    tokenizer = load_own_tokenizer(recipe)
     if template is not None:
         tokenizer.chat_template = template.read_text(encoding="utf-8")
     if not tokenizer.chat_template:
@@ -54,6 +54,15 @@ def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
             f"{recipe.where('model.name_or_path')}: {recipe.model.name_or_path} has no chat template; set "
             "model.chat_template to a Jinja file beside the recipe"
         )
+    return tokenizer
+
+
+def load_own_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
+    """Return the base model's tokenizer with its own chat template, which may be None, and a padding token.
+
+    Raises UserError if it cannot be loaded, or has no end-of-sequence token.
+    """
+    tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, recipe, what="tokenizer")
     if tokenizer.eos_token_id is None:
         raise UserError(f"{recipe.where('model.name_or_path')}: the tokenizer has no end-of-sequence token to stop at")
     if tokenizer.pad_token_id is None:

@@ -14,8 +14,15 @@ import pytest
 from helpers.paths import ROOT
 from transformers import AutoTokenizer
 
-# template -> the tiny model of the family it is meant for; qwen3 brings its own template
+# template -> the tiny model of the family it is meant for; some bring their own template
 FAMILIES = {
+    "qwen3_8b": "qwen3_thinking",
+    "ministral_8b": "ministral",
+    "exaone4": "exaone4",
+    "gemma3": "gemma3",
+    "hyperclovax": "hyperclovax",
+    "kanana": "kanana",
+    "llama3_2": "llama3_2",
     "llama2": "llama",
     "llama3_korean": "llama3",
     "mistral": "mistral",
@@ -24,7 +31,9 @@ FAMILIES = {
     "tiny": "llama",
     "qwen3": "qwen3",
 }
-RECIPES = [name for name in FAMILIES if name != "qwen3"]
+RECIPES = [name for name in FAMILIES if (ROOT / "recipes" / name / "chat_template.jinja").is_file()]
+EOS_PER_TURN = {"qwen3", "qwen3_8b", "llama3_korean", "llama3_2", "kanana", "exaone4"}
+"""Templates that end every turn, not only an answer, in the end token. Llama 3.2 always writes a system turn."""
 
 Messages = list[dict[str, str]]
 
@@ -44,7 +53,7 @@ def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def template_of(name: str) -> str | None:
-    if name == "qwen3":
+    if name not in RECIPES:
         return None
     return (ROOT / "recipes" / name / "chat_template.jinja").read_text(encoding="utf-8")
 
@@ -199,7 +208,69 @@ GOLDEN = [
         "<|im_start|>user\n애플은 누가 언제 세웠나요?<|im_end|>\n<|im_start|>assistant\n",
         "1. 애플은 누가 세웠나요?\n2. 애플은 언제 세워졌나요?<|im_end|>\n",
     ),
+    # An empty thinking block belongs to the prompt, so inference asks as training did and it carries no loss.
+    (
+        "qwen3_8b",
+        EN_SYSTEM,
+        EN,
+        "<|im_start|>system\nBreak the question into sub-questions.<|im_end|>\n"
+        "<|im_start|>user\nWho founded Apple, and when?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+        "1. Who founded Apple?\n2. When was Apple founded?<|im_end|>\n",
+    ),
+    (
+        "exaone4",
+        KO_SYSTEM,
+        KO,
+        "[|system|]\n질문을 하위 질문으로 나누세요.[|endofturn|]\n[|user|]\n애플은 누가 언제 세웠나요?[|endofturn|]\n"
+        "[|assistant|]\n<think>\n\n</think>\n\n",
+        "1. 애플은 누가 세웠나요?\n2. 애플은 언제 세워졌나요?[|endofturn|]\n",
+    ),
+    (
+        "ministral_8b",
+        EN_SYSTEM,
+        EN,
+        "<s>[INST]Break the question into sub-questions.\n\nWho founded Apple, and when?[/INST]",
+        "1. Who founded Apple?\n2. When was Apple founded?</s>",
+    ),
+    (
+        "ministral_8b",
+        None,
+        KO,
+        "<s>[INST]애플은 누가 언제 세웠나요?[/INST]",
+        "1. 애플은 누가 세웠나요?\n2. 애플은 언제 세워졌나요?</s>",
+    ),
+    (
+        "gemma3",
+        EN_SYSTEM,
+        EN,
+        "<bos><start_of_turn>user\nBreak the question into sub-questions.\n\n"
+        "Who founded Apple, and when?<end_of_turn>\n<start_of_turn>model\n",
+        "1. Who founded Apple?\n2. When was Apple founded?<end_of_turn>\n",
+    ),
+    (
+        "hyperclovax",
+        None,
+        KO,
+        "<|im_start|>tool_list\n<|im_end|>\n<|im_start|>user\n애플은 누가 언제 세웠나요?<|im_end|>\n"
+        "<|im_start|>assistant\n",
+        "1. 애플은 누가 세웠나요?\n2. 애플은 언제 세워졌나요?<|im_end|><|endofturn|>\n",
+    ),
 ]
+
+
+def test_qwen3_s_own_template_trains_the_thinking_block_and_ours_writes_what_it_does_without(
+    tokenizers: dict[str, Any],
+) -> None:
+    tokenizer = tokenizers["qwen3_thinking"]
+    own = {"tokenize": False, "add_generation_prompt": True}
+    question = talk(EN[0], system=EN_SYSTEM)
+    asks = tokenizer.apply_chat_template(question, **own)
+    row = tokenizer.apply_chat_template(talk(*EN, system=EN_SYSTEM), tokenize=False)
+    assert row.removeprefix(asks).startswith("<think>")
+    assert render(tokenizers, "qwen3_8b", question, prompt=True) == tokenizer.apply_chat_template(
+        question, enable_thinking=False, **own
+    )
+    assert render(tokenizers, "qwen3_8b", talk(*EN, system=EN_SYSTEM)) == row
 
 
 @pytest.mark.parametrize(("name", "system", "exchange", "prompt", "answer"), GOLDEN)
@@ -226,6 +297,17 @@ def test_prompt_and_row_are_these_strings(
         (
             "mistral",
             "<s>[INST] Be brief.\n\nOne?[/INST] 하나.</s>[INST] 둘?[/INST] Two.</s>[INST] Three?[/INST]",
+        ),
+        (
+            "ministral_8b",
+            "<s>[INST]Be brief.\n\nOne?[/INST]하나.</s>[INST]둘?[/INST]Two.</s>[INST]Three?[/INST]",
+        ),
+        (
+            "qwen3_8b",
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nOne?<|im_end|>\n"
+            "<|im_start|>assistant\n하나.<|im_end|>\n<|im_start|>user\n둘?<|im_end|>\n"
+            "<|im_start|>assistant\nTwo.<|im_end|>\n<|im_start|>user\nThree?<|im_end|>\n"
+            "<|im_start|>assistant\n<think>\n\n</think>\n\n",
         ),
         (
             "koalpaca",
@@ -295,11 +377,12 @@ def test_prompt_ids_are_a_prefix_of_the_row_s_ids(
     assert len(prompt) < len(row) and row[: len(prompt)] == prompt
     text = render(tokenizers, name, talk(*exchange, system=system))
     assert row == tokenizer(text, add_special_tokens=False)["input_ids"]
-    # One BOS and no more: a tokenizer that adds its own would double the template's.
-    if tokenizer.bos_token_id is not None:
+    # One BOS and no more: a tokenizer that adds its own would double the template's. EXAONE's template writes none.
+    if tokenizer.bos_token_id is not None and name != "exaone4":
         assert row.count(tokenizer.bos_token_id) == 1 and row[0] == tokenizer.bos_token_id
-    turns = 2 if system is None else 3
-    assert row.count(tokenizer.eos_token_id) == (turns if name in {"qwen3", "llama3_korean"} else 1)
+    turns = 3 if system is not None or name == "llama3_2" else 2
+    expected = 0 if name == "gemma3" else turns if name in EOS_PER_TURN else 1  # Gemma ends turns in <end_of_turn>
+    assert row.count(tokenizer.eos_token_id) == expected
 
 
 @pytest.mark.parametrize("name", RECIPES)

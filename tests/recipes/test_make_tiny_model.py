@@ -19,6 +19,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 SCRIPT = ROOT / "scripts" / "make_tiny_model.py"
 ARCHITECTURES = ("llama", "llama3", "mistral", "gpt_neox", "qwen3", "gemma3_text")
+NEWER = {
+    "llama3_2": ("<|begin_of_text|>", "<|eot_id|>", ["<|end_of_text|>", "<|eot_id|>"]),
+    "kanana": ("<|begin_of_text|>", "<|eot_id|>", ["<|eot_id|>"]),
+    "ministral": ("<s>", "</s>", ["</s>", "[INST]", "[/INST]"]),
+    "qwen3_thinking": (None, "<|im_end|>", ["<|im_start|>", "<|im_end|>"]),
+    "gemma3": ("<bos>", "<eos>", ["<eos>", "<end_of_turn>"]),
+    "exaone4": ("[BOS]", "[|endofturn|]", ["[|user|]", "[|assistant|]", "[|endofturn|]"]),
+    "hyperclovax": (None, "<|endofturn|>", ["<|im_start|>", "<|im_end|>", "<|endofturn|>", "<|stop|>"]),
+}
+"""Architecture of a recipe for `qdsft recipe --new` -> BOS, EOS, and special tokens that stay whole."""
 TEXTS = (
     "Which company makes the iPhone, and when was its founder born?",
     "대한민국의 수도에서 가장 높은 건물은 언제 완공되었나요?",
@@ -269,3 +279,32 @@ def test_impossible_sizes_are_refused(options: dict[str, int], said: str, tmp_pa
     with pytest.raises(ValueError, match=said):
         SCRIPT_MODULE.build("llama", tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("architecture", NEWER)
+def test_newer_families(architecture: str, tmp_path: Path) -> None:
+    SCRIPT_MODULE.build(architecture, tmp_path / "tiny", layers=1)
+    tokenizer, model = tokenizer_of(tmp_path / "tiny"), model_of(tmp_path / "tiny")
+    bos, eos, specials = NEWER[architecture]
+    assert (tokenizer.bos_token, tokenizer.eos_token) == (bos, eos)
+    for text in TEXTS:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    for token in specials:
+        ids = tokenizer(f"a{token}b", add_special_tokens=False)["input_ids"]
+        assert ids.count(tokenizer.convert_tokens_to_ids(token)) == 1
+        assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == "ab", token
+    for token in ("<think>", "</think>"):  # decoded as text, so that an answer with them shows
+        if architecture in ("qwen3_thinking", "exaone4"):
+            ids = tokenizer(f"{token}\n", add_special_tokens=False)["input_ids"]
+            assert len(ids) == 2 and tokenizer.decode(ids, skip_special_tokens=True) == f"{token}\n"
+    ids = torch.tensor([tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]])
+    with torch.no_grad():
+        assert torch.isfinite(model(input_ids=ids, labels=ids).loss)
+    assert {"q_proj", "down_proj"} <= {name.rpartition(".")[2] for name, _ in model.get_decoder().named_modules()}
+    assert any("vision" in name for name, _ in model.named_modules()) == (architecture == "gemma3")
+    stops = model.generation_config.eos_token_id
+    named = set(tokenizer.convert_ids_to_tokens(stops if isinstance(stops, list) else [stops]))
+    expected = {"gemma3": {"<eos>", "<end_of_turn>"}, "hyperclovax": {"<|endoftext|>"}}
+    assert named >= expected.get(architecture, {eos})
+    assert bool(tokenizer.chat_template) == (architecture != "ministral")

@@ -17,19 +17,41 @@ import transformers
 from accelerate.commands.config.config_args import load_config_from_file
 from helpers.architectures import ARCHITECTURES
 from helpers.paths import ROOT
+from helpers.preparation import prepare_recipe
 
 from qdsft.data.split import stream_split
 from qdsft.errors import UserError
 from qdsft.inference.loaded_run import load_run
+from qdsft.model.adapters import check_adapters
 from qdsft.model.device import Machine
-from qdsft.model.loading import load_tokenizer, lora_config
+from qdsft.model.loading import load_config, load_tokenizer, lora_config
 from qdsft.model.quantization import quantization_config
 from qdsft.recipe import Recipe, load_recipe
+from qdsft.recipe.new_text import METHODS as NEW_METHODS
+from qdsft.recipe.new_text import NewModel, recipe_text
+from qdsft.tokenization.new_recipe import SOURCE
 from qdsft.training.build import build_arguments
 
 FAMILIES = ("koalpaca", "llama2", "mistral")
 """Folders with all four methods."""
 METHODS = ("full", "lora", "qlora", "qlora_8gb")
+MODERN = {
+    "exaone4_1_2b": 1.28e9,
+    "gemma3_4b": 4.3e9,
+    "hyperclovax_1_5b": 1.59e9,
+    "kanana1_5_8b": 8.03e9,
+    "llama3_2_3b": 3.21e9,
+    "ministral_8b": 8.02e9,
+    "qwen3_1_7b": 1.72e9,
+    "qwen3_8b": 8.19e9,
+}
+"""Folders with the methods of `qdsft recipe --new` -> parameters of the model."""
+OWN_ARCHITECTURE = {"exaone4_1_2b", "gemma3_4b"}
+"""Those of MODERN whose architecture no other folder has with 16-bit weights."""
+NOT_TRAINED = {f"recipes/{folder}/qlora.yaml" for folder in MODERN} | {
+    f"recipes/{folder}/lora.yaml" for folder in MODERN.keys() - OWN_ARCHITECTURE
+}
+"""Recipes that take no path through the code that another one does not take, and whose model another one trains."""
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("recipes/**/*.yaml"))
 CPU = Machine("cpu", "a CPU", torch.float32)
 CUDA = Machine("cuda", "a card", torch.bfloat16)
@@ -129,11 +151,9 @@ def test_a_recipe_for_8_gb_keeps_the_rules_that_make_it_fit(path: str) -> None:
 @pytest.mark.parametrize("path", [path for path in RECIPES if load_recipe(ROOT / path).lora])
 def test_lora_reaches_every_linear_layer_and_names_no_other(path: str, tiny_model: TinyModel) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(tiny_model(ARCHITECTURES[folder_of(path)]))
-    head = model.get_output_embeddings()
+    decoder = model.get_decoder()
     linear = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
+        name.rpartition(".")[2] for name, module in decoder.named_modules() if isinstance(module, torch.nn.Linear)
     }
     targets = (load_recipe(path).lora or {})["target_modules"]
     assert sorted(targets) == sorted(linear)
@@ -143,6 +163,48 @@ def test_recipes_that_repeat_their_data_section_agree() -> None:
     recipes = [load_recipe(path) for path in RECIPES if folder_of(path) not in {"tiny", "gemma3_270m", "tasks"}]
     assert len(recipes) > 1
     assert all(recipe.data == recipes[0].data for recipe in recipes)
+
+
+@pytest.mark.parametrize("folder", MODERN)
+def test_they_are_what_qdsft_recipe_new_writes(folder: str) -> None:
+    for method in NEW_METHODS:
+        recipe = load_recipe(f"recipes/{folder}/{method}.yaml")
+        model = recipe.model
+        new = NewModel(
+            model.name_or_path, f"recipes/{folder}", (recipe.lora or {})["target_modules"], None, model.chat_template
+        )
+        text = Path(f"recipes/{folder}/{method}.yaml").read_text(encoding="utf-8")
+        assert re.sub(r"prompt:\n(  .*\n)+", "", text) == recipe_text(new, method)
+    assert {path.stem for path in Path("recipes", folder).glob("*.yaml")} == NEW_METHODS.keys()
+
+
+@pytest.mark.parametrize("folder", sorted(ARCHITECTURES.keys() - {"tiny"}))
+def test_a_folder_has_the_dimensions_of_its_model(folder: str) -> None:
+    values = json.loads(Path("recipes", folder, "config.json").read_text(encoding="utf-8"))
+    assert re.search(r"\b20\d\d-\d\d-\d\d\b", values.pop(SOURCE))
+    config = transformers.AutoConfig.for_model(**values)
+    for path in Path("recipes", folder).glob("*.yaml"):
+        assert load_recipe(path).max_length <= config.get_text_config().max_position_embeddings
+    if folder in MODERN:
+        with torch.device("meta"):
+            model = transformers.AutoModelForCausalLM.from_config(config)
+        assert sum(each.numel() for each in model.parameters()) == pytest.approx(MODERN[folder], rel=0.01)
+
+
+def test_a_template_that_trains_a_thinking_block_is_refused(tiny_model: TinyModel) -> None:
+    recipe = on_tiny_model("recipes/qwen3_8b/qlora_8gb.yaml", tiny_model, "model.chat_template=null")
+    with pytest.raises(UserError, match=r"does not read back as the row's answer: .* such as a thinking block"):
+        prepare_recipe(recipe)
+
+
+def test_a_multimodal_checkpoint_trains_its_text_decoder_alone(tiny_model: TinyModel) -> None:
+    recipe = on_tiny_model("recipes/gemma3_4b/qlora_8gb.yaml", tiny_model)
+    config = load_config(recipe)
+    with torch.device("meta"):
+        names = [name for name, _ in transformers.AutoModelForCausalLM.from_config(config).named_modules()]
+    assert any("vision" in name and name.endswith("q_proj") for name in names)
+    coverage = check_adapters(recipe, config)
+    assert coverage is not None and (coverage.modules, coverage.layers, coverage.all_layers) == (14, 2, 2)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -173,7 +235,9 @@ def test_the_readme_names_every_recipe_and_shows_the_template_as_it_renders(fold
     examples = [example for _, example in stream_split(recipe)]
     shown = [
         tokenizer.apply_chat_template(
-            [*example.messages, {"role": "assistant", "content": example.completion}], tokenize=False
+            [*example.messages, {"role": "assistant", "content": example.completion}],
+            tokenize=False,
+            date_string="26 Jul 2024",  # for templates that write a date
         )
         for example in examples
     ]
@@ -191,7 +255,7 @@ def test_accelerate_reads_its_configs(path: Path) -> None:
 
 
 @pytest.mark.slow
-@every_recipe
+@pytest.mark.parametrize("path", [path for path in RECIPES if path not in NOT_TRAINED])
 def test_it_trains_and_answers_on_a_tiny_model(path: str, tiny_model: TinyModel, tmp_path: Path) -> None:
     from qdsft.training.train import train
 

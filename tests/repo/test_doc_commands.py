@@ -58,6 +58,7 @@ STATUS = {"qdsft doctor": (0, 1), "python examples/agent_loop.py --run": (0, 1)}
 PRINTED = {
     "qdsft check": "all valid",
     "qdsft plan": "fits",
+    "qdsft recipe --new": r"stop token: <\|im_end\|>",
     "qdsft recipe": "command line",
     "qdsft evaluate": "exact match",
     "qdsft compare": "significant|difference",
@@ -65,9 +66,6 @@ PRINTED = {
     "qdsft runs": "finished",
     "accelerate launch scripts/run_sft.py": "finished: outputs/",
     "python examples/agent_loop.py": r"\?\n  1\. |cannot be executed",
-    "python - <<'END'\nimport torch": "".join(
-        f"(?=.*'{name}_proj')" for name in ("q", "k", "v", "o", "gate", "up", "down")
-    ),
     "make quickstart": "report: outputs/tiny-full/report.html",
 }
 """Beginning of a command -> what its page says that it is for, as a pattern of what it prints."""
