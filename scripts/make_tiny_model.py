@@ -76,10 +76,8 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int, tie: bo
         common |= {"head_dim": head_dim, "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2}
         if architecture == "llama":
             return transformers.LlamaConfig(**common, num_key_value_heads=heads, tie_word_embeddings=tie)
-        rope: dict[str, Any] = {
-            "rope_type": "default",
-            "rope_theta": 1e6,
-        }  # v0.3: a larger base instead of a sliding window
+        # v0.3 has a larger base instead of a sliding window.
+        rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 1e6}
         common |= {"num_key_value_heads": heads // 2, "sliding_window": None, "rope_parameters": rope}
         return transformers.MistralConfig(**common)
     if architecture in ("llama3", "llama3_2", "kanana"):

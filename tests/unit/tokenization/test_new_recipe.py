@@ -46,6 +46,7 @@ def test_an_architecture_without_a_recipe(
     architecture: str, tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, folder = make_untried(architecture, tmp_path, tiny_model), tmp_path / "recipes" / "new"
+    capsys.readouterr()  # transformers' progress
     assert main(["recipe", "--new", str(model), "--output", str(folder)]) == 0
     out, err = capsys.readouterr()
     assert re.search(SAID[architecture], out), out
