@@ -83,7 +83,9 @@ def test_a_command_names_what_exists(page: str, command: str) -> None:
     elif program == "sky":
         assert all((ROOT / word).is_file() for word in rest if word.endswith(".yaml") and "=" not in word), command
     else:
-        assert program in {".", "docker", "pip", "poetry", "export", "git", "cd", "cp", "set", "mkdir"}, f"{page}: {command}"
+        assert program in {".", "docker", "pip", "poetry", "export", "git", "cd", "cp", "set", "mkdir"}, (
+            f"{page}: {command}"
+        )
 
 
 def _check_script(program: str, words: list[str]) -> None:

@@ -18,7 +18,7 @@ PEAKS = {
     for folder, method, training, evaluation in re.findall(r"^\| (\w+)/(\w+) \| ([\d.]+) \| ([\d.]+) \|", PLAN, re.M)
 }
 """Recipe -> peak in GiB with the CUDA context, as docs/PLAN.md has it."""
-RECIPE_ROW = re.compile(r"^\| \[(\w+)\.yaml\].*?([\d.]+) GiB", re.MULTILINE)
+FIGURE = re.compile(r"recipes/(\w+)/(\w+)\.yaml.*?([\d.]+) GiB")
 
 
 @pytest.mark.parametrize("page", READMES, ids=lambda page: page.name)
@@ -29,20 +29,34 @@ def test_the_front_page_is_short(page: Path) -> None:
 def test_the_address_of_the_repository_is_one() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["repository-code"] == ADDRESS
-    clones = {
-        page.name: re.findall(r"^git clone (?:--\S+ )*(\S+)", page.read_text(encoding="utf-8"), re.M) for page in PAGES
-    }
-    own = {name: {one for one in found if "llama.cpp" not in one} for name, found in clones.items()}
-    assert {"README.md", "README.ko.md", "QUICKSTART.md", "RUNPOD_GUIDE.md"} <= {name for name in own if own[name]}
-    assert all(found <= {ADDRESS} for found in own.values()), own
+    cloned = set()
+    for page in PAGES:
+        for address in re.findall(r"^git clone (?:--\S+ )*(\S+)", page.read_text(encoding="utf-8"), re.MULTILINE):
+            if "llama.cpp" not in address:
+                assert address == ADDRESS, page
+                cloned.add(page.relative_to(ROOT).as_posix())
+    assert {"README.md", "README.ko.md", "docs/QUICKSTART.md", "docs/RUNPOD_GUIDE.md"} <= cloned
 
 
-@pytest.mark.parametrize("folder", sorted({folder for folder, _ in PEAKS}))
-def test_a_recipe_has_one_memory_figure(folder: str) -> None:
-    page = (ROOT / "recipes" / folder / "README.md").read_text(encoding="utf-8")
-    found = {(folder, method): float(figure) for method, figure in RECIPE_ROW.findall(page)}
-    assert found == {recipe: peak for recipe, peak in PEAKS.items() if recipe[0] == folder}
-    for path in (ROOT / "recipes" / folder).glob("*.yaml"):
-        header = path.read_text(encoding="utf-8").partition("model:")[0]
-        figures = [float(figure) for figure in re.findall(r"([\d.]+) GiB", header)]
-        assert set(figures) <= {PEAKS[folder, path.stem]}, path
+def test_a_recipe_has_one_memory_figure() -> None:
+    """The pages give the peaks of docs/PLAN.md, and the recipes refer to that page."""
+    guides = [ROOT / "docs" / name for name in ("QUICKSTART.md", "QUICKSTART.ko.md")]
+    for page in guides:
+        found = FIGURE.findall(page.read_text(encoding="utf-8"))
+        assert len(found) >= 3
+        assert all(float(figure) == PEAKS[folder, method] for folder, method, figure in found), page
+    for path in (ROOT / "recipes").glob("*/*.yaml"):
+        assert "GiB" not in path.read_text(encoding="utf-8").partition("model:")[0], path
+
+
+@pytest.mark.parametrize("page", READMES, ids=lambda page: page.name)
+def test_each_result_is_recorded(page: Path) -> None:
+    """The results of the front page are copies of figures in the pages that say how they were measured."""
+    results = page.read_text(encoding="utf-8").split("\n## ")[1]
+    gemma = (ROOT / "recipes" / "gemma3_270m" / "README.md").read_text(encoding="utf-8")
+    benchmarks = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    recorded = set(re.findall(r"\d+\.\d+", gemma))
+    recorded |= {f"{float(one):.1f}" for one in re.findall(r"\d\.\d+", benchmarks)}  # ratios are rounded
+    figures = set(re.findall(r"\d+\.\d+", results))
+    assert len(figures) > 10
+    assert figures <= recorded
