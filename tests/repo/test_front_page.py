@@ -31,7 +31,9 @@ def test_the_address_of_the_repository_is_one() -> None:
     assert citation["repository-code"] == ADDRESS
     cloned = set()
     for page in PAGES:
-        for address in re.findall(r"^git clone (?:--\S+ )*(\S+)", page.read_text(encoding="utf-8"), re.MULTILINE):
+        for address in re.findall(
+            r"^git clone (?:--\S+ (?:\d+ )?)*(\S+)", page.read_text(encoding="utf-8"), re.MULTILINE
+        ):
             if "llama.cpp" not in address:
                 assert address == ADDRESS, page
                 cloned.add(page.relative_to(ROOT).as_posix())
