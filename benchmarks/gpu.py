@@ -1,226 +1,238 @@
 #!/usr/bin/env python3
-"""Measure memory and speed on a GPU, of qdsft's settings and TRL's, on random models in the shapes of the recipes.
+"""Measure memory and speed on a GPU, of qdsft and of TRL alone, on random models in the shapes of the recipes.
 
-    python benchmarks/gpu.py --minutes 9 --json gpu.json     # on a machine with a GPU; downloads nothing
-    python benchmarks/gpu.py --smoke                         # tiny shapes on a CPU, to test the script
+    python benchmarks/gpu.py --json gpu.json                 # 10 minutes on one GPU; downloads nothing
+    python benchmarks/gpu.py --smoke --only lora             # tiny shapes on a CPU, to test the script
 
-Besides torch, transformers, peft and accelerate it requires the wheels bitsandbytes, trl, datasets, dill and
-multiprocess. With pydantic, pyyaml and jinja2 it also prints the peak that `qdsft plan` predicts, and "ours" recomputes
-only the layers that the plan requires; without them "ours" recomputes every layer.
+Requires what `make setup` installs. Each cell of the table is a process with a time limit: a cell that fails, hangs or
+is killed leaves the others alone. While a cell uses the GPU, the next one imports its libraries and plans its memory on
+the CPU. The JSON file is written after each cell; the table is printed at the end, also after Ctrl-C.
 
-Ways: "ours" (packed rows, 16-bit arithmetic, as in the recipes), "TRL, tuned" (the same with every layer recomputed,
-TRL's default), "TRL, defaults" (padded rows, AdamW in float32; QLoRA computes in float32, as in `trl sft
---load_in_4bit`). A cell is a micro-batch of T tokens: one packed row, or T / 128 padded samples. "8 GB" is qlora_8gb
-with PyTorch's allocator limited to 6.2 GiB, the part of such a GPU that a display leaves free.
+Ways: "ours" (the shipped recipe, built as `qdsft train` builds it), "TRL, tuned" (SFTTrainer with packed rows, 16-bit
+arithmetic, double quantization and 8-bit AdamW; every layer is recomputed, TRL's default), "TRL, defaults" (padded
+rows, AdamW in float32; QLoRA computes in float32, as in `trl sft --load_in_4bit`). A cell is a micro-batch of T tokens:
+one packed row, or T / 128 padded samples. "6.2 GiB" limits PyTorch's allocator to the part of an 8 GB card that a
+display leaves free. TFLOP/s and MFU count 4 operations per weight and token, without recomputation and attention.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import contextlib
 import json
+import os
+import signal
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-ROOT = Path(__file__).resolve().parent.parent
-SHAPES = {"Llama-2-7B": "llama-2-7b", "Mistral-7B": "mistral-7b-v0.3", "Polyglot-5.8B": "polyglot-ko-5.8b"}
-METHODS = ("qlora", "lora", "full")
-LENGTHS = (1024, 4096, 512, 2048)
-COMPARED = 2
-"""Number of lengths, from the first, at which TRL is measured."""
-OURS, TUNED, DEFAULTS = "ours", "TRL, tuned", "TRL, defaults"
+HERE = Path(__file__).resolve().parent
+BUDGET = 585
+"""Seconds for everything, start-up included: 10 minutes less what ends the script."""
+START_UP = 25
+"""Seconds until the first cell has imported its libraries; the later ones do it while another cell runs."""
+END_TO_END, LARGEST, OURS, TUNED, DEFAULTS = "end to end", "largest length", "ours", "TRL, tuned", "TRL, defaults"
 GIB = 2**30
-SMALL_GPU = 6.2 * GIB
-FULL_GPU = 1.15
-"""A cell with a planned peak above this share of the memory is not run."""
-TINY = {
-    **{"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4},
-    **{"num_key_value_heads": 4, "head_dim": 16, "vocab_size": 256},
-}
-CELL_SECONDS = 25
-"""A cell ends with the first step after this time."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Cell:
-    """One measurement."""
+    """One measurement, made in a process of its own."""
 
     shape: str
     method: str
+    """Name of the recipe: qlora_8gb or lora."""
     tokens: int
     way: str
-    card: str = "whole"
+    seconds: int
+    """Time limit from the moment when the GPU is free; the process is killed after it."""
 
 
-def cells(lengths: tuple[int, ...]) -> list[Cell]:
-    """Return all cells in the order of their importance, with cells of the same model together."""
-    found = []
-    for shape in SHAPES:
-        found += [Cell(shape, "qlora_8gb", tokens, OURS, "8 GB") for tokens in lengths]
-        found.append(Cell(shape, "qlora_8gb", lengths[0], DEFAULTS, "8 GB"))
-    for method in METHODS:
-        for shape in SHAPES:
-            for way in (OURS, TUNED, DEFAULTS):
-                found += [Cell(shape, method, tokens, way) for tokens in lengths[: None if way == OURS else COMPARED]]
-    return found
+CELLS = (
+    Cell("Mistral-7B", "qlora_8gb", 1024, OURS, 40),
+    Cell("1B", "qlora_8gb", 256, END_TO_END, 150),
+    Cell("Mistral-7B", "lora", 2048, OURS, 35),
+    Cell("Mistral-7B", "qlora_8gb", 1024, DEFAULTS, 40),
+    Cell("Mistral-7B", "lora", 2048, DEFAULTS, 35),
+    Cell("Llama-2-7B", "qlora_8gb", 1024, OURS, 35),
+    Cell("Polyglot-5.8B", "qlora_8gb", 1024, OURS, 35),
+    Cell("Mistral-7B", "qlora_8gb", 1024, LARGEST, 70),
+    Cell("Mistral-7B", "qlora_8gb", 1024, TUNED, 35),
+    Cell("Mistral-7B", "lora", 2048, TUNED, 35),
+)
+"""The most important first: what is left when the time is over is not run."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Planned:
-    """The plan of a cell: bytes of the allocator (None if unknown) and activation checkpointing."""
+class Child:
+    """The process of a cell, which imports its libraries at once and measures when it is told to."""
 
-    bytes: float | None = None
-    checkpointing: bool = True
-    every_n_layers: int = 1
-
-
-def plan(cell: Cell, config: dict[str, Any], memory: float) -> Planned:
-    """Return the plan of qdsft's planner; every layer is checkpointed if the planner cannot be imported."""
-    try:
-        sys.path.insert(0, str(ROOT))
-        from qdsft.planning.memory.activation_checkpointing import least_recomputation
-        from qdsft.planning.memory.setup import read_setup
-        from qdsft.planning.memory.shapes import read_shapes
-        from qdsft.planning.memory.training_memory import CONTEXT, training_peak
-        from qdsft.recipe import load_recipe
-    except ImportError:
-        return Planned()
-    folder = {"Llama-2-7B": "llama2", "Mistral-7B": "mistral", "Polyglot-5.8B": "koalpaca"}[cell.shape]
-    recipe = load_recipe(ROOT / "recipes" / folder / f"{cell.method}.yaml")
-    setup = read_setup(recipe, length=cell.tokens)
-    shapes = read_shapes(config, cell.shape)
-    if cell.way == OURS and setup.adaptive:
-        setup = least_recomputation(shapes, setup, int(memory) + CONTEXT)
-    elif cell.way != OURS:
-        setup = dataclasses.replace(setup, checkpointing=True, every_n_layers=1)
-    if cell.way == DEFAULTS:
-        rows = max(cell.tokens // 128, 1)
-        setup = dataclasses.replace(setup, optimizer="adamw_torch_fused", packed=False, micro_batch=rows, length=250)
-        if cell.method.startswith("qlora"):
-            setup = dataclasses.replace(setup, stream=4, compute=4, dequantized=4, autocast=False)
-    return Planned(training_peak(shapes, setup).allocated, setup.checkpointing, setup.every_n_layers)
-
-
-class Bench:
-    """Measure cells, and reuse the model for cells that share it."""
-
-    def __init__(self, options: argparse.Namespace, output: str) -> None:
-        import torch
-
-        self.torch, self.output = torch, output
-        self.device = "cuda" if torch.cuda.is_available() and not options.smoke else "cpu"
-        self.memory = torch.cuda.get_device_properties(0).total_memory if self.device == "cuda" else 1000 * GIB
-        self.steps = 1 if options.smoke else 6
-        self.smoke = options.smoke
-        self.kept: tuple[Any, ...] | None = None
-        self.model: Any = None
-
-    def measure(self, cell: Cell, end: float) -> dict[str, Any]:
-        """Return the figures of a cell, or the reason why there are none."""
-        import gpu_models
-
-        config = json.loads((ROOT / "tests" / "configs" / f"{SHAPES[cell.shape]}.json").read_text(encoding="utf-8"))
-        if self.smoke:
-            config |= {key: value for key, value in TINY.items() if key in config or key == "head_dim"}
-        small = cell.card == "8 GB"
-        limit = min(SMALL_GPU, self.memory) if small else self.memory
-        planned = plan(cell, config, limit)
-        row = dataclasses.asdict(cell) | {"planned": planned.bytes}
-        if planned.bytes is not None and planned.bytes > FULL_GPU * limit:
-            return row | {"result": f"not run: {planned.bytes / GIB:.1f} GiB planned"}
-        if self.device == "cuda":
-            self.torch.cuda.set_per_process_memory_fraction(limit / self.memory if small else 1.0)
-        try:
-            model = self._model(cell, config, gpu_models)
-            lora = None if cell.method == "full" else {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
-            deadline = min(time.perf_counter() + CELL_SECONDS, end)
-            figures = gpu_models.train_cell(
-                model, self._way(cell, gpu_models, planned), lora, cell.tokens, self.steps, deadline, self.output
+    def __init__(self, cell: Cell, options: argparse.Namespace, folder: Path) -> None:
+        self.cell, self.results, self.log = cell, folder / "results.jsonl", folder / "log.txt"
+        folder.mkdir()
+        script = HERE / ("gpu_end_to_end.py" if cell.way == END_TO_END else "gpu_cell.py")
+        command = [sys.executable, str(script), json.dumps(asdict(cell)), str(folder)]
+        # One GPU, as the plan assumes; none for tiny shapes.
+        gpus = "" if options.smoke else os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+        with self.log.open("w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [*command, *(["--smoke"] if options.smoke else [])],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": gpus},
+                text=True,
+                start_new_session=True,  # so that kill reaches the commands that it starts
             )
-        except self.torch.OutOfMemoryError:
-            self.kept = self.model = None
-            gpu_models.clean()
-            return row | {"result": "out of memory"}
-        parameters = sum(weight.numel() * (2 if weight.dtype.itemsize == 1 else 1) for weight in model.parameters())
-        share = gpu_models.mfu(figures["tokens_per_second"], parameters, lora=lora is not None)
-        recomputed = f"1/{planned.every_n_layers}" if planned.checkpointing else "none"
-        return row | figures | {"mfu": share, "recomputed": recomputed, "result": "passed"}
 
-    def _model(self, cell: Cell, config: dict[str, Any], gpu_models: Any) -> Any:
-        torch, full = self.torch, cell.method == "full"
-        plain = cell.way == DEFAULTS and cell.method.startswith("qlora")  # `trl sft` loads in float32
-        dtype = torch.float32 if full or plain or self.device == "cpu" else torch.bfloat16
-        wanted = (cell.shape, cell.method.startswith("qlora"), dtype, full, cell.card)
-        if self.kept != wanted:
-            self.kept = self.model = None
-            gpu_models.clean()
-            bits4 = cell.method.startswith("qlora")
-            self.model = gpu_models.make_model(config, self.device, bits4=bits4, dtype=dtype, compute=dtype)
-            self.kept = wanted
-        return self.model
+    def measure(self, seconds: float) -> dict[str, Any]:
+        """Let the process measure for at most `seconds`; return the figures, or what went wrong."""
+        begin = time.monotonic()
+        try:
+            stdin: IO[str] | None = self.process.stdin
+            assert stdin is not None
+            stdin.write(f"{seconds}\n")
+            stdin.close()
+            status = self.process.wait(seconds)
+            failure = "" if status == 0 else f"failed: {self._last_line()}"
+        except subprocess.TimeoutExpired:
+            failure = f"stopped after {seconds:.0f} s"
+        except BrokenPipeError:
+            failure = f"failed: {self._last_line()}"
+        self.kill()
+        row: dict[str, Any] = {**asdict(self.cell), "result": failure or "passed"}
+        row.update(self._figures())
+        return {**row, "result": failure or row["result"], "took": round(time.monotonic() - begin, 1)}
 
-    def _way(self, cell: Cell, gpu_models: Any, planned: Planned) -> Any:
-        eight_bit = cell.method.startswith("qlora") and cell.way != DEFAULTS and self.device == "cuda"
-        optimizer = "adamw_8bit" if eight_bit else "adamw_torch_fused"
-        bf16 = self.device == "cuda"
-        return gpu_models.Way(cell.way != DEFAULTS, optimizer, planned.checkpointing, planned.every_n_layers, bf16)
+    def kill(self) -> None:
+        """End the process and those that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def _figures(self) -> dict[str, Any]:
+        """Return what the process has written so far; later lines replace earlier ones."""
+        found: dict[str, Any] = {}
+        lines = self.results.read_text(encoding="utf-8").splitlines() if self.results.exists() else []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # the last line of a killed process may be cut
+                found.update(json.loads(line))
+        return found
+
+    def _last_line(self) -> str:
+        lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        return lines[-1][:160] if lines else f"status {self.process.poll()}"
 
 
-def line(row: dict[str, Any]) -> str:
-    """Return a row of the table."""
+def measure_all(
+    cells: Sequence[Cell], options: argparse.Namespace, folder: Path, end: float, rows: list[dict[str, Any]]
+) -> None:
+    """Measure the cells in order and append their rows; a cell that would outlast `end` gets the rest of the time."""
+    waiting = [Child(cell, options, folder / str(number)) for number, cell in enumerate(cells[:1])]
+    try:
+        for number, cell in enumerate(cells):
+            child = waiting.pop()
+            if number + 1 < len(cells):
+                waiting.append(Child(cells[number + 1], options, folder / str(number + 1)))
+            start_up = START_UP if number == 0 else 0
+            left = end - time.monotonic()
+            if left > cell.seconds / 2:
+                row = child.measure(min((cell.seconds + start_up) * options.slowdown, left))
+            else:
+                child.kill()
+                row = {**asdict(cell), "result": "not run: out of time"}
+            rows.append(row)
+            print(f"{cell.shape} {cell.method} {cell.way}: {row['result']}", file=sys.stderr, flush=True)
+            if options.json:
+                write(options.json, rows)
+    finally:
+        for child in waiting:
+            child.kill()
 
-    def gib(key: str) -> str:
-        return f"{row[key] / GIB:.2f}" if row.get(key) else ""
 
-    def number(key: str, digits: int) -> str:
-        return f"{row[key]:,.{digits}f}" if row.get(key) else ""
-
-    off = row["peak_allocated"] / row["planned"] - 1 if row.get("peak_allocated") and row["planned"] else None
-    texts = (row["shape"], row["method"], row["card"], row["tokens"], row["way"], row["result"])
-    figures = (gib("planned"), gib("peak_allocated"), f"{off:+.0%}" if off is not None else "", gib("peak_reserved"))
-    speeds = (number("tokens_per_second", 0), number("samples_per_second", 1), number("mfu", 2))
-    return f"| {' | '.join(map(str, (*texts, *figures, *speeds, row.get('recomputed', ''))))} |"
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the rows as JSON; the file is whole at any time."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 COLUMNS = (
-    *("shape", "method", "card", "T", "way", "result", "planned", "allocated", "off", "reserved"),
-    *("tokens/s", "samples/s", "MFU", "recomputed"),
+    *("shape", "recipe", "T", "way", "result", "planned GiB", "allocated GiB", "off"),
+    *("planned reserved", "reserved", "tokens/s", "ours is faster by", "TFLOP/s", "MFU"),
 )
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return everything that was measured as Markdown, ready to paste into docs/benchmarks.md."""
+    trained = [row for row in rows if row["way"] in (OURS, TUNED, DEFAULTS)]
+    lines = [f"| {' | '.join(COLUMNS)} |", f"{'|---' * len(COLUMNS)}|", *(_line(row, trained) for row in trained), ""]
+    for row in rows:
+        if row["way"] == LARGEST:
+            lines.append(f"Largest length inside 6.2 GiB, {row['shape']} {row['method']}: {_largest(row)}.")
+        if row["way"] == END_TO_END:
+            stages = ", ".join(f"{name} {seconds} s" for name, seconds in row.get("stages", {}).items())
+            lines.append(f"End to end, {row['shape']} {row['method']}: {row['result']} ({stages or 'no stage ended'}).")
+    machine = next((row["machine"] for row in rows if row.get("machine")), "unknown machine")
+    return "\n".join([*lines, "", f"{machine}; {len(rows)} cells, each in a process of its own."])
+
+
+def _line(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    ours = next(
+        (o for o in rows if (o["shape"], o["method"], o["way"]) == (row["shape"], row["method"], OURS)),
+        dict[str, Any](),
+    )
+    speeds = ours.get("tokens_per_second"), row.get("tokens_per_second")
+    faster = f"{speeds[0] / speeds[1]:.2f}" if speeds[0] and speeds[1] and row["way"] != OURS else ""
+    off = f"{row['allocated'] / row['planned'] - 1:+.1%}" if row.get("allocated") and row.get("planned") else ""
+    memory = [_gib(row, "planned"), _gib(row, "allocated"), off, _gib(row, "planned_reserved"), _gib(row, "reserved")]
+    speed = [f"{speeds[1]:,.0f}" if speeds[1] else "", faster, _number(row, "tflops", 0), _number(row, "mfu", 2)]
+    texts = [str(row[key]) for key in ("shape", "method", "tokens", "way", "result")]
+    return f"| {' | '.join([*texts, *memory, *speed])} |"
+
+
+def _same(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what our cell of the same model and recipe has in common with this one."""
+    return {"shape": row["shape"], "method": row["method"], "way": OURS}
+
+
+def _largest(row: dict[str, Any]) -> str:
+    failed = f", {row['too_long']} ran out of memory" if row.get("too_long") else ""
+    planned = f", {row['planned_length']} planned" if row.get("planned_length") else ""
+    return f"{row.get('largest', 'none')} tokens{failed}{planned} ({row['result']})"
+
+
+def _gib(row: dict[str, Any], key: str) -> str:
+    return f"{row[key] / GIB:.2f}" if row.get(key) else ""
+
+
+def _number(row: dict[str, Any], key: str, digits: int) -> str:
+    return f"{row[key]:,.{digits}f}" if row.get(key) else ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--minutes", type=float, default=9, help="time limit; the remaining cells are skipped (default: 9)"
-    )
+    parser.add_argument("--seconds", type=float, default=BUDGET, help=f"time for everything (default: {BUDGET})")
+    parser.add_argument("--slowdown", type=float, default=1, help="multiply the limit of each cell (default: 1)")
+    parser.add_argument("--only", default="", help="run only cells whose shape, recipe and way contain this text")
     parser.add_argument("--json", type=Path, help="write the figures to this file after each cell")
     parser.add_argument("--smoke", action="store_true", help="run tiny shapes on a CPU to test the script")
     options = parser.parse_args()
-    begin = time.perf_counter()
-    end = begin + 60 * options.minutes - 10
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
-    print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|", flush=True)
+    end = time.monotonic() + options.seconds
+    cells = [cell for cell in CELLS if options.only in f"{cell.shape} {cell.method} {cell.way}"]
+    if not cells:
+        parser.error(f"--only {options.only}: no such cell")
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as output:
-        bench = Bench(options, output)
-        for cell in cells((128,) if options.smoke else LENGTHS):
-            if time.perf_counter() > end:
-                row = dataclasses.asdict(cell) | {"planned": None, "result": "not run: out of time"}
-            else:
-                try:
-                    row = bench.measure(cell, end)
-                except Exception as error:  # one failed cell must not end the others
-                    first = str(error).strip().splitlines() or [""]
-                    row = dataclasses.asdict(cell) | {"planned": None}
-                    row["result"] = f"failed: {type(error).__name__}: {first[0][:120]}"
-                    bench.kept = bench.model = None
-            rows.append(row)
-            print(line(row), flush=True)
-            if options.json:
-                options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with tempfile.TemporaryDirectory(prefix="qdsft-gpu-") as folder:
+        try:
+            measure_all(cells, options, Path(folder), end, rows)
+        finally:
+            print(table(rows), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Build random models and rows on the device for gpu.py, and train one cell.
+"""Build random models and rows on the device for gpu.py, TRL's own trainer, and time a trainer.
 
-Requires torch, transformers, peft, accelerate and the wheels that gpu.py lists. Imports nothing of this project.
+Imports nothing of this project.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import random
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,30 +25,20 @@ PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "4090": 165e12, "L
 """Dense bfloat16 FLOP/s by a part of the GPU's name. Without an entry there is no MFU."""
 
 
-@dataclass(frozen=True)
-class Way:
-    """The settings of a cell's training."""
+def make_model(config: dict[str, Any], device: str, *, bits4: bool, dtype: torch.dtype, double: bool) -> Any:
+    """Return a model with random weights on `device`; `bits4` quantizes its linear layers to NF4.
 
-    packed: bool
-    optimizer: str
-    checkpointing: bool
-    every_n_layers: int
-    bf16: bool = True
-
-
-def make_model(config: dict[str, Any], device: str, *, bits4: bool, dtype: torch.dtype, compute: torch.dtype) -> Any:
-    """Return a model with random weights on `device`; `bits4` quantizes its linear layers to doubly quantized NF4.
-
-    Creates one linear layer at a time in 16 bits, so that the GPU holds at most the result and one layer.
+    `dtype` is that of the other weights and of the arithmetic; `double` quantizes the scales of NF4 as well. Fills one
+    linear layer at a time, so that the GPU holds at most the result and one layer.
     """
     values = {key: value for key, value in config.items() if key != "model_type"}
-    with no_init_weights():
+    with no_init_weights():  # memory that is never touched
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **values), dtype=dtype)
     head = model.get_output_embeddings()
     for name, module in list(model.named_modules()):
         if bits4 and isinstance(module, torch.nn.Linear) and module is not head:
             parent, _, attribute = name.rpartition(".")
-            setattr(model.get_submodule(parent), attribute, _quantized(module, device, dtype, compute))
+            setattr(model.get_submodule(parent), attribute, _quantized(module, device, dtype, double))
     for weight in model.parameters():
         if weight.is_floating_point():  # quantized weights have values already
             is_vector = weight.ndim == 1
@@ -60,20 +49,20 @@ def make_model(config: dict[str, Any], device: str, *, bits4: bool, dtype: torch
     return model
 
 
-def _quantized(linear: torch.nn.Linear, device: str, dtype: torch.dtype, compute: torch.dtype) -> torch.nn.Module:
+def _quantized(linear: torch.nn.Linear, device: str, dtype: torch.dtype, double: bool) -> torch.nn.Module:
     from bitsandbytes.nn.modules import Linear4bit, Params4bit
 
     made: Any = Linear4bit(  # type: ignore[no-untyped-call]
         linear.in_features,
         linear.out_features,
         bias=linear.bias is not None,
-        compute_dtype=compute,
-        compress_statistics=True,
+        compute_dtype=dtype,
+        compress_statistics=double,
         quant_type="nf4",
         device="meta",
     )
     values = torch.empty(linear.weight.shape, dtype=dtype, device=device).normal_(0, 0.02)
-    made.weight = Params4bit(values, requires_grad=False, compress_statistics=True, quant_type="nf4", module=made)
+    made.weight = Params4bit(values, requires_grad=False, compress_statistics=double, quant_type="nf4", module=made)
     if linear.bias is not None:
         made.bias = torch.nn.Parameter(torch.zeros(linear.out_features, dtype=dtype), requires_grad=False)
     quantized: torch.nn.Module = made.to(device)
@@ -118,83 +107,77 @@ class Clock(TrainerCallback):
             control.should_training_stop = True
 
 
-def train_cell(
-    model: Any, way: Way, lora: dict[str, Any] | None, tokens: int, steps: int, deadline: float, output: str
-) -> dict[str, float | int | None]:
-    """Train a few steps on micro-batches of about `tokens` tokens, and remove the adapter from the model again."""
-    vocabulary = model.config.vocab_size
-    samples = max(tokens // 128, 1)
-    rows = make_rows((steps + WARM_UP) * samples * 2, vocabulary, tokens)
-    model.gradient_checkpointing_disable()
-    kwargs = {"every_n_layers": way.every_n_layers} if way.every_n_layers > 1 else None
+def stock_trainer(model: Any, method: str, tokens: int, steps: int, output: str, *, defaults: bool) -> SFTTrainer:
+    """Return TRL's own trainer for micro-batches of about `tokens` tokens, as it comes or as an expert sets it."""
+    cuda, samples = torch.cuda.is_available(), max(tokens // 128, 1)
+    rows = make_rows((steps + WARM_UP) * samples * 2, model.config.vocab_size, tokens)
+    eight_bit = method.startswith("qlora") and not defaults and cuda
     config = SFTConfig(
         output_dir=output,
-        per_device_train_batch_size=1 if way.packed else samples,
+        per_device_train_batch_size=samples if defaults else 1,
         max_steps=steps + WARM_UP,
         max_length=tokens,
-        packing=way.packed,
-        bf16=way.bf16,
-        use_cpu=not torch.cuda.is_available(),
-        optim=way.optimizer,
+        packing=not defaults,
+        bf16=cuda,
+        use_cpu=not cuda,
+        optim="adamw_8bit" if eight_bit else "adamw_torch_fused",
         learning_rate=1e-4,
-        gradient_checkpointing=way.checkpointing,
-        gradient_checkpointing_kwargs=kwargs,
         dataset_kwargs={"skip_prepare_dataset": True},
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
         logging_steps=10_000,
     )
-    clock = Clock(deadline)
-    original = model.__dict__.get("forward")
-    trainer = SFTTrainer(
+    return SFTTrainer(
         model=model,
         args=config,
-        train_dataset=pack_dataset(rows, tokens, "bfd") if way.packed else rows,
+        train_dataset=rows if defaults else pack_dataset(rows, tokens, "bfd"),
         processing_class=tokenizer(),
-        peft_config=LoraConfig(task_type="CAUSAL_LM", **lora) if lora else None,
-        callbacks=[clock],
+        peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear"),
     )
-    cuda = torch.cuda.is_available()
+
+
+def run(trainer: SFTTrainer, end: float) -> dict[str, Any]:
+    """Train until `end` at the latest; return speed, loss and peak memory, and remove the adapter from the model."""
+    clock = Clock(end)
+    trainer.add_callback(clock)
+    base, cuda = trainer.model.get_base_model(), torch.cuda.is_available()
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     try:
         trainer.train()
-        trained = int(trainer._total_train_tokens)
+        seconds, all_steps = clock.end - clock.begin, trainer.state.global_step
+        timed = clock.steps > 0 and seconds > 0
         return {
             "steps": clock.steps,
             "loss": trainer.state.log_history[-1]["train_loss"],
-            **_speed(clock, trained, trainer.state.global_step, len(rows), sum(map(len, rows["input_ids"]))),
-            "peak_allocated": torch.cuda.max_memory_allocated() if cuda else None,
-            "peak_reserved": torch.cuda.max_memory_reserved() if cuda else None,
+            # Without padding.
+            "tokens_per_second": trainer._total_train_tokens / all_steps * clock.steps / seconds if timed else None,
+            "allocated": torch.cuda.max_memory_allocated() if cuda else None,
+            "reserved": torch.cuda.max_memory_reserved() if cuda else None,
         }
     finally:
-        if lora:
-            trainer.model.unload()
-        if original is None:
-            model.__dict__.pop("forward", None)  # TRL's fused head, which the next trainer adds again
-        model.zero_grad(set_to_none=True)
+        trainer.model.unload()
+        base.__dict__.pop("forward", None)  # TRL's fused head, which the next trainer adds again
+        base.zero_grad(set_to_none=True)
         trainer.optimizer = trainer.lr_scheduler = None
-        del trainer
         clean()
 
 
-def _speed(clock: Clock, trained: int, all_steps: int, rows: int, tokens: int) -> dict[str, float | None]:
-    """Return tokens (without padding) and samples per second of the steps after the warm-up."""
-    seconds = clock.end - clock.begin
-    if not clock.steps or seconds <= 0:
-        return {"tokens_per_second": None, "samples_per_second": None}
-    per_second = trained / all_steps * clock.steps / seconds
-    return {"tokens_per_second": per_second, "samples_per_second": per_second / (tokens / rows)}
+def mfu(tokens_per_second: float | None, model: Any) -> dict[str, float | None]:
+    """Return TFLOP/s and their share of the GPU's, at 4 operations per token and weight that multiplies.
 
-
-def mfu(tokens_per_second: float | None, parameters: int, *, lora: bool) -> float | None:
-    """Return the share of the GPU's FLOP/s, at 6 operations per weight and token, or 4 if only adapters are trained."""
+    Training adapters multiplies each frozen weight twice: forward, and backward to the activations.
+    """
+    if tokens_per_second is None:
+        return {"tflops": None, "mfu": None}
+    weights = sum(weight.numel() * (2 if weight.dtype.itemsize == 1 else 1) for weight in model.parameters())
+    if not model.config.tie_word_embeddings:
+        weights -= model.get_input_embeddings().weight.numel()
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     peak = next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
-    if peak is None or tokens_per_second is None:
-        return None
-    return tokens_per_second * parameters * (4 if lora else 6) / peak
+    speed = tokens_per_second * weights * 4
+    return {"tflops": speed / 1e12, "mfu": speed / peak if peak else None}
 
 
 def clean() -> None:

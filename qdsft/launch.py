@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from qdsft.environment import variable
 from qdsft.errors import UserError
@@ -112,14 +113,21 @@ def zero_stage() -> int:
     path = variable("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
     if path == "none":
         return int(variable("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))  # 2 is accelerate's default
-    try:
-        stage = json.loads(Path(path).read_text(encoding="utf-8"))["zero_optimization"]["stage"]
-        return int(stage)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: no DeepSpeed configuration with zero_optimization.stage ({error}); accelerate_configs/zero2.yaml "
-            "needs no such file"
-        ) from error
+    return int(_zero_optimization(path)["stage"])
+
+
+def offloads_optimizer() -> bool:
+    """Return whether the launcher asked DeepSpeed to keep the optimizer in main memory, where its own Adam runs.
+
+    Raises UserError if DeepSpeed's configuration file cannot be read.
+    """
+    if not uses_deepspeed():
+        return False
+    path = variable("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
+    if path == "none":
+        return variable("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "none") != "none"
+    device = (_zero_optimization(path).get("offload_optimizer") or {}).get("device", "none")
+    return bool(device != "none")
 
 
 def check_launch(*, quantized: bool) -> None:
@@ -177,6 +185,19 @@ def _environment_of_parent() -> dict[str, str]:
         text = Path(f"/proc/{os.getppid()}/environ").read_text(encoding="utf-8", errors="replace")
         return {name: value for name, _, value in (entry.partition("=") for entry in text.split("\0"))}
     return {}
+
+
+def _zero_optimization(path: str) -> dict[str, Any]:
+    """Return the section of a DeepSpeed configuration file that has the stage. Raises UserError without it."""
+    try:
+        section: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))["zero_optimization"]
+        int(section["stage"])
+        return section
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: no DeepSpeed configuration with zero_optimization.stage ({error}); accelerate_configs/zero2.yaml "
+            "needs no such file"
+        ) from error
 
 
 def _is_set(name: str) -> bool:

@@ -23,14 +23,14 @@ from transformers import (
 )
 
 from qdsft.console import say
-from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.hashing import file_sha256
-from qdsft.launch import uses_deepspeed
+from qdsft.launch import uses_deepspeed, uses_fsdp, zero_stage
 from qdsft.model.attention import Attention, choose_attention, decoding_attention
 from qdsft.model.checked_weights import check_model
 from qdsft.model.device import Machine
 from qdsft.model.device_errors import FREE_DEVICE, device_errors, smaller_weights
+from qdsft.model.float16 import check_range
 from qdsft.model.quantization import keep_quantized_weights, quantization_config
 from qdsft.recipe import Recipe
 
@@ -102,23 +102,27 @@ def load_model(
 
     `trainable` chooses dtype and attention kernel for training. `config` avoids reading config.json again.
 
-
     Full fine-tuning uses float32 master weights (DeepSpeed has its own), because bfloat16 has 8 bits of mantissa and
-    rounds away updates at usual learning rates. Raises UserError as `check_model` does.
+    rounds away updates at usual learning rates. On a GPU the weights are read straight into its memory, except under
+    ZeRO-3 and FSDP, which shard them as they load: no process holds the whole model in main memory. Raises UserError as
+    `check_model` and `check_range` do.
     """
+    config = config or load_config(recipe)
+    check_range(recipe, config, machine)
     dtype = machine.choose_dtype(recipe.model.dtype)
     if trainable and recipe.lora is None and not uses_deepspeed() and dtype != torch.float32:
         say(f"full fine-tuning: float32 weights, {_name(dtype)} arithmetic")
         dtype = torch.float32
     wanted = recipe.model.attn_implementation
     if trainable:
-        attention = choose_attention(wanted, config or load_config(recipe), machine, dtype)
+        attention = choose_attention(wanted, config, machine, dtype)
     else:
         attention = Attention(decoding_attention(wanted), "for decoding")
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention.name}
     if recipe.quantization:
-        index = f"cuda:{variable('LOCAL_RANK', '0')}" if machine.device_type == "cuda" else machine.device_type
-        options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": index}}
+        options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": machine.own()}}
+    elif machine.device_type == "cuda" and not uses_fsdp() and zero_stage() < 3:
+        options |= {"device_map": {"": machine.own()}}
     model: PreTrainedModel
     model, info = _from_pretrained(
         AutoModelForCausalLM,
@@ -128,6 +132,8 @@ def load_model(
         remedy=smaller_weights(recipe) if trainable else FREE_DEVICE,
         **options,
     )
+    if not recipe.quantization:
+        vars(model).pop("hf_device_map", None)  # with it, transformers warns of several devices and moves no adapter
     check_model(f"{recipe.where('model.name_or_path')}: {recipe.model.name_or_path}", model, info)
     if trainable:
         say(f"attention: {model.config._attn_implementation} ({attention.reason})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from transformers import PretrainedConfig
 
 from qdsft.errors import UserError
+from qdsft.model.device import fork_rng
 from qdsft.recipe import Recipe
 from qdsft.training.trainer import RecipeTrainer
 
@@ -18,6 +20,8 @@ PROBE_TOKENS = 64
 """Number of leading tokens of each sample to use."""
 ISOLATION_TOLERANCE = 1e-3
 """Largest accepted change of a sample's logits, in standard deviations, when its neighbour in the row changes."""
+FIRST_TOKENS = 4
+"""Tokens at the start of a sample: a convolution that runs over its boundary reaches no others."""
 CONTROL_FACTOR = 4.0
 """How many times the change without a neighbour in the row (see `_control`) is accepted."""
 SMALL_LAYERS = 2
@@ -44,7 +48,7 @@ def check_isolation(
     first, second = (list(sample[:PROBE_TOKENS]) for sample in (samples[0], samples[-1]))
     rows = [_shared_row(trainer, [sample, second]) for sample in (first, first[::-1])]
     pair = [_logits(trainer, model, row)[0, len(first) : len(first) + len(second)] for row in rows]
-    found = Isolation(_change(pair), max(ISOLATION_TOLERANCE, _step(trainer, pair[0])))
+    found = Isolation(_change(pair), max(ISOLATION_TOLERANCE, _rounding(trainer, model, pair[0])))
     if found.change > found.tolerance:
         # Rounding of quantized activations depends on all tokens of a batch, also where samples do not see each other.
         rows = [_control(sample, second) for sample in (first, first[::-1])]
@@ -71,7 +75,7 @@ def small_model(trainer: RecipeTrainer) -> Any:
     base = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
     config = copy.deepcopy(base.config)
     _keep_layers(config.get_text_config())
-    with torch.random.fork_rng(), torch.device(trainer.args.device):
+    with fork_rng(), torch.device(trainer.args.device):
         model = type(base)(config)
     return model.to(_compute_dtype(trainer)).eval()
 
@@ -118,12 +122,23 @@ def _logits(trainer: RecipeTrainer, model: Any, batch: dict[str, Any]) -> torch.
 
 
 def _change(pair: Sequence[torch.Tensor]) -> float:
-    return float((pair[0] - pair[1]).abs().max() / pair[0].std().clamp(min=1e-6))
+    """Return how far the logits of most tokens move, or of most tokens at the start, where a neighbour is seen first.
+
+    Not of the token that moves most: rounding can send a token to another expert, and then moves it far.
+    """
+    moved = (pair[0] - pair[1]).abs().amax(-1) / pair[0].std().clamp(min=1e-6)
+    return float(max(moved.median(), moved[:FIRST_TOKENS].median()))
 
 
-def _step(trainer: RecipeTrainer, logits: torch.Tensor) -> float:
-    """Return one step of the number format at the largest logit, per standard deviation of the logits."""
-    return float(torch.finfo(_compute_dtype(trainer)).eps * logits.abs().max() / logits.std().clamp(min=1e-6))
+def _rounding(trainer: RecipeTrainer, model: Any, logits: torch.Tensor) -> float:
+    """Return how far rounding moves the logits, in their standard deviations.
+
+    One step of the number format at the largest logit, for each addition to the residual stream, two a layer: such
+    errors add up like a random walk. Kernels whose sums depend on the other tokens of the batch, as those of experts
+    do, round otherwise when the neighbour changes. A neighbour that is seen moves the logits by several deviations.
+    """
+    step = torch.finfo(_compute_dtype(trainer)).eps * logits.abs().max() / logits.std().clamp(min=1e-6)
+    return float(step) * math.sqrt(2 * model.config.get_text_config().num_hidden_layers)
 
 
 def _compute_dtype(trainer: RecipeTrainer) -> torch.dtype:

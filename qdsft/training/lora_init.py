@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from qdsft.errors import UserError
 from qdsft.files import new_directory
+from qdsft.model.device import fork_rng
 from qdsft.recipe import Recipe
 from qdsft.recipe.lora_init_keys import changes_base
 from qdsft.runs.layout import INITIAL_ADAPTER
@@ -120,7 +121,7 @@ def _initialize_eva(trainer: RecipeTrainer, seed: int) -> None:
         with trainer.compute_loss_context_manager():
             decoder(**arguments, use_cache=False)
 
-    with torch.random.fork_rng():
+    with fork_rng():
         torch.manual_seed(seed)
         loader = DataLoader(
             trainer.train_dataset,

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as compute
 import torch
 from datasets import Dataset
+from torch.nn.parallel import DistributedDataParallel
 
 from qdsft.errors import UserError
+from qdsft.model.device import fork_rng
 from qdsft.model.device_errors import device_errors, less_memory
 from qdsft.recipe import Recipe
 from qdsft.training.trainer import RecipeTrainer
@@ -32,7 +34,7 @@ def probe_memory(trainer: RecipeTrainer, recipe: Recipe) -> float | None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     stage = f"training on the longest rows of {recipe.path}"
-    with device_errors(stage, less_memory(recipe)), torch.random.fork_rng(), _untouched(trainer):
+    with device_errors(stage, less_memory(recipe)), fork_rng(), _untouched(trainer):
         _steps(trainer)
     return round(torch.cuda.max_memory_allocated() / 2**30, 3) if torch.cuda.is_available() else None
 
@@ -50,23 +52,36 @@ def _steps(trainer: RecipeTrainer) -> None:
         group["lr"] = 0.0
     trainer.model.train()
     rows = longest_rows(trainer.train_dataset, arguments.per_device_train_batch_size)
-    for _ in range(STEPS):
-        loss: Any = _loss(trainer, rows)
-        loss.backward()  # not scaled for float16: infinite gradients times a rate of 0 would be NaN
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    model = as_trained(trainer)
+    # Without the sums over the processes: one that runs out of memory here would leave the others waiting.
+    with model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext():
+        for _ in range(STEPS):
+            loss: Any = _loss(trainer, model, rows)
+            loss.backward()  # not scaled for float16: infinite gradients times a rate of 0 would be NaN
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
     if trainer.eval_dataset is not None:
         trainer.model.eval()
         with torch.no_grad():
-            _loss(trainer, longest_rows(trainer.eval_dataset, arguments.per_device_eval_batch_size))
+            _loss(trainer, trainer.model, longest_rows(trainer.eval_dataset, arguments.per_device_eval_batch_size))
     if trainer.held_out is not None:
         trainer.held_out.decode_longest(trainer)
 
 
-def _loss(trainer: RecipeTrainer, rows: Sequence[dict[str, Any]]) -> torch.Tensor:
+def as_trained(trainer: RecipeTrainer) -> Any:
+    """Return the model as training calls it: with several processes in DDP, whose buckets hold all gradients again."""
+    if trainer.args.world_size == 1:
+        return trainer.model
+    device = trainer.args.device
+    places = [device] if device.type == "cuda" else None
+    # Every process has read the same weights. To compare them again would send them all once more.
+    return DistributedDataParallel(trainer.model, device_ids=places, broadcast_buffers=False, init_sync=False)
+
+
+def _loss(trainer: RecipeTrainer, model: Any, rows: Sequence[dict[str, Any]]) -> torch.Tensor:
     inputs = trainer._prepare_inputs(trainer.data_collator(list(rows)))
     with trainer.compute_loss_context_manager():
-        loss: torch.Tensor = trainer.compute_loss(trainer.model, inputs)
+        loss: torch.Tensor = trainer.compute_loss(model, inputs)
     if not torch.isfinite(loss):
         raise UserError(
             f"the loss of the longest rows is {loss.item()} before training; use model.dtype: bfloat16 or float32"

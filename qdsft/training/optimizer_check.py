@@ -1,4 +1,4 @@
-"""Build the optimizer and the learning rate schedule over a few weights, before those of the model are loaded."""
+"""Build the optimizer and the schedule over a few weights, and look for a compiler, before the model is loaded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from transformers import Trainer, get_scheduler
 from trl import SFTConfig
 
 from qdsft.errors import UserError
+from qdsft.launch import offloads_optimizer
+from qdsft.planning.doctor.machine_checks import BUILD_TOOLS, missing_build_tools
 from qdsft.recipe import Recipe
 
 STEPS = 10
@@ -37,6 +39,15 @@ def check_optimizer(recipe: Recipe, arguments: SFTConfig) -> None:
         key = "training.lr_scheduler_kwargs" if arguments.lr_scheduler_kwargs else "training.lr_scheduler_type"
         name = arguments.lr_scheduler_type.value
         raise UserError(f"{recipe.where(key)}: {key}: {name} refuses its arguments: {_first_line(error)}") from error
+
+
+def check_offload() -> None:
+    """Raise UserError if DeepSpeed is to keep the optimizer in main memory and cannot compile its Adam for that."""
+    if offloads_optimizer() and (missing := missing_build_tools()):
+        raise UserError(
+            f"DeepSpeed compiles its Adam to keep the optimizer in main memory, and {', '.join(missing)} is missing; "
+            f"{BUILD_TOOLS}, or launch with accelerate_configs/zero3.yaml"
+        )
 
 
 def _first_line(error: Exception) -> str:

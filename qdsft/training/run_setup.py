@@ -14,6 +14,7 @@ from qdsft.launch import check_launch, check_running, waiting_for_processes, wor
 from qdsft.model.adapters import check_adapters
 from qdsft.model.device import Machine, check_own_gpu, find_machine
 from qdsft.model.device_errors import device_errors, smaller_weights
+from qdsft.model.float16 import check_range
 from qdsft.model.loading import load_config, load_model, load_tokenizer, stop_token_ids
 from qdsft.recipe import Recipe
 from qdsft.recipe.lora_init_keys import check_sharded_init
@@ -23,7 +24,7 @@ from qdsft.training.build import build_arguments, build_trainer
 from qdsft.training.checkpointing_choice import CheckpointingChoice, choose_checkpointing
 from qdsft.training.decode_held_out import training_evaluation
 from qdsft.training.installed_keys import check_installed_keys
-from qdsft.training.optimizer_check import check_optimizer
+from qdsft.training.optimizer_check import check_offload, check_optimizer
 from qdsft.training.trainer import RecipeTrainer
 
 
@@ -73,10 +74,12 @@ def prepare_run(recipe: Recipe) -> RunInputs:
     machine = join_launch(recipe)
     check_optional_packages(recipe)
     check_installed_keys(recipe)
+    check_offload()
     # Contradictory values fail here, before minutes of data preparation.
     check_optimizer(recipe, build_arguments(recipe, machine))
     _say_device_and_batch(recipe, machine)
     config, tokenizer = load_config(recipe), load_tokenizer(recipe)
+    check_range(recipe, config, machine)
     if coverage := check_adapters(recipe, config):
         say(coverage.describe())
     stop_ids = stop_token_ids(recipe, tokenizer, config)
@@ -116,8 +119,8 @@ def build_run(inputs: RunInputs, *, checkpoint: Path | None = None) -> Run:
 
 def _say_device_and_batch(recipe: Recipe, machine: Machine) -> None:
     dtype = str(machine.choose_dtype(recipe.model.dtype)).removeprefix("torch.")
-    wanted = "" if recipe.model.dtype in {"auto", dtype} else f" (the recipe asks for {recipe.model.dtype})"
-    say(f"device: {machine.device_type} ({machine.name}), {dtype}{wanted}, {world_size()} process(es)")
+    differs = machine.differs(recipe.model.dtype)
+    say(f"device: {machine.device_type} ({machine.name}), {dtype}{differs}, {world_size()} process(es)")
     steps = recipe.accumulation_steps(world_size())
     micro = recipe.training_value("per_device_train_batch_size")
     say(f"batch: {micro} x {steps} accumulation steps x {world_size()} process(es) = {micro * steps * world_size()}")

@@ -14,6 +14,7 @@ import torch
 from trl import SFTTrainer
 
 from qdsft.launch import uses_deepspeed
+from qdsft.model.device import fork_rng
 from qdsft.runs.checkpoints import RUN_DIGEST, SAVING, complete_checkpoints, remove_checkpoint
 from qdsft.runs.layout import CHECKPOINT
 from qdsft.training import cpu_loss
@@ -66,7 +67,7 @@ class RecipeTrainer(SFTTrainer):
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
         """Return the trainer's metrics and those of the decoded rows. Evaluating does not affect later training."""
         # A data loader draws its seed from the global random state, which also orders the training rows.
-        with torch.random.fork_rng():
+        with fork_rng():
             return self._evaluate_and_decode(*arguments, **options)
 
     def _evaluate_and_decode(self, *arguments: Any, **options: Any) -> dict[str, float]:

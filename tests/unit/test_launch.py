@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.gpus import pretend_gpus
 from helpers.paths import ROOT
 
 from qdsft import launch
@@ -19,6 +21,7 @@ from qdsft.launch import (
     check_environment,
     check_launch,
     check_running,
+    offloads_optimizer,
     process_rank,
     uses_deepspeed,
     uses_fsdp,
@@ -73,8 +76,23 @@ def test_the_stage_is_read_from_a_configuration_of_deepspeed(tmp_path: Path, mon
     assert zero_stage() == 3
     for text in ("{}", "[", "[]"):
         file.write_text(text, encoding="utf-8")
-        with pytest.raises(UserError, match="no DeepSpeed configuration"):
-            zero_stage()
+        for read in (zero_stage, offloads_optimizer):
+            with pytest.raises(UserError, match="no DeepSpeed configuration"):
+                read()
+
+
+def test_an_optimizer_in_main_memory_is_read_from_either_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "cpu")
+    assert not offloads_optimizer()
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    assert offloads_optimizer()
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "none")
+    assert not offloads_optimizer()
+    file = tmp_path / "ds.json"
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(file))
+    for section, offloads in (({}, False), ({"device": "none"}, False), ({"device": "cpu"}, True), (None, False)):
+        file.write_text(json.dumps({"zero_optimization": {"stage": 3, "offload_optimizer": section}}), encoding="utf-8")
+        assert offloads_optimizer() == offloads
 
 
 def test_what_runs_is_compared_with_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,10 +124,7 @@ def test_accelerate_that_starts_one_process_for_two_is_an_error() -> None:
 
 
 def test_a_launch_on_the_cpu_ignores_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    pretend_gpus(monkeypatch)
     assert find_machine().device_type == "cuda"
     monkeypatch.setenv("ACCELERATE_USE_CPU", "False")  # what accelerate launch writes otherwise
     assert find_machine().device_type == "cuda"

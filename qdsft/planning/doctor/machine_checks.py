@@ -22,6 +22,8 @@ OLDEST_DRIVER = {12: 525, 13: 580}
 """CUDA release -> oldest NVIDIA driver on Linux that runs it (NVIDIA's CUDA compatibility guide)."""
 PINNED_CUDA = 13
 """CUDA release of the pinned torch on Linux; a torch with CUDA is asked itself."""
+BUILD_TOOLS = "on Debian and Ubuntu: apt-get install g++ ninja-build python3-dev"
+"""How to install what `missing_build_tools` looks for."""
 NF4_ERROR = 0.2
 """Limit for the relative error of a random normal matrix after nf4 quantization, which is about 0.1."""
 
@@ -154,19 +156,19 @@ def deepspeed(cards: Cards) -> Finding:
         return Finding("deepspeed", "note", "not installed", remedy)
     import_module("deepspeed")  # fails if its build is broken
 
-    compiler = variable("CXX", "g++")
-    missing = [tool for tool in (compiler, "ninja") if shutil.which(tool) is None and not _beside_python(tool)]
-    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
-        missing.append("Python.h")
-    if missing:
-        remedy = "ZeRO requires them; on Debian and Ubuntu: apt-get install g++ ninja-build python3-dev"
+    if missing := missing_build_tools():
         needed = len(cards.names) > 1
-        return Finding("deepspeed", "failed" if needed else "note", f"{version}, no {', '.join(missing)}", remedy)
-    toolkit = shutil.which("nvcc") or shutil.which("nvcc", path=f"{variable('CUDA_HOME', '/usr/local/cuda')}/bin")
-    if toolkit is None:
-        remedy = "only CPU offloading requires nvcc: use an image with the CUDA toolkit (devel)"
-        return Finding("deepspeed", "note" if cards.names else "ok", f"{version}, {compiler}, no nvcc", remedy)
-    return Finding("deepspeed", "ok", f"{version}, {compiler}, nvcc")
+        found = f"{version}, no {', '.join(missing)}"
+        return Finding("deepspeed", "failed" if needed else "note", found, f"ZeRO requires them; {BUILD_TOOLS}")
+    return Finding("deepspeed", "ok", f"{version}, {variable('CXX', 'g++')}")
+
+
+def missing_build_tools() -> list[str]:
+    """Return which of the tools are missing that DeepSpeed compiles its CPU code with. It requires no nvcc for that."""
+    missing = [
+        tool for tool in (variable("CXX", "g++"), "ninja") if not shutil.which(tool) and not _beside_python(tool)
+    ]
+    return missing if (Path(sysconfig.get_path("include")) / "Python.h").is_file() else [*missing, "Python.h"]
 
 
 def _beside_python(tool: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.gpus import pretend_gpus
 from helpers.paths import ROOT
 from helpers.tiny_recipe import recipe_maker
 
@@ -118,3 +119,8 @@ def test_two_processes_train_and_an_error_is_its_exit_status(tmp_path: Path, tin
     assert "2 process(es)" in done.stderr and (recipe.run_dir / "run.json").is_file()
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert again.returncode != 0 and "error: " in again.stderr
+
+
+def test_the_gpus_are_counted_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpus(monkeypatch, count=4)
+    assert accelerate._count_gpus() == 4

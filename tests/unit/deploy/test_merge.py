@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from helpers.adapter_runs import LORA, QLORA, run_of
+from helpers.gpus import pretend_gpus
 from helpers.tiny_run import GOLDEN, make_run
 from safetensors import safe_open
 
 from qdsft.cli.main import main
+from qdsft.deploy import merge as merging
 from qdsft.deploy import merge_weights
 from qdsft.deploy.merge import merge
 from qdsft.errors import UserError
 from qdsft.hashing import file_sha256
 from qdsft.inference.decomposer import Decomposer
+from qdsft.inference.loaded_run import load_prompts, load_weights
+from qdsft.model.device import Machine
 from qdsft.runs.certificate import read_certificate
 
 TINY = Callable[[str], Path]
@@ -153,3 +159,29 @@ def test_a_disk_without_room(
     message = refusal(capsys, adapter_run, "--output", tmp_path / "m")
     assert f"{tmp_path / 'm'}: cannot be written: No space left on device; free some space" in message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_merged_model_without_room_on_the_gpu_is_compared_on_the_cpu(
+    adapter_run: Path, tiny_model: TINY, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell = load_weights(load_prompts(adapter_run))
+    shell = dataclasses.replace(shell, machine=Machine("cuda", "a GPU", torch.bfloat16))
+    gpus = pretend_gpus(monkeypatch, free=0.0)
+    assert merging._load_merged(tiny_model("qwen3"), shell, torch.float32).model.device.type == "cpu"
+    assert "does not fit into the GPU's free memory; comparing on the CPU" in capsys.readouterr().err
+    merging._free()
+    assert gpus.calls[-1] == ("empty_cache", None)
+
+
+@pytest.mark.parametrize(("gpu", "gib"), [(False, "3.73"), (True, "1.86")])
+def test_weights_that_are_compared_take_half_as_much_on_a_gpu(
+    gpu: bool, gib: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if gpu:
+        pretend_gpus(monkeypatch)
+    weights: Any = SimpleNamespace(shapes=lambda: {"a": (1000, 1000)} | {f"b{n}": (1000, 1000) for n in range(999)})
+    prompts = SimpleNamespace(recipe=SimpleNamespace(quantization=None))
+    monkeypatch.setattr(merging, "SHARD_BYTES", 2**20)
+    job: Any = SimpleNamespace(dtype=torch.bfloat16, prompts=prompts, bases=["original"], check=True)
+    merging._announce(tmp_path / "merged", weights, job)
+    assert f"about {gib} GiB of memory and 1.86 GiB of disk" in capsys.readouterr().err

@@ -9,7 +9,9 @@ from multiprocessing.queues import Queue
 from typing import Any
 
 import pytest
+from helpers.gpus import pretend_gpus
 from helpers.ports import free_port
+from torch import distributed
 
 from qdsft.errors import UserError
 from qdsft.inference.processes import Processes, launched
@@ -91,3 +93,19 @@ def test_processes_that_cannot_connect_are_an_error(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="the 2 processes of WORLD_SIZE cannot connect"), launched():
         raise AssertionError
+
+
+def test_each_process_selects_its_gpu_before_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = pretend_gpus(monkeypatch, count=2)
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "1")
+
+    def connect(*_: Any, **__: Any) -> None:
+        assert ("set_device", 1) in gpus.calls
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(distributed, "init_process_group", connect)
+    with pytest.raises(UserError, match="planted"), launched():
+        pass

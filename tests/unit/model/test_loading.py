@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.paths import RECIPES
+from transformers import AutoModelForCausalLM
 
 from qdsft.errors import UserError
 from qdsft.model.device import Machine
@@ -120,3 +121,39 @@ def test_a_base_model_is_identified_by_its_config_and_not_by_its_folder(
     assert base_model_facts(moved, load_config(moved))["config_sha256"] == facts["config_sha256"]
     edit(tmp_path / "moved/config.json", rms_norm_eps=0.5)
     assert base_model_facts(moved, load_config(moved))["config_sha256"] != facts["config_sha256"]
+
+
+GPU = Machine("cuda", "a GPU", torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("launch", "overrides", "place"),
+    [
+        ({}, [], {"": "cuda:0"}),
+        ({"LOCAL_RANK": "3"}, [], {"": "cuda:3"}),
+        ({"LOCAL_RANK": "1"}, ["quantization={load_in_4bit: true}", "lora={r: 2}"], {"": "cuda:1"}),
+        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, [], {"": "cuda:0"}),
+        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, [], None),
+        ({"ACCELERATE_USE_FSDP": "true"}, [], None),
+    ],
+)
+def test_weights_are_read_into_the_memory_of_the_own_gpu(
+    launch: dict[str, str],
+    overrides: list[str],
+    place: dict[str, str] | None,
+    make_recipe: MakeRecipe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a place each of eight processes would first hold the whole model in main memory."""
+    for name, value in launch.items():
+        monkeypatch.setenv(name, value)
+    read, given = AutoModelForCausalLM.from_pretrained, []
+
+    def from_pretrained(*arguments: object, **options: object) -> object:
+        given.append(options.pop("device_map", None))
+        options.pop("quantization_config", None)
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    model = load_model(make_recipe(*overrides), GPU, trainable=False)
+    assert given == [place] and not hasattr(model, "hf_device_map")

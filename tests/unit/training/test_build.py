@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from qdsft.model.loading import load_model, load_tokenizer
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.tokenization.row_files import of_rows
 from qdsft.tokenization.rows import IGNORED, Row
+from qdsft.training import build
 from qdsft.training.build import build_arguments, build_trainer
 from qdsft.training.checkpointing_choice import CheckpointingChoice
 from qdsft.training.cpu_loss import SupervisedLogProbs
@@ -148,3 +150,43 @@ def test_evaluation_without_held_out_rows_is_refused(tmp_path: Path, tiny_model:
     config = build_arguments(recipe, CPU)
     with pytest.raises(UserError, match=r"training\.eval_strategy needs held-out rows"):
         build_trainer(recipe, config, model, tokenizer, of_rows([Row([1, 2], 0)]), None)
+
+
+@pytest.mark.parametrize(
+    ("machine", "wanted", "format_name"),
+    [
+        (torch.bfloat16, "bfloat16", "bf16"),
+        (torch.bfloat16, "auto", "bf16"),
+        (torch.bfloat16, "float16", "fp16"),
+        (torch.float16, "bfloat16", "fp16"),
+        (torch.float16, "auto", "fp16"),
+        (torch.bfloat16, "float32", ""),
+    ],
+)
+def test_the_arithmetic_is_that_of_the_recipe_on_the_gpu(
+    machine: torch.dtype, wanted: str, format_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(build, "SFTConfig", lambda **values: given.update(values))
+    build_arguments(tiny(tmp_path, f"model.dtype={wanted}"), Machine("cuda", "a GPU", machine))
+    assert [name for name in ("bf16", "fp16") if given[name]] == ([format_name] if format_name else [])
+    assert given["use_cpu"] is False
+
+
+def test_float16_trains_adapters_in_float32(
+    tmp_path: Path, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scaler of float16 cannot unscale gradients in 16 bits."""
+    overrides = [f"model.name_or_path={tiny_model('mistral')}", f"training.output_dir={tmp_path}"]
+    recipe = load_recipe(ROOT / "recipes/mistral/qlora_8gb.yaml", [*overrides, "training.report_to=none"])
+
+    def trained_in(*, fp16: bool) -> set[torch.dtype]:
+        def make(**arguments: Any) -> RecipeTrainer:
+            made = RecipeTrainer(**arguments)
+            made.args.fp16 = fp16  # accelerate refuses float16 on a CPU
+            return made
+
+        monkeypatch.setattr(build, "RecipeTrainer", make)
+        return {weight.dtype for weight in make_trainer(recipe).model.parameters() if weight.requires_grad}
+
+    assert trained_in(fp16=True) == {torch.float32}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from helpers.gpus import pretend_gpus
 from helpers.model_configs import read
 from helpers.paths import ROOT
 
@@ -107,3 +108,13 @@ def test_every_layer_is_checkpointed_for_a_custom_loss(tiny_model: Callable[[str
     overrides = [f"model.name_or_path={tiny_model('llama')}", "training.loss_type=loss.py:mine"]
     decision = choose_checkpointing(load_recipe(ROOT / "recipes/tiny/full.yaml", overrides), CPU, 64)
     assert decision is not None and decision.checkpointing and "custom loss" in decision.line
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_gpu_is_planned_with_its_own_number_format(
+    dtype: torch.dtype, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_gpus(monkeypatch, bfloat16=dtype == torch.bfloat16)
+    recipe = load_recipe(ROOT / "recipes/tiny/full.yaml", [f"model.name_or_path={tiny_model('llama')}"])
+    decision = choose_checkpointing(recipe, Machine("cuda", "a GPU", dtype), 64)
+    assert decision is not None and not decision.checkpointing and "6.5 GiB free" in decision.line

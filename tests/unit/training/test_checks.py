@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from helpers.tiny_recipe import MakeRecipe, recipe_maker
 from helpers.tiny_trainer import make_trainer
 
 from qdsft.errors import UserError
+from qdsft.model.device import Machine
 from qdsft.runs.manifest import read_manifest
 from qdsft.tokenization.row_files import of_rows
 from qdsft.tokenization.rows import Row
@@ -142,3 +144,14 @@ def test_samples_that_share_a_row_are_checked(
     recipe.run_dir.mkdir()
     found = {check.name: check for check in run_checks(build_run(prepare_run(recipe)), thorough=False)}
     assert ("isolation" in found) is checked and all(check.passed for check in found.values())
+
+
+@pytest.mark.parametrize(("device", "preflight"), [("cuda", True), ("cuda", False), ("cpu", True)])
+def test_the_memory_is_probed_on_a_gpu_unless_preflight_is_off(
+    device: str, preflight: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(checks, "run_checks", lambda run, thorough: asked.append(thorough) or iter(()))  # type: ignore[func-returns-value]
+    recipe, machine = SimpleNamespace(preflight=preflight), Machine(device, "", torch.bfloat16)
+    run: Any = SimpleNamespace(inputs=SimpleNamespace(recipe=recipe, machine=machine))
+    assert checks.require_checks(run) == [] and asked == [device == "cuda" and preflight]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.gpus import pretend_gpus
 from helpers.tiny_recipe import MakeRecipe, recipe_maker
 
 from qdsft.errors import UserError
 from qdsft.model.device_errors import less_memory
-from qdsft.training import decode_held_out
-from qdsft.training.memory_probe import longest_rows, probe_memory
+from qdsft.training import decode_held_out, memory_probe
+from qdsft.training.memory_probe import STEPS, as_trained, longest_rows, probe_memory
 from qdsft.training.preflight import preflight
 from qdsft.training.run_setup import Run, build_run, prepare_run
 
@@ -72,3 +74,46 @@ def test_a_loss_that_is_not_finite_is_refused_before_training(build: Callable[..
     next(iter(run.trainer.model.parameters())).data.fill_(float("nan"))
     with pytest.raises(UserError, match="is nan before training"):
         probe_memory(run.trainer, run.inputs.recipe)
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_several_processes_are_measured_with_the_buckets_of_ddp(
+    build: Callable[..., Run], process_group: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = build("training.packing=false")
+    trainer = run.trainer
+    assert as_trained(trainer) is trainer.model, "one process has no buckets"
+    monkeypatch.setattr(type(trainer.args), "world_size", 2)
+    called: list[tuple[str, bool]] = []
+    compute_loss = trainer.compute_loss
+
+    def compute(model: Any, *arguments: Any, **options: Any) -> Any:
+        called.append((type(model).__name__, getattr(model, "require_backward_grad_sync", False)))
+        return compute_loss(model, *arguments, **options)
+
+    monkeypatch.setattr(trainer, "compute_loss", compute)
+    probe_memory(trainer, run.inputs.recipe)
+    assert called[:STEPS] == [("DistributedDataParallel", False)] * STEPS
+    assert called[STEPS:] == [(type(trainer.model).__name__, False)], "an evaluation is not wrapped"
+    hooks = [weight for weight in trainer.model.parameters() if weight.requires_grad and weight._backward_hooks]
+    assert not hooks and all(weight.grad is None for weight in trainer.model.parameters())
+
+
+def test_the_peak_of_a_gpu_is_measured_from_the_probe_on(
+    build: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = build("training.packing=false")
+    assert probe_memory(run.trainer, run.inputs.recipe) is None
+    gpus = pretend_gpus(monkeypatch, peak=3.25)
+    monkeypatch.setattr(memory_probe, "fork_rng", nullcontext)
+    monkeypatch.setattr(memory_probe, "_steps", lambda _: gpus.calls.append(("steps", None)))
+    assert probe_memory(run.trainer, run.inputs.recipe) == 3.25
+    names = [name for name, _ in gpus.calls if name not in {"is_available", "current_device"}]
+    assert names == ["reset_peak_memory_stats", "steps", "empty_cache", "max_memory_allocated"]

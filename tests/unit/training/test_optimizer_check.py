@@ -11,8 +11,9 @@ from helpers.paths import ROOT
 from qdsft.errors import UserError
 from qdsft.model.device import Machine
 from qdsft.recipe import load_recipe
+from qdsft.training import optimizer_check
 from qdsft.training.build import build_arguments
-from qdsft.training.optimizer_check import check_optimizer
+from qdsft.training.optimizer_check import check_offload, check_optimizer
 
 CPU = Machine("cpu", "CPU", torch.float32)
 
@@ -61,3 +62,15 @@ def test_what_cannot_be_built_is_refused(tmp_path: Path, overrides: list[str], m
 )
 def test_what_can_be_built_is_accepted(tmp_path: Path, overrides: list[str]) -> None:
     check(tmp_path, *overrides)
+
+
+def test_an_optimizer_in_main_memory_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizer_check, "missing_build_tools", lambda: ["g++", "ninja"])
+    check_offload()
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    check_offload()
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "cpu")
+    with pytest.raises(UserError, match=r"g\+\+, ninja is missing; .*apt-get install g\+\+.*zero3\.yaml"):
+        check_offload()
+    monkeypatch.setattr(optimizer_check, "missing_build_tools", list)
+    check_offload()

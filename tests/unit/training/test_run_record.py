@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.gpus import pretend_gpus
 from helpers.tiny_recipe import MakeRecipe, recipe_maker
 
 from qdsft.hashing import file_sha256, text_sha256
@@ -57,3 +58,8 @@ def test_results_count_steps_losses_and_tokens() -> None:
 def test_a_run_without_a_step_has_no_loss_and_no_speed() -> None:
     found = results([], seconds_training=0.0)
     assert found["first_loss"] is found["last_loss"] is found["tokens_per_second"] is None
+
+
+def test_the_peak_of_a_gpu_is_that_of_its_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpus(monkeypatch, peak=3.25)
+    assert results([])["peak_memory_gib"] == 3.25
