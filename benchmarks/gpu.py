@@ -42,7 +42,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement, made in a process of its own."""
+    """One measurement, made in a separate process."""
 
     shape: str
     method: str
@@ -178,7 +178,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             stages = ", ".join(f"{name} {seconds} s" for name, seconds in row.get("stages", {}).items())
             lines.append(f"End to end, {row['shape']} {row['method']}: {row['result']} ({stages or 'no stage ended'}).")
     machine = next((row["machine"] for row in rows if row.get("machine")), "unknown machine")
-    return "\n".join([*lines, "", f"{machine}; {len(rows)} cells, each in a process of its own."])
+    return "\n".join([*lines, "", f"{machine}; {len(rows)} cells, each in a separate process."])
 
 
 def _line(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:

@@ -108,7 +108,7 @@ class Clock(TrainerCallback):
 
 
 def stock_trainer(model: Any, method: str, tokens: int, steps: int, output: str, *, defaults: bool) -> SFTTrainer:
-    """Return TRL's own trainer for micro-batches of about `tokens` tokens, as it comes or as an expert sets it."""
+    """Return TRL's trainer for micro-batches of about `tokens` tokens, with its defaults or as an expert sets it."""
     cuda, samples = torch.cuda.is_available(), max(tokens // 128, 1)
     rows = make_rows((steps + WARM_UP) * samples * 2, model.config.vocab_size, tokens)
     eight_bit = method.startswith("qlora") and not defaults and cuda

@@ -128,8 +128,8 @@ def test_the_table_compares_with_the_plan_and_with_trl() -> None:
     assert "| failed: OutOfMemoryError |  |" in lines[4]
     assert "lora: 3072 tokens, 3328 ran out of memory, 3200 planned (passed)." in lines[6]
     assert lines[7] == "End to end, 1B lora: passed (train and stop 20.5 s, resume 18.0 s)."
-    assert lines[-1] == "NVIDIA H200; 5 cells, each in a process of its own."
-    assert table([]).endswith("unknown machine; 0 cells, each in a process of its own.")
+    assert lines[-1] == "NVIDIA H200; 5 cells, each in a separate process."
+    assert table([]).endswith("unknown machine; 0 cells, each in a separate process.")
 
 
 @pytest.mark.parametrize(("limit", "found"), [(5000, 4864), (1000, 768), (300, 256), (200, 0), (1024, 1024)])

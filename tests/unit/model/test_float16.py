@@ -80,7 +80,7 @@ def test_the_data_are_not_prepared_for_it_and_weights_are_not_read(
     large = make(architecture="gemma3_text")
     monkeypatch.setattr(run_setup, "prepare", lambda *_: pytest.fail("data were prepared"))
     monkeypatch.setattr(run_setup, "join_launch", lambda _: TURING)
-    monkeypatch.setattr(run_setup, "build_config", lambda *_: None)  # transformers refuses fp16 without a GPU
+    monkeypatch.setattr(run_setup, "build_arguments", lambda *_: None)  # transformers refuses fp16 without a GPU
     monkeypatch.setattr(run_setup, "check_optimizer", lambda *_: None)
     with pytest.raises(UserError, match="overflows in float16"):
         prepare_run(large)
