@@ -28,7 +28,6 @@ from qdsft.metrics.scores import score
 from qdsft.recipe import load_recipe
 
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
-FENCE = re.compile(r"^ *```(?:bash|sh)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 ANY_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 NOT_RUN = {"powershell": "for Windows, where no test runs"}
 """Language of a fenced block -> why its commands are not looked at."""
@@ -148,22 +147,10 @@ def test_no_character_is_broken(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", READMES, ids=lambda page: page.name)
-def test_the_memory_figures_are_those_of_the_plan(page: Path) -> None:
-    plan = (ROOT / "docs" / "PLAN.md").read_text(encoding="utf-8")
-    peaks = re.findall(r"^\| (\w+)/(\w+) \| ([\d.]+) \| ([\d.]+) \|", plan, re.MULTILINE)
-    expected = {(folder, method): f"{max(float(a), float(b)):.1f}" for folder, method, a, b in peaks}
-    text = page.read_text(encoding="utf-8")
-    head = next(line for line in text.splitlines() if "`qlora_8gb`" in line and line.startswith("|"))
-    methods = [match[1] if (match := re.search(r"`(\w+)`", cell)) else "" for cell in head.split("|")]
-    found = {
-        (row[1], method): cell.strip()
-        for row in RECIPE_ROW.finditer(text)
-        for method, cell in zip(methods, row[0].split("|"), strict=True)
-        if method and cell.strip()
-    }
-    assert found == expected
+def test_the_front_page_lists_every_recipe(page: Path) -> None:
     folders = {path.parent.name for path in (ROOT / "recipes").glob("*/*.yaml")}
-    assert {match[1] for match in RECIPE_ROW.finditer(text)} == folders - {"tasks"}  # those are for any model
+    listed = {match[1] for match in RECIPE_ROW.finditer(page.read_text(encoding="utf-8"))}
+    assert listed == folders - {"tasks"}  # those are for any model
 
 
 def test_metrics_named_in_the_pages_exist() -> None:
