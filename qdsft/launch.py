@@ -139,12 +139,18 @@ def check_launch(*, quantized: bool) -> None:
             "accelerate_configs/ddp.yaml (which runs on a CPU, too) without --cpu, or --num_processes 1 and an "
             "environment without MASTER_ADDR"
         )
-    if quantized and zero_stage() == 3:
+    if quantized:
+        refuse_sharding()
+
+
+def refuse_sharding() -> None:
+    """Raise UserError if the launch would shard the weights, which are quantized."""
+    if zero_stage() == 3:
         raise UserError(
             "a quantized model cannot be sharded by DeepSpeed ZeRO-3, which would save its 4-bit blocks in pieces; "
             "launch with accelerate_configs/ddp.yaml or zero2.yaml"
         )
-    if quantized and uses_fsdp():
+    if uses_fsdp():
         raise UserError(
             "a quantized model is not sharded by FSDP here: its 4-bit weights are small already; launch with "
             "accelerate_configs/ddp.yaml or zero2.yaml"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from qdsft.console import say
 from qdsft.data.examples import Example
@@ -28,6 +28,8 @@ from qdsft.model.device_errors import device_errors
 from qdsft.model.loading import load_config
 from qdsft.model.quantization import dequantized_weights
 from qdsft.model.weight_files import BaseWeights, open_base
+from qdsft.recipe import Recipe
+from qdsft.recipe.saved_quantization import is_saved_quantized, saved_quantization
 from qdsft.runs.card import render_card
 from qdsft.runs.certificate import Agreement, Certificate, write_certificate
 from qdsft.runs.eval_rows import read_eval_rows
@@ -90,8 +92,8 @@ def merge(
     bases = _bases(run_dir, bool(manifest.recipe.get("quantization")), base, check)
     prompts = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     config = load_config(prompts.recipe)
-    if getattr(config, "quantization_config", None):
-        raise UserError(f"{prompts.recipe.model.name_or_path}: saved quantized; merge into the model it was made from")
+    if is_saved_quantized(config.to_dict()):
+        bases = _dequantized_only(prompts.recipe, config, base)
     # Built before anything is loaded, because it refuses adapters that cannot be merged.
     plan = Merge(manifest.weights_folder(run_dir), config, trust_remote_code=prompts.recipe.model.trust_remote_code)
     size = batch_size or prompts.recipe.evaluation.batch_size
@@ -126,9 +128,23 @@ def _bases(run_dir: Path, quantized: bool, base: Base, check: bool) -> list[str]
     return ["dequantized", "original"]
 
 
+def _dequantized_only(recipe: Recipe, config: PretrainedConfig, base: Base) -> list[str]:
+    """Return the base to merge into for a model that is saved quantized, and remove its quantization from the config.
+
+    Raises UserError for another method than bitsandbytes.
+    """
+    name = recipe.model.name_or_path
+    if saved_quantization(config.to_dict()) is None:
+        raise UserError(f"{name}: saved quantized, and not by bitsandbytes; merge into the model it was made from")
+    if base == "original":
+        raise UserError(f"{name}: saved quantized, so that there is no original base; leave out --base")
+    del config.quantization_config
+    return ["dequantized"]
+
+
 def _announce(output: Path, weights: BaseWeights, job: _Job) -> None:
     """Print the memory and disk that the merge requires; raises UserError if the disk has too little room."""
-    sizes = [prod(shape) for shape in weights.shapes().values()]
+    sizes = [prod(shape) for shape in job.plan.shapes(weights).values()]
     count = sum(sizes)
     merged = count * job.dtype.itemsize
     quantized = job.prompts.recipe.quantization or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ SHARD_BYTES = 2 * 2**30
 """Largest size of a written file in bytes; this much is held in memory, beside one tensor."""
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
+
+SCALES = re.compile(r"(.*)\.(?:weight\.(?:(?:nested_)?absmax|(?:nested_)?quant_map|quant_state\..*)|SCB|weight_format)")
+"""Names of what bitsandbytes saves beside a quantized weight."""
 
 Dequantized = Mapping[str, Callable[[], torch.Tensor]]
 """Weight name in the model -> reader of its dequantized value."""
@@ -58,7 +62,7 @@ class Merge:
             self.model: PreTrainedModel = AutoModelForCausalLM.from_config(
                 config, dtype=torch.float32, trust_remote_code=trust_remote_code
             )
-            self._known = set(self.model.state_dict())
+            self._known = {name: tuple(weight.shape) for name, weight in self.model.state_dict().items()}
             self._tied = dict(getattr(self.model, "_tied_weights_keys", None) or {})
             wrapped = get_peft_model(self.model, peft_config)
         self.changes = self._find_changes(wrapped.base_model.model)
@@ -137,12 +141,24 @@ class Merge:
             tensor: torch.Tensor = reader.get_tensor(key)
             return tensor
 
+    def shapes(self, base: BaseWeights) -> dict[str, tuple[int, ...]]:
+        """Return name -> shape of the weights in the files, as they are without quantization."""
+        shapes = base.shapes()
+        names = module_names(self.model, list(shapes))
+        scales = {name: match[1] for name, (module, _) in names.items() if (match := SCALES.fullmatch(module))}
+        packed = {f"{owner}.weight" for owner in scales.values()}
+        return {
+            name: self._known.get(names[name][0], shape) if names[name][0] in packed else shape
+            for name, shape in shapes.items()
+            if name not in scales
+        }
+
     def write(self, base: BaseWeights, folder: Path, dtype: torch.dtype, dequantized: Dequantized | None = None) -> int:
         """Write the merged weights to `folder` as safetensors files of at most SHARD_BYTES; returns their total size.
 
         `dequantized` replaces weights of the base model's files. Raises UserError if a changed weight is in no file.
         """
-        shapes = base.shapes()
+        shapes = self.shapes(base)
         names = module_names(self.model, list(shapes))
         files = {module: name for name, (module, _) in names.items()}
         if converted := sorted(
@@ -172,7 +188,7 @@ class Merge:
         placed = {names[name][0] if name in names else name for name in shapes}
         # A weight that is tied to another is in the files under one of the two names.
         tied = {one: other for pair in self._tied.items() for one, other in (pair, pair[::-1])}
-        missing = {name for name in self._known - placed if tied.get(name) not in placed}
+        missing = {name for name in self._known.keys() - placed if tied.get(name) not in placed}
         check_tensor_names("the base model", missing | (self.changes.keys() - placed), set(), BASE_REMEDY)
         return _write_shards(folder, shapes, make, dtype)
 

@@ -9,6 +9,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from qdsft.errors import UserError
 from qdsft.hashing import text_sha256
 from qdsft.model.loading import base_model_facts
+from qdsft.model.template import writes_date
 from qdsft.recipe import Recipe
 from qdsft.runs.layout import MANIFEST
 from qdsft.runs.manifest import Manifest
@@ -45,6 +46,11 @@ def check_golden_prompts(run_dir: Path, manifest: Manifest, tokenizer: PreTraine
         raise UserError(
             f"{manifest.weights_folder(run_dir) / 'chat_template.jinja'}: not the template that this run was trained "
             "with; put the original back or train again"
+        )
+    if writes_date(template):
+        raise UserError(
+            f"{manifest.folder(run_dir)}: the chat template writes today's date, and this run was trained before qdsft "
+            "fixed that date; train again"
         )
     for golden in manifest.golden_prompts:
         if encode_prompts(tokenizer, [golden.messages])[0] != golden.ids:

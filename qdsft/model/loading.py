@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import typing
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ from qdsft.model.device import Machine
 from qdsft.model.device_errors import FREE_DEVICE, device_errors, smaller_weights
 from qdsft.model.float16 import check_range
 from qdsft.model.quantization import keep_quantized_weights, quantization_config
+from qdsft.model.template import name_template, with_fixed_date
 from qdsft.recipe import Recipe
+from qdsft.recipe.saved_quantization import is_saved_quantized
 
 CODE_REMEDY = (
     "it comes with Python code; if you trust its author, train with model.trust_remote_code=true and give other "
@@ -40,20 +43,18 @@ CODE_REMEDY = (
 )
 
 
-def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
+def load_tokenizer(recipe: Recipe, day: date | None = None) -> PreTrainedTokenizerBase:
     """Return the base model's tokenizer with the recipe's chat template and a padding token.
 
-    Raises UserError if it cannot be loaded, or if neither the recipe nor the model has a chat template.
+    A template that writes the date always writes `day`, by default today. Raises UserError if the tokenizer cannot be
+    loaded, or if neither the recipe nor the model has a chat template.
     """
-    template = recipe.chat_template_path()
+    path = recipe.chat_template_path()
     tokenizer = load_own_tokenizer(recipe)
-    if template is not None:
-        tokenizer.chat_template = template.read_text(encoding="utf-8")
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"{recipe.where('model.name_or_path')}: {recipe.model.name_or_path} has no chat template; set "
-            "model.chat_template to a Jinja file beside the recipe"
-        )
+    template = path.read_text(encoding="utf-8") if path else _own_template(recipe, tokenizer)
+    tokenizer.chat_template = with_fixed_date(template, day or date.today())
+    if path:
+        name_template(tokenizer, path)
     return tokenizer
 
 
@@ -68,6 +69,20 @@ def load_own_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _own_template(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the tokenizer's chat template, of several the one named default."""
+    where = f"{recipe.where('model.name_or_path')}: {recipe.model.name_or_path}"
+    remedy = "set model.chat_template to a Jinja file beside the recipe"
+    template: str | dict[str, str] | None = tokenizer.chat_template
+    if isinstance(template, dict):
+        if "default" not in template:
+            raise UserError(f"{where} has the chat templates {', '.join(template)} and none named default; {remedy}")
+        template = template["default"]
+    if not template:
+        raise UserError(f"{where} has no chat template; {remedy}")
+    return template
 
 
 def load_config(recipe: Recipe) -> PretrainedConfig:
@@ -120,7 +135,9 @@ def load_model(
         attention = Attention(decoding_attention(wanted), "for decoding")
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention.name}
     if recipe.quantization:
-        options |= {"quantization_config": quantization_config(recipe, machine), "device_map": {"": machine.own()}}
+        options["device_map"] = {"": machine.own()}
+        if not is_saved_quantized((config or load_config(recipe)).to_dict()):  # else its own config applies
+            options["quantization_config"] = quantization_config(recipe, machine)
     elif machine.device_type == "cuda" and not uses_fsdp() and zero_stage() < 3:
         options |= {"device_map": {"": machine.own()}}
     model: PreTrainedModel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,6 +41,8 @@ class Manifest(BaseModel):
     data: DataFacts
     tokens: TokenFacts
     template_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    template_date: date | None = None
+    """The date that the chat template writes; None for a template that writes none."""
     golden_prompts: Annotated[list[GoldenPrompt], Field(min_length=1)]
     stop_token_ids: TokenIds
     base_model: BaseModelFacts

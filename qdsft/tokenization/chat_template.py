@@ -11,6 +11,7 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from qdsft.data.prompt import Message
 from qdsft.errors import UserError, reason
+from qdsft.model.template import has_fixed_date, template_name
 from qdsft.time_limit import time_limit
 
 RENDER_SECONDS = 10.0
@@ -44,11 +45,18 @@ def render_texts(
             template = _compile_jinja_template(tokenizer.get_chat_template())
             return [template.render(messages=list(c), tools=None, documents=None, **known) for c in conversations]
     except jinja2.TemplateSyntaxError as error:
-        raise UserError(f"the chat template is not valid Jinja in its line {error.lineno}: {error.message}") from error
+        line = error.lineno - has_fixed_date(str(tokenizer.chat_template))
+        raise UserError(
+            f"the chat template ({template_name(tokenizer)}) is not valid Jinja in its line {line}: {error.message}"
+        ) from error
     except jinja2.TemplateError as error:
-        raise UserError(f"the chat template refuses the messages: {reason(error)}") from error
+        raise UserError(
+            f"the chat template ({template_name(tokenizer)}) refuses the messages: {reason(error)}"
+        ) from error
     except Exception as error:  # a template may raise anything
-        raise UserError(f"the chat template cannot be rendered: {reason(error)}; correct it") from error
+        raise UserError(
+            f"the chat template ({template_name(tokenizer)}) cannot be rendered: {reason(error)}; correct it"
+        ) from error
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
@@ -71,8 +79,8 @@ def check_bos(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], ids: Seq
         expected, found = text.count(bos), row.count(tokenizer.bos_token_id)
         if expected != found:
             raise UserError(
-                f"the chat template writes {expected} {bos} but the tokenizer yields {found}; "
-                "its settings add or remove them: use the model's own tokenizer files"
+                f"the chat template ({template_name(tokenizer)}) writes {expected} {bos} but the tokenizer yields "
+                f"{found}; its settings add or remove them: use the model's own tokenizer files"
             )
 
 

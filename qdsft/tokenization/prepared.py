@@ -38,6 +38,7 @@ from qdsft.data.task import make_task
 from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, write_json
+from qdsft.model.template import template_name
 from qdsft.recipe import Recipe
 from qdsft.runs.facts import DataFacts, PackingFacts, TokenFacts
 from qdsft.runs.layout import EVAL_ROWS
@@ -203,8 +204,7 @@ def _short_collections() -> Iterator[None]:
 def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], folder: Path) -> None:
     tally = SplitTally()
     maker = RowMaker(tokenizer, stop_ids)
-    template = str(recipe.chat_template_path() or f"of {recipe.model.name_or_path}")
-    read_back = ReadBack(tokenizer, stop_ids, make_task(recipe), template)
+    read_back = ReadBack(tokenizer, stop_ids, make_task(recipe), template_name(tokenizer))
     findings = summarise_check(recipe, lengths=False)
     with ExitStack() as files:
         train, held_out = (

@@ -25,6 +25,7 @@ from qdsft.training.callbacks import JsonLog
 from qdsft.training.checkpointing_choice import CheckpointingChoice
 from qdsft.training.load_loss import load_custom_loss
 from qdsft.training.lora_init import finish_initialization, resumed_config
+from qdsft.training.token_means import whole_batches
 from qdsft.training.trainer import RecipeTrainer
 
 _OWN_KEYS = {"global_batch_size", "output_dir"}
@@ -106,7 +107,7 @@ def build_trainer(
             model=model,
             args=arguments,
             train_dataset=train_data,
-            eval_dataset=eval_data,
+            eval_dataset=whole_batches(eval_data, arguments),
             processing_class=tokenizer,
             peft_config=peft_config,
             callbacks=[JsonLog(Path(arguments.output_dir) / LOG)],

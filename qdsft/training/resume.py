@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from qdsft.console import say
 from qdsft.errors import UserError
@@ -22,6 +25,19 @@ class Start:
     """The checkpoint to resume from; None to start at the first step."""
     finished: bool = False
     """Whether the run to resume has finished already."""
+
+
+def template_day(run_dir: Path, *, resume: bool) -> date:
+    """Return the date for a chat template that writes it, the same in every process.
+
+    It is the date of the run to resume, else today.
+    """
+    days = [date.today().isoformat()]
+    if resume and PartialState().is_main_process:
+        with suppress(UserError):  # `start_or_resume` raises it
+            days = [str(read_manifest(run_dir).template_date or days[0])]
+    broadcast_object_list(days)
+    return date.fromisoformat(days[0])
 
 
 def start_or_resume(run_dir: Path, manifest: Manifest, *, resume: bool, overwrite: bool) -> Start:

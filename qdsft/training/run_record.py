@@ -35,6 +35,7 @@ def new_manifest(inputs: RunInputs) -> Manifest:
         data=facts.data,
         tokens=facts.tokens,
         template_sha256=template_sha256,
+        template_date=inputs.template_date,
         golden_prompts=facts.golden_prompts,
         stop_token_ids=inputs.stop_ids,
         base_model=BaseModelFacts.model_validate(base_model_facts(recipe, inputs.config)),

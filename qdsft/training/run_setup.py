@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 from accelerate import PartialState
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from qdsft.console import say
-from qdsft.launch import check_launch, check_running, waiting_for_processes, world_size
+from qdsft.launch import check_launch, check_running, refuse_sharding, waiting_for_processes, world_size
 from qdsft.model.adapters import check_adapters
 from qdsft.model.device import Machine, check_own_gpu, find_machine
 from qdsft.model.device_errors import device_errors, smaller_weights
 from qdsft.model.float16 import check_range
 from qdsft.model.loading import load_config, load_model, load_tokenizer, stop_token_ids
+from qdsft.model.template import has_fixed_date
 from qdsft.recipe import Recipe
 from qdsft.recipe.lora_init_keys import check_sharded_init
 from qdsft.recipe.required_packages import check_optional_packages
+from qdsft.recipe.saved_quantization import is_saved_quantized, with_saved_quantization
 from qdsft.tokenization.prepared import Prepared, describe_data, prepare
 from qdsft.training.build import build_arguments, build_trainer
 from qdsft.training.checkpointing_choice import CheckpointingChoice, choose_checkpointing
 from qdsft.training.decode_held_out import training_evaluation
 from qdsft.training.installed_keys import check_installed_keys
 from qdsft.training.optimizer_check import check_offload, check_optimizer
+from qdsft.training.resume import template_day
 from qdsft.training.trainer import RecipeTrainer
 
 
@@ -36,6 +39,8 @@ class RunInputs:
     machine: Machine
     config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
+    template_date: date | None
+    """The date that the chat template writes; None for a template that writes none."""
     stop_ids: list[int]
     """Token ids at which generation stops."""
     prepared: Prepared
@@ -66,9 +71,10 @@ def join_launch(recipe: Recipe) -> Machine:
     return machine
 
 
-def prepare_run(recipe: Recipe) -> RunInputs:
+def prepare_run(recipe: Recipe, *, resume: bool = False) -> RunInputs:
     """Check the launch and the training arguments, then load the tokenizer and prepare the data.
 
+    A chat template that writes the date writes today, or with `resume` the date on which the run began.
     Raises UserError for whatever the user can correct before the weights are loaded.
     """
     machine = join_launch(recipe)
@@ -78,7 +84,15 @@ def prepare_run(recipe: Recipe) -> RunInputs:
     # Contradictory values fail here, before minutes of data preparation.
     check_optimizer(recipe, build_arguments(recipe, machine))
     _say_device_and_batch(recipe, machine)
-    config, tokenizer = load_config(recipe), load_tokenizer(recipe)
+    day = template_day(recipe.run_dir, resume=resume)
+    config, tokenizer = load_config(recipe), load_tokenizer(recipe, day)
+    if is_saved_quantized(config.to_dict()):
+        refuse_sharding()
+        recipe = with_saved_quantization(recipe, config.to_dict())
+        say("quantization: the base model is saved quantized, and is trained so")
+    template_date = day if has_fixed_date(tokenizer.chat_template) else None
+    if template_date:
+        say(f"chat template: it writes the date, for this run always {template_date}")
     check_range(recipe, config, machine)
     if coverage := check_adapters(recipe, config):
         say(coverage.describe())
@@ -87,7 +101,7 @@ def prepare_run(recipe: Recipe) -> RunInputs:
         prepared = prepare(recipe, tokenizer, stop_ids)
     for line in describe_data(prepared, recipe):
         say(line)
-    return RunInputs(recipe, machine, config, tokenizer, stop_ids, prepared)
+    return RunInputs(recipe, machine, config, tokenizer, template_date, stop_ids, prepared)
 
 
 def build_run(inputs: RunInputs, *, checkpoint: Path | None = None) -> Run:

@@ -41,7 +41,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> P
     if not resume:
         refuse_inputs_inside(recipe)
     with exclusive(recipe.run_dir.resolve()) if is_main_process() else nullcontext():
-        inputs = prepare_run(recipe)
+        inputs = prepare_run(recipe, resume=resume)
         manifest = new_manifest(inputs)
         if overwrite:
             check_readable(recipe)  # before the earlier run is deleted

@@ -11,6 +11,7 @@ from typing import Any
 
 import accelerate.utils.other
 import torch
+from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
 from qdsft.launch import uses_deepspeed
@@ -21,6 +22,7 @@ from qdsft.training import cpu_loss
 from qdsft.training.callbacks import StopRequest
 from qdsft.training.decode_held_out import PREFIX, TrainingEvaluation
 from qdsft.training.non_finite import NonFiniteStop
+from qdsft.training.token_means import TokenMeans
 
 _is_deepspeed_available = accelerate.utils.other.is_deepspeed_available
 
@@ -46,7 +48,13 @@ class RecipeTrainer(SFTTrainer):
             self, setattr, accelerate.utils.other, "is_deepspeed_available", _is_deepspeed_available
         ).atexit = False
         self.non_finite = NonFiniteStop()
+        self._token_means = TokenMeans()
         super().__init__(**arguments)
+        parallelism = getattr(self.accelerator, "parallelism_config", None)
+        if parallelism is None or not parallelism.sp_enabled:
+            # Some model classes do not take num_items_in_batch, and the trainer would then average over micro-batches.
+            # TRL's loss divides by it without the model.
+            self.model_accepts_loss_kwargs = True
 
     def compute_loss(self, *arguments: Any, **options: Any) -> Any:
         """Compute the loss as SFTTrainer does, on a CPU with the faster function of `cpu_loss`."""
@@ -77,6 +85,25 @@ class RecipeTrainer(SFTTrainer):
         if self.stop_request is not None and self.stop_request.any_process_was_asked(self.args):
             self.stop_request.stop(self.state, self.control)  # the checkpoint of this step is saved next
         return metrics
+
+    def evaluation_loop(self, *arguments: Any, metric_key_prefix: str = "eval", **options: Any) -> EvalLoopOutput:
+        """Return what transformers does, with the loss and TRL's metrics averaged over supervised tokens."""
+        self._token_means = TokenMeans()
+        balanced, self.aux_loss_enabled = self.aux_loss_enabled, False  # the balance loss depends on the batch
+        try:
+            output = super().evaluation_loop(*arguments, metric_key_prefix=metric_key_prefix, **options)
+        finally:
+            self.aux_loss_enabled = balanced
+        if (loss := self._token_means.loss(self.accelerator)) is not None:
+            output.metrics[f"{metric_key_prefix}_loss"] = loss
+        self._token_means.weigh(self._metrics["eval"], self.accelerator)
+        return output
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        """Return what SFTTrainer does, and keep the loss for the mean per token."""
+        result = super().prediction_step(model, inputs, *arguments, **options)
+        self._token_means.add(result[0], inputs)
+        return result
 
     def _decode(self, held_out: TrainingEvaluation, metrics: dict[str, float]) -> dict[str, float]:
         decoded = held_out(self)

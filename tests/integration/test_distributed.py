@@ -175,6 +175,19 @@ def test_held_out_rows_that_end_at_different_steps_are_decoded_during_training(
     assert [line["step"] for line in lines if "eval_sari" in line] == [0, 2, 4]
 
 
+def test_the_held_out_loss_of_two_processes_is_that_of_one(job: Callable[..., Job], tmp_path: Path) -> None:
+    watched = ("data.eval_fraction=0.4", "training.eval_strategy=steps", "training.eval_steps=2")
+    sizes = {"two": "training.per_device_eval_batch_size=4", "one": "training.per_device_eval_batch_size=2"}
+    run_launch("ddp", 2, [job("lora", "two", "start", *watched, sizes["two"])])
+    train(load_recipe(*job("lora", "one", "start", *watched, sizes["one"])[:2]))
+    assert read_manifest(tmp_path / "two").data.eval_rows % 8, "the test must have an incomplete batch"
+    losses = []
+    for run in sizes:
+        lines = [json.loads(line) for line in (tmp_path / run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        losses.append([line["eval_loss"] for line in lines if "eval_loss" in line])
+    assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def leak() -> None:
     """Pack rows without their position ids, so that samples see each other; FSDP on a CPU too."""
     shard_as_on_cards()

@@ -15,6 +15,7 @@ import pytest
 import torch
 from helpers.adapter_runs import LORA, QLORA, run_of
 from helpers.gpus import pretend_gpus
+from helpers.quantized_bases import save_quantized
 from helpers.tiny_run import GOLDEN, make_run
 from safetensors import safe_open
 
@@ -74,6 +75,33 @@ def test_both_bases_of_a_quantized_run(tiny_model: TINY, tmp_path: Path, capsys:
     original = merge(run_dir, tmp_path / "o", dtype="float32", base="original")
     assert original.base == "original" and not original.passed and list(original.candidates) == ["original"]
     assert original.candidates["original"].model_dump() == found["candidates"]["original"]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_base_saved_quantized_merges_into_its_dequantized_weights(
+    bits: int, tiny_model: TINY, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = save_quantized(tiny_model("mistral"), tmp_path / "base", **({} if bits == 4 else {"load_in_8bit": True}))
+    quantized = QLORA if bits == 4 else ("quantization.load_in_8bit=true", "lora.r=4")
+    run_dir = run_of(tmp_path, base, *quantized)
+    found = merge(run_dir, tmp_path / "m", dtype="float32")
+    assert found.base == "dequantized" and list(found.candidates) == ["dequantized"]
+    assert found.passed or bits == 8, "8-bit arithmetic rounds activations, which no merge can repeat"
+    with safe_open(tmp_path / "m" / "model.safetensors", "pt") as reader:
+        shapes = {name: tuple(reader.get_slice(name).get_shape()) for name in reader.keys()}  # noqa: SIM118
+    with safe_open(tiny_model("mistral") / "model.safetensors", "pt") as reader:
+        assert shapes == {name: tuple(reader.get_slice(name).get_shape()) for name in reader.keys()}  # noqa: SIM118
+    assert json.loads((tmp_path / "m" / "config.json").read_text()).get("quantization_config") is None
+    if bits == 4:
+        assert Decomposer(tmp_path / "m").text(GOLDEN[0]) == Decomposer(run_dir).text(GOLDEN[0])
+    output = ("--output", tmp_path / "o")
+    assert "saved quantized, so that there is no original base; leave out --base" in refusal(
+        capsys, run_dir, *output, "--base", "original"
+    )
+    edit = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    edit["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (base / "config.json").write_text(json.dumps(edit), encoding="utf-8")
+    assert "error: " in refusal(capsys, run_dir, *output)
 
 
 def test_a_merge_that_is_wrong_does_not_pass(

@@ -60,6 +60,25 @@ def test_a_model_without_a_chat_template_is_refused(make_recipe: MakeRecipe, tmp
         load_tokenizer(make_recipe("model.chat_template=null"))
 
 
+def test_the_default_of_several_chat_templates_is_taken_and_without_one_they_are_named(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    for place in folder.glob("*.jinja"):
+        place.unlink()
+    several = {"default": "{{ messages }}", "tool_use": "{{ tools }}"}
+    for given, wanted in ((several, "{{ messages }}"), ({"rag": "x", "tool_use": "y"}, None), ({"rag": "x"}, None)):
+        listed = [{"name": name, "template": template} for name, template in given.items()]
+        edit(folder / "tokenizer_config.json", chat_template=listed)
+        recipe = make_recipe("model.chat_template=null")
+        if wanted:
+            assert load_tokenizer(recipe).chat_template == wanted
+        else:
+            named = f"has the chat templates {', '.join(given)} and none named default; set model.chat_template"
+            with pytest.raises(UserError, match=named):
+                load_tokenizer(recipe)
+
+
 def test_rows_longer_than_the_models_positions_are_refused(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     edit(tmp_path / "model/config.json", max_position_embeddings=100)
     assert load_config(make_recipe("training.max_length=100")).max_position_embeddings == 100

@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 from accelerate import PartialState
+from bitsandbytes.nn import Linear4bit
+from helpers.quantized_bases import save_quantized
 from helpers.source_imports import SOURCES
 from helpers.tiny_recipe import MakeRecipe, recipe_maker
 from trl import SFTConfig
 
+from qdsft import launch
 from qdsft.errors import UserError
+from qdsft.model.device import find_machine
 from qdsft.training import run_setup
+from qdsft.training.run_record import new_manifest
 from qdsft.training.run_setup import build_run, join_launch, prepare_run
 
 ARGUMENTS_ARE_BUILT_IN = "qdsft.training.build"
@@ -90,6 +95,24 @@ def test_a_built_run_has_what_training_needs(resumed: bool, make_recipe: MakeRec
     assert run.trainer.args.eval_on_start is not resumed
     assert run.checkpointing is not None
     assert run.trainer.args.activation_checkpointing == run.checkpointing.checkpointing
+
+
+def test_a_base_saved_in_4_bits_is_trained_so_and_not_sharded(
+    make_recipe: MakeRecipe, tmp_path: Path, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = save_quantized(tiny_model("mistral"), tmp_path / "base")
+    recipe = make_recipe(f"model.name_or_path={base}")
+    recipe.run_dir.mkdir()
+    run = build_run(prepare_run(recipe))
+    assert run.inputs.recipe.method == "qlora" and recipe.method == "lora"
+    assert new_manifest(run.inputs).recipe["quantization"]["load_in_4bit"] is True
+    assert any(isinstance(module, Linear4bit) for module in run.trainer.model.modules())
+    with pytest.raises(UserError, match=r"quantization\.load_in_8bit: .* is saved in 4 bits"):
+        prepare_run(make_recipe(f"model.name_or_path={base}", "quantization.load_in_8bit=true"))
+    monkeypatch.setattr(run_setup, "join_launch", lambda _: find_machine())
+    monkeypatch.setattr(launch, "uses_fsdp", lambda: True)
+    with pytest.raises(UserError, match="a quantized model is not sharded by FSDP"):
+        prepare_run(recipe)
 
 
 def test_a_launch_that_starts_too_few_processes_is_refused(

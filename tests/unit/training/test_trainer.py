@@ -12,8 +12,10 @@ import torch
 import trl.trainer.utils
 from helpers.tiny_recipe import MakeRecipe, recipe_maker
 from helpers.tiny_trainer import make_trainer
+from transformers import MistralForCausalLM
 
 from qdsft.runs.checkpoints import RUN_DIGEST, SAVING, complete_checkpoints
+from qdsft.tokenization.rows import Row
 from qdsft.training.cpu_loss import LogProbs
 from qdsft.training.run_setup import build_run, prepare_run
 from qdsft.training.trainer import RecipeTrainer
@@ -57,6 +59,33 @@ def test_the_faster_loss_is_in_use_only_while_a_loss_is_computed(
     assert used == [1] and trl.trainer.utils._ChunkedLogProbFunction is before
     trainer.model(**batch, fused_lm_head=True)
     assert used == [1], "outside of compute_loss TRL's own function runs"
+
+
+def one_update(make_recipe: MakeRecipe, micro: int) -> tuple[float, list[torch.Tensor]]:
+    """The logged loss and the trained weights after one update of four rows of unlike length."""
+    rows = [Row([1, *range(100, 110 + 12 * i)], 1) for i in range(4)]
+    batch = (f"training.per_device_train_batch_size={micro}", "training.global_batch_size=4")
+    fixed = ("training.packing=false", "training.max_steps=1", "training.save_strategy=no", "training.logging_steps=1")
+    recipe = make_recipe(*batch, *fixed, run=f"run-{micro}")
+    recipe.run_dir.mkdir(exist_ok=True)
+    trainer = make_trainer(recipe, rows)
+    trainer.train()
+    trained = [weight.detach().clone() for weight in trainer.model.parameters() if weight.requires_grad]
+    return trainer.state.log_history[0]["loss"], trained
+
+
+@pytest.mark.parametrize("accepts", [True, False, None])
+def test_an_update_does_not_depend_on_its_micro_batches_whatever_the_model_class_says(
+    accepts: bool | None, make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if accepts is not None:
+        monkeypatch.setattr(MistralForCausalLM, "accepts_loss_kwargs", accepts, raising=False)
+    whole_loss, whole = one_update(make_recipe, 4)
+    for micro in (1, 2):
+        loss, trained = one_update(make_recipe, micro)
+        assert loss == pytest.approx(whole_loss, rel=1e-5)
+        for weight, other in zip(trained, whole, strict=True):
+            torch.testing.assert_close(weight, other, rtol=1e-4, atol=2e-6)
 
 
 @pytest.fixture
