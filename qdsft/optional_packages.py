@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,18 @@ class Package:
     def installation(self) -> str:
         """Return the command that installs the package."""
         return install_command(self.extra) if self.extra else f"pip install {shlex.quote(self.name)}"
+
+
+def import_problem(module: str) -> str | None:
+    """Return why an installed module cannot be imported; None if it can.
+
+    A package that was built for another release of torch is found, and fails only here.
+    """
+    try:
+        import_module(module)
+    except (ImportError, OSError, RuntimeError) as error:  # such as a symbol that another torch has
+        return reason(error)
+    return None
 
 
 def require(extra: str, user: str, *modules: str) -> None:

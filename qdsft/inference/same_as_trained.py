@@ -49,8 +49,8 @@ def check_golden_prompts(run_dir: Path, manifest: Manifest, tokenizer: PreTraine
         )
     if writes_date(template):
         raise UserError(
-            f"{manifest.folder(run_dir)}: the chat template writes today's date, and this run was trained before qdsft "
-            "fixed that date; train again"
+            f"{manifest.weights_folder(run_dir)}: the chat template writes today's date, and this run was trained "
+            "before qdsft fixed that date; train again"
         )
     for golden in manifest.golden_prompts:
         if encode_prompts(tokenizer, [golden.messages])[0] != golden.ids:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from qdsft.errors import UserError
 
 if TYPE_CHECKING:
     from qdsft.model.device import Machine
+from qdsft.optional_packages import import_problem
 
 FLASH = "flash_attention_2"
 LARGEST_HEAD = 256
@@ -52,7 +52,7 @@ def choose_attention(wanted: str, config: PretrainedConfig, machine: Machine, dt
         return Attention(None, f"FlashAttention has no kernel for heads of {size}")
     if not is_flash_attn_2_available():
         return Attention(None, "flash-attn is not installed")
-    if problem := _import_problem():
+    if problem := import_problem("flash_attn"):
         return Attention(None, f"flash-attn is installed but cannot be imported: {problem}")
     return Attention(FLASH, "it is installed and computes no pairs of different samples")
 
@@ -71,20 +71,11 @@ def check_flash(wanted: str) -> None:
 
     transformers reads only the metadata of the package, and so takes a build for another release of torch for usable.
     """
-    if wanted == FLASH and is_flash_attn_2_available() and (problem := _import_problem()):
+    if wanted == FLASH and is_flash_attn_2_available() and (problem := import_problem("flash_attn")):
         raise UserError(
             f"model.attn_implementation {FLASH}: flash-attn is installed but cannot be imported ({problem}); install a "
             f"build for torch {torch.__version__}, or set model.attn_implementation=auto"
         )
-
-
-def _import_problem() -> str | None:
-    """Return why flash-attn's kernels cannot be imported; None if they can."""
-    try:
-        importlib.import_module("flash_attn")
-    except (ImportError, OSError, RuntimeError) as error:  # such as a symbol that another torch has
-        return next(iter(str(error).splitlines()), type(error).__name__)[:200]
-    return None
 
 
 def _supports_flash(config: PretrainedConfig) -> bool:

@@ -25,6 +25,7 @@ from qdsft.tokenization.chat_template import encode_prompts
 from qdsft.tokenization.prepared import Prepared
 from qdsft.tokenization.rows import IGNORED, last_token
 from qdsft.training.isolation import check_isolation, small_model
+from qdsft.training.loss_check import check_fused_loss
 from qdsft.training.memory_probe import longest_rows, probe_memory
 from qdsft.training.run_setup import Run
 from qdsft.training.saved_weights import save_weights
@@ -88,6 +89,7 @@ def run_checks(run: Run, *, thorough: bool) -> Iterator[Check]:
     yield check("loss mask", lambda: _loss_mask(samples))
     yield check("BOS", lambda: _bos(samples, tokenizer))
     yield check("prompt ids", lambda: _prompt_ids(prepared, tokenizer))
+    yield check("loss", lambda: _loss(trainer, samples[0], recipe))
     if recipe.packing or recipe.training_value("padding_free"):
         yield check("isolation", lambda: _isolation(trainer, prepared, recipe))
     yield check("disk", lambda: _disk(trainer, recipe))
@@ -150,10 +152,24 @@ def _prompt_ids(prepared: Prepared, tokenizer: PreTrainedTokenizerBase) -> str:
     return f"{len(golden)} prompts get the ids that they have in the training rows"
 
 
+def _loss(trainer: RecipeTrainer, sample: Sample, recipe: Recipe) -> str:
+    if _is_sharded(trainer):
+        return NOT_YET
+    if trainer.is_deepspeed_enabled:
+        trainer.model.to(trainer.args.device)  # as DeepSpeed does when training starts
+    found = check_fused_loss(trainer, sample.ids, sample.labels, recipe)
+    return f"{found.fused:.4g} nats a token by TRL's loss, {found.full:.4g} by the model's own logits"
+
+
+def _is_sharded(trainer: RecipeTrainer) -> bool:
+    """Return whether the weights are sharded, or on the CPU until training starts."""
+    return bool(trainer.is_fsdp_enabled or zero_stage() == 3)
+
+
 def _isolation(trainer: RecipeTrainer, prepared: Prepared, recipe: Recipe) -> str:
     samples = [prompt.ids for prompt in prepared.facts.golden_prompts]
     model, of_model = trainer.model, ""
-    if trainer.is_fsdp_enabled or zero_stage() == 3:  # whose weights are sharded, or on the CPU until training starts
+    if _is_sharded(trainer):
         if not trainer.is_world_process_zero():
             return "checked in process 0"
         model = small_model(trainer)

@@ -89,7 +89,8 @@ class RecipeTrainer(SFTTrainer):
     def evaluation_loop(self, *arguments: Any, metric_key_prefix: str = "eval", **options: Any) -> EvalLoopOutput:
         """Return what transformers does, with the loss and TRL's metrics averaged over supervised tokens."""
         self._token_means = TokenMeans()
-        balanced, self.aux_loss_enabled = self.aux_loss_enabled, False  # the balance loss depends on the batch
+        balanced: bool = self.aux_loss_enabled
+        self.aux_loss_enabled = False  # the balance loss depends on the batch
         try:
             output = super().evaluation_loop(*arguments, metric_key_prefix=metric_key_prefix, **options)
         finally:

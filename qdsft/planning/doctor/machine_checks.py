@@ -11,7 +11,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 from qdsft.environment import variable
-from qdsft.optional_packages import install_command
+from qdsft.optional_packages import import_problem, install_command
 from qdsft.planning.doctor.finding import Finding
 from qdsft.tested_versions import installed_version
 
@@ -145,6 +145,9 @@ def attention() -> Finding:
     torch.nn.functional.scaled_dot_product_attention(query, query, query, is_causal=True)
     names = {name: installed_version(name) for name in ("flash-attn", "kernels")}
     found = "sdpa runs; " + ", ".join(f"{name} {version or 'not installed'}" for name, version in names.items())
+    if names["flash-attn"] and (problem := import_problem("flash_attn")):
+        remedy = f"install a build for torch {torch.__version__}; attn_implementation auto uses sdpa until then"
+        return Finding("attention", "note", f"{found}; flash-attn cannot be imported: {problem}", remedy)
     return Finding("attention", "ok", found)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from qdsft import optional_packages
 from qdsft.errors import UserError
 from qdsft.model import attention
 from qdsft.model.attention import choose_attention, decoding_attention
@@ -40,7 +40,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str | None]:
         *, installed: bool = True, problem: str | None = None, capability: tuple[int, int] = (8, 9), **options: object
     ) -> str | None:
         monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: installed)
-        monkeypatch.setattr(attention, "_import_problem", lambda: problem)
+        monkeypatch.setattr(attention, "import_problem", lambda _: problem)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
         given = {"wanted": "auto", "config": CONFIG, "machine": GPU, "dtype": torch.bfloat16, **options}
         return choose_attention(**given).name  # type: ignore[arg-type]
@@ -117,8 +117,7 @@ def test_a_flash_attention_that_cannot_be_imported_is_not_chosen(
         assert name == "flash_attn"
         raise error
 
-    monkeypatch.setattr(importlib, "import_module", broken)
-    assert attention._import_problem() == (str(error) or "RuntimeError")
+    monkeypatch.setattr(optional_packages, "import_module", broken)
     monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: True)
     with pytest.raises(UserError, match=r"cannot be imported .*; install a build for torch .*attn_implementation=auto"):
         decoding_attention("flash_attention_2")

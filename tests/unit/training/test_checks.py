@@ -25,7 +25,7 @@ from qdsft.training.checks import check_disk, read_samples, run_checks
 from qdsft.training.run_setup import Run, build_run, prepare_run
 from qdsft.training.train import train
 
-CHECKS = ["stop token", "loss mask", "BOS", "prompt ids", "isolation", "disk", "trial save"]
+CHECKS = ["stop token", "loss mask", "BOS", "prompt ids", "loss", "isolation", "disk", "trial save"]
 
 
 @pytest.fixture
@@ -82,6 +82,10 @@ def test_each_planted_fault_fails_its_own_check(make_recipe: MakeRecipe, monkeyp
         planted.setattr(memory_probe, "_steps", _raise_out_of_memory)
         assert "out of memory while training on the longest rows" in failed(run)["memory"]
         assert "lower training.per_device" in failed(run)["memory"]
+    head = run.trainer.model.get_output_embeddings()
+    scaled = head.register_forward_hook(lambda _, __, logits: logits * 3)  # which TRL does not call
+    assert set(failed(run)) == {"loss"}
+    scaled.remove()
     collate = run.trainer.data_collator
 
     def leaking(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from accelerate import PartialState
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn.modules import Linear4bit
 from helpers.quantized_bases import save_quantized
 from helpers.source_imports import SOURCES
 from helpers.tiny_recipe import MakeRecipe, recipe_maker

@@ -102,6 +102,16 @@ def test_installed_attention_kernels_are_listed(monkeypatch: pytest.MonkeyPatch)
     assert (finding.status, finding.found) == ("ok", "sdpa runs; flash-attn not installed, kernels 0.18.2")
 
 
+def test_a_flash_attention_of_another_torch_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "flash_attn.py").write_text("raise ImportError('undefined symbol: _ZN3c10')\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(machine_checks, "installed_version", lambda package: {"flash-attn": "2.8.3"}.get(package))
+    finding = machine_checks.attention()
+    assert finding.status == "note" and "flash-attn 2.8.3" in finding.found
+    assert "flash-attn cannot be imported: undefined symbol: _ZN3c10" in finding.found
+    assert f"for torch {torch.__version__}" in finding.remedy
+
+
 @pytest.mark.slow
 def test_a_missing_compiler_matters_with_several_cards(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("deepspeed")
