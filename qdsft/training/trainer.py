@@ -38,6 +38,8 @@ class RecipeTrainer(SFTTrainer):
     """Digest of the run's fingerprint, written into each checkpoint: a resume uses no other run's checkpoints."""
     initial_adapter: dict[str, torch.Tensor] | None = None
     """The adapter before the first step, if the base model was reduced by it (`lora_init`)."""
+    aux_loss_enabled: bool
+    """Set by SFTTrainer: whether the loss includes the balance loss of a mixture-of-experts model."""
     _saving = False
 
     def __init__(self, **arguments: Any) -> None:
@@ -89,7 +91,7 @@ class RecipeTrainer(SFTTrainer):
     def evaluation_loop(self, *arguments: Any, metric_key_prefix: str = "eval", **options: Any) -> EvalLoopOutput:
         """Return what transformers does, with the loss and TRL's metrics averaged over supervised tokens."""
         self._token_means = TokenMeans()
-        balanced: bool = self.aux_loss_enabled
+        balanced = self.aux_loss_enabled
         self.aux_loss_enabled = False  # the balance loss depends on the batch
         try:
             output = super().evaluation_loop(*arguments, metric_key_prefix=metric_key_prefix, **options)
