@@ -21,6 +21,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,6 +224,8 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="run tiny shapes on a CPU to test the script")
     options = parser.parse_args()
     end = time.monotonic() + options.seconds
+    if not options.smoke and shutil.which("nvidia-smi") is None:
+        parser.error("there is no GPU (nvidia-smi is not installed); --smoke tests the script on a CPU")
     cells = [cell for cell in CELLS if options.only in f"{cell.shape} {cell.method} {cell.way}"]
     if not cells:
         parser.error(f"--only {options.only}: no such cell")

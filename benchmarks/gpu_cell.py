@@ -19,7 +19,7 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_P
 import torch  # noqa: E402
 from trl import pack_dataset  # noqa: E402
 
-from gpu_models import SHORTEST, WARM_UP, make_model, make_rows, mfu, run, stock_trainer, tokenizer  # noqa: E402
+from gpu_models import SHORTEST, WARM_UP, clean, make_model, make_rows, mfu, run, stock_trainer, tokenizer  # noqa: E402
 
 SHAPES = {
     "Llama-2-7B": ("llama-2-7b", "llama2"),
@@ -143,6 +143,7 @@ def search(train: Callable[[int], Any], report: Report, length: int, longest: in
             passed = length
         except torch.OutOfMemoryError:
             failed = length
+        clean()  # after the error, which keeps the activations of the failed step alive
         report(largest=passed, too_long=failed or None)
         length = (passed + failed) // 2 // LENGTH_STEP * LENGTH_STEP if failed else min(2 * length, longest)
 

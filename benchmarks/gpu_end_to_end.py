@@ -16,8 +16,8 @@ from typing import Any
 
 from commands import ROOT, environment, make_llama, write_questions
 
-SIZE = ("--hidden-size", "2048", "--layers", "24")
-"""1.0 billion weights."""
+SIZE = ("--hidden-size", "2048", "--layers", "18")
+"""0.99 billion weights."""
 STEPS = 12
 
 

@@ -32,6 +32,11 @@ SELECTED = "tests/unit/inference/test_processes.py::test_each_process_selects_it
 SKIPS = "tests/unit/training/test_non_finite.py::test_float16_may_skip_steps_in_a_row_and_no_more"
 
 REACHED_BY = {
+    "benchmarks/gpu.py": {
+        "main: not options.smoke and shutil.which('nvidia-smi') is None": (
+            "tests/repo/test_gpu_benchmark.py::test_without_a_gpu_nothing_is_measured"
+        ),
+    },
     "benchmarks/gpu_cell.py": {
         "describe: device == 'cuda'": BENCHMARK,
         "describe: torch.cuda.get_device_name()": BENCHMARK,

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +110,14 @@ def test_what_was_measured_is_printed_when_the_script_is_stopped(stand_ins: Path
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 143
     assert "| Mistral-7B | passes | 64 | ours | passed |" in out and "stand-in; 1 cells" in out
+
+
+def test_without_a_gpu_nothing_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(SystemExit):
+        gpu.main()
+    assert "there is no GPU (nvidia-smi is not installed); --smoke tests the script" in capsys.readouterr().err
 
 
 def test_the_table_compares_with_the_plan_and_with_trl() -> None:

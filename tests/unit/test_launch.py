@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from helpers.gpus import pretend_gpus
 from helpers.paths import ROOT
 
@@ -235,3 +236,17 @@ def test_the_environment_of_the_parent_is_read() -> None:
         [sys.executable, "-c", start, code, str(ROOT)], env={"PLANTED": "a=b"}, capture_output=True, text=True
     )
     assert done.stdout == ("a=b\n" if sys.platform == "linux" else "None\n")
+
+
+CONFIGS = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
+SHARDED = {"zero3", "zero3_offload", "multi_node_zero3", "fsdp2"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_what_shards_the_weights_shards_them_while_it_loads(path: Path) -> None:
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    zero, fsdp = settings.get("deepspeed_config", {}), settings.get("fsdp_config", {})
+    shards = zero.get("zero_stage") == 3 or bool(fsdp)
+    assert shards == (path.stem in SHARDED)
+    if shards:
+        assert zero.get("zero3_init_flag") or fsdp.get("fsdp_cpu_ram_efficient_loading")
