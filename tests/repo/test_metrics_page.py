@@ -58,6 +58,6 @@ def test_every_metric_is_named_with_its_direction() -> None:
 def test_the_retrieval_metrics_are_explained() -> None:
     text = PAGE[PAGE.index("## Retrieval") : PAGE.index("## For any language")]
     endings = {"", *re.findall(r"`(_question|_steps|_gold)`", text)}
-    first = [re.findall(r"`(\w+)`", name)[0] for name, *_ in table("| metric | better | what it is |")]
+    first = [re.findall(r"`(\w+)`", name)[0] for name, *_ in table("| metric | better | meaning |")]
     named = {f"{name}{depth}{ending}" for name in first for depth in ("", "_20") for ending in endings}
     assert named == {metric.key for metric in of_kind("retrieval")}
