@@ -76,6 +76,29 @@ def test_the_quickstart_repeats_the_figures(page: str) -> None:
     assert len(found) == 3 and found == {name: peaks()[name] for name in found}
 
 
+DISTRIBUTED = re.findall(
+    r"^\| (\d+) x (\d+) GB \| (.+) \|$", (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8"), re.M
+)
+
+
+@pytest.mark.parametrize(("count", "memory", "cells"), DISTRIBUTED, ids=lambda value: value.strip("| "))
+def test_the_table_of_several_gpus_is_what_the_command_says(
+    count: str, memory: str, cells: str, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "tests" / "configs" / "mistral-7b-v0.3.json", tmp_path / "config.json")
+    found = []
+    for zero in (1, 2, 3):
+        target = Target(int(memory) * 2**30, int(count), zero)
+        plan = make_plan(str(ROOT / "recipes/mistral/full.yaml"), [f"model.name_or_path={tmp_path}"], target)
+        peak = f"{max(plan.training.total, plan.evaluation.total) / 2**30:.1f}"
+        found.append(f"**{peak}**" if plan.fits else peak)
+    assert cells == " | ".join(found)
+
+
+def test_several_gpus_have_a_table() -> None:
+    assert len(DISTRIBUTED) == 3
+
+
 def test_no_recipe_has_figures_of_its_own() -> None:
     """Peaks without the CUDA context stood beside these, and differed."""
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "recipes").rglob("qlora*.yaml")]
