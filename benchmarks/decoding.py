@@ -68,7 +68,7 @@ def make_ways(run: LoadedRun, prompts: Sequence[Sequence[int]], batch_size: int)
     merged = replace(run, model=copy.deepcopy(adapter.model).merge_and_unload().eval())
     return {
         "one by one": lambda: decode(run, prompts, 1),
-        "batched, rows stay to the end": with_whole_batches(lambda: decode(run, prompts, batch_size)),
+        "batched, finished rows stay in the batch": with_whole_batches(lambda: decode(run, prompts, batch_size)),
         BASE: lambda: decode(run, prompts, batch_size),
         "batched, constrained": lambda: decode(run, prompts, batch_size, constrained=True),
         "one by one, constrained": lambda: decode(run, prompts, 1, constrained=True),

@@ -25,18 +25,18 @@ OPENING = """\
 
 <!-- Made by scripts/make_recipe_docs.py; do not edit. -->
 
-How recipes are laid out, overridden and launched: [recipes/README.md](../recipes/README.md). Here are all keys,
-generated from the code: `model`, `data`, `prompt`, `evaluation` and `publish` are qdsft's own; `training`, `lora` and
-`quantization` keep the names and meanings of the pinned releases, of which this page gives the first sentence.
-`qdsft recipe RECIPE` shows the values of a recipe and where each was set. Only `model.name_or_path` and `data.train`
-are required.
+[recipes/README.md](../recipes/README.md) describes the layout, overrides and launch of recipes. This page lists all
+keys and is generated from the code. `model`, `data`, `prompt`, `evaluation` and `publish` are qdsft's own sections.
+`training`, `lora` and `quantization` keep the names and meanings of the pinned releases; this page quotes the first
+sentence of their documentation. `qdsft recipe RECIPE` shows the values of a recipe and where each was set. Only
+`model.name_or_path` and `data.train` are required.
 """
 INTRODUCTIONS = {
     "lora": "The keys of [peft.LoraConfig](https://huggingface.co/docs/peft/package_reference/lora#peft.LoraConfig). "
     "Without this section all weights are trained.",
     "quantization": "The keys of [transformers.BitsAndBytesConfig]"
     "(https://huggingface.co/docs/transformers/main_classes/quantization#transformers.BitsAndBytesConfig). "
-    "Without this section nothing is quantized; with it, `lora` is needed.",
+    "Without this section nothing is quantized. With it, `lora` is required.",
     "training": "The keys of [trl.SFTConfig](https://huggingface.co/docs/trl/sft_trainer#trl.SFTConfig), and "
     "`global_batch_size`.",
 }
