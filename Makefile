@@ -1,4 +1,4 @@
-# `make quickstart` and `make test` work on a bare clone: they set up .venv themselves, once.
+# `make quickstart` and `make test` work on a fresh clone: the first call sets up .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,8 @@ quickstart test check: export HF_HUB_OFFLINE = 1
 quickstart test check: export HF_HUB_DISABLE_TELEMETRY = 1
 quickstart test check: export TOKENIZERS_PARALLELISM = false
 
-# On a CPU, whatever cards there are: what they are to show was seen there, and a command asks which of several to take.
+# Run on the CPU even if there are GPUs: the results were measured there, and with several GPUs a command would ask which to
+# use.
 quickstart test check: export CUDA_VISIBLE_DEVICES =
 
 .PHONY: setup quickstart test check clean
@@ -29,12 +30,12 @@ quickstart: $(READY) $(CORPUS)
 	@$(BIN)/python scripts/make_tiny_model.py --architecture llama --hidden-size 128 --layers 3 --tie-embeddings --corpus $(CORPUS) $(TINY)
 	@$(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml scripts/run_sft.py recipes/tiny/full.yaml $$(test ! -e outputs/tiny-full/run.json || echo --resume)
 	@$(BIN)/qdsft evaluate outputs/tiny-full --baseline
-	@echo "Two questions that it never saw, decomposed:"
+	@echo "Two new questions, decomposed:"
 	@$(BIN)/qdsft decompose outputs/tiny-full "Which films star both Finn Pike and Leon Marsh?"
 	@$(BIN)/qdsft decompose outputs/tiny-full "넬 렐과 테사 렐이 모두 나온 영화는 무엇인가요?"
 	@echo "report: outputs/tiny-full/report.html"
 
-# One process a core, each with one thread: tiny models gain nothing from more.
+# One process per core with one thread each: tiny models do not gain from more threads.
 test check: export OMP_NUM_THREADS = 1
 PARALLEL := -n auto --dist worksteal
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs a command in the container image, which is built if it is missing. Data are read from data/, results are written to
-# outputs/, and models are kept in the Hub's cache of this machine.
+# Run a command in the container image, and build the image if it is missing. The command reads data/, writes results to
+# outputs/, and uses the Hub's cache of this machine.
 #
 #   scripts/docker_run.sh qdsft doctor
 #   scripts/docker_run.sh scripts/train_local.sh recipes/mistral/qlora_8gb.yaml
 #
-# IMAGE=qdsft is the image's name, GPUS=all selects the GPUs (none: the CPU). HF_TOKEN is passed on, never written down.
+# IMAGE=qdsft is the image's name, GPUS=all selects the GPUs (none: the CPU). HF_TOKEN is passed on and never written to a file.
 set -euo pipefail
 case ${1:-} in
 -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0" && exit 0 ;;

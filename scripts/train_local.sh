@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains a recipe on this machine, on all GPUs or on the CPU, and evaluates it. The same command resumes an interrupted
+# Train a recipe on this machine, on all GPUs or on the CPU, and evaluate it. The same command resumes an interrupted
 # run.
 #
 #   scripts/train_local.sh RECIPE [section.key=value ...]
@@ -21,8 +21,8 @@ bin=${QDSFT_BIN:-.venv/bin} # a virtual environment elsewhere
 
 "$bin/qdsft" check "$recipe" "$@"
 read_recipe "$recipe" "$@"
-launch_arguments "$(count_cards)" "$method"
-first_card
+launch_arguments "$(count_gpus)" "$method"
+first_gpu
 training_command "$run_state" "$recipe" "$@"
 "${training[@]}" # for a finished run, this prints so, or what has changed since
-[[ ${EVALUATE:-1} == 0 ]] || "${on_one_card[@]}" "$bin/qdsft" evaluate "$run_dir"
+[[ ${EVALUATE:-1} == 0 ]] || "${on_one_gpu[@]}" "$bin/qdsft" evaluate "$run_dir"

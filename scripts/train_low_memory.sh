@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Trains a recipe on one small GPU. First prints, from the model's config.json alone, whether the recipe fits, and what to
-# change if it does not; then trains as train_local.sh does.
+# Train a recipe on one small GPU. First print, from the model's config.json alone, whether the recipe fits, and what to
+# change if it does not. Then train as train_local.sh does.
 #
 #   scripts/train_low_memory.sh RECIPE [section.key=value ...]
 #
-# GPU_MEMORY=8 is the GPU's memory in GiB; with a display attached to it, give 7.2. FORCE=1 trains in any case, also
-# if the plan fails.
+# GPU_MEMORY=8 is the GPU's memory in GiB; with a display attached to it, give 7.2. FORCE=1 trains even if the plan
+# fails or says that the recipe does not fit.
 set -euo pipefail
 case ${1:-} in
 -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0" && exit 0 ;;

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Trains a recipe on a rented pod, from a bare image to evaluated, merged and pushed results. See --help.
+# Train a recipe on a rented pod, from a bare image to evaluated, merged and pushed results. See --help.
 set -euo pipefail
 
 usage() {
   cat <<'END'
 usage: [VARIABLE=value ...] scripts/train_runpod.sh RECIPE [section.key=value ...]
 
-Installs, checks, trains and evaluates and, if asked to, merges, pushes and stops the pod. Started again, it continues
-where it ended: nothing is installed twice, training resumes from its newest checkpoint, finished stages are skipped.
-It survives a closed terminal. Its output is also written to VOLUME/logs/.
+Install, check, train and evaluate, and if requested merge, push and stop the pod. Run the same command again to resume:
+nothing is installed twice, training resumes from its newest checkpoint, and finished stages are skipped. A closed
+terminal does not end the script. Its output is also written to VOLUME/logs/.
 
 Where
   VOLUME=/workspace    storage that survives the pod, for environment, caches and results
@@ -17,19 +17,19 @@ Where
   ALLOW_CPU=0          1: continue without a GPU, to try this script with a tiny model
   ACCELERATE_CONFIG=   an accelerate file instead of the default: single_gpu for one GPU; for several GPUs
                        zero3 for a full recipe, otherwise ddp
-  NODES=1              machines; each needs NODE_RANK and HEAD_IP too (HEAD_PORT=29500), and only the first
+  NODES=1              machines; each also requires NODE_RANK and HEAD_IP (HEAD_PORT=29500), and only the first
                        evaluates, merges and pushes
 What
   EVALUATE=1           0: do not score the held-out rows
   BASELINE=0           1: score the base model too
   MERGE=0              1: merge the adapter into its base, RUN_DIR/merged
-  PUSH_TO=             user/name: upload the merged model, or without MERGE the run; needs HF_TOKEN
+  PUSH_TO=             user/name: upload the merged model, or without MERGE the run; requires HF_TOKEN
 When to end
   MAX_HOURS=           hours from the start of this script
   MAX_COST=            money from the start of this script, with PRICE_PER_HOUR= in the same currency;
                        of two limits the smaller counts. At the limit training saves and ends with status 143
   GRACE_MINUTES=20     how long it may take to save before it is killed
-  STOP_POD=0           1: stop the pod at the end, also after an error, but not after Ctrl-C; needs runpodctl
+  STOP_POD=0           1: stop the pod at the end, also after an error, but not after Ctrl-C; requires runpodctl
 
 Exit status: 0 done, 1 error, 2 wrong usage, 130 Ctrl-C, 143 stopped at a limit or by SIGTERM; start again to resume.
 END
@@ -58,11 +58,11 @@ check_settings() {
   for name in STOP_POD MERGE EVALUATE BASELINE ALLOW_CPU; do
     [[ ${!name:-0} =~ ^[01]$ ]] || die "$name=${!name} is neither 0 nor 1; correct it"
   done
-  [[ -z ${MAX_COST:-} || -n ${PRICE_PER_HOUR:-} ]] || die "MAX_COST needs PRICE_PER_HOUR, what the pod costs an hour"
+  [[ -z ${MAX_COST:-} || -n ${PRICE_PER_HOUR:-} ]] || die "MAX_COST requires PRICE_PER_HOUR, the price of the pod per hour"
   [[ -z ${PUSH_TO:-} || $PUSH_TO =~ ^[^/]+/[^/]+$ ]] || die "PUSH_TO=$PUSH_TO is not a repository; write user/name"
   if [[ ${STOP_POD:-0} == 1 ]]; then
-    [[ -n ${RUNPOD_POD_ID:-} ]] || die "STOP_POD=1 needs RUNPOD_POD_ID, which a pod sets; in a shell over SSH: source /etc/rp_environment"
-    command -v runpodctl >/dev/null || die "STOP_POD=1 needs runpodctl, which RunPod's images have; install it or remove STOP_POD"
+    [[ -n ${RUNPOD_POD_ID:-} ]] || die "STOP_POD=1 requires RUNPOD_POD_ID, which a pod sets; in a shell over SSH: source /etc/rp_environment"
+    command -v runpodctl >/dev/null || die "STOP_POD=1 requires runpodctl, which RunPod's images have; install it or remove STOP_POD"
   fi
 }
 
@@ -80,17 +80,17 @@ check_volume() {
 }
 
 check_driver() {
-  local cards driver
-  if ! cards=$(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null) || [[ -z $cards ]]; then
+  local gpus driver
+  if ! gpus=$(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null) || [[ -z $gpus ]]; then
     [[ ${ALLOW_CPU:-0} == 1 ]] || die "nvidia-smi finds no GPU; choose a pod with a GPU (ALLOW_CPU=1 continues without)"
     say "no GPU: using the CPU"
     return
   fi
   say "GPUs:"
-  echo "$cards"
-  driver=$(head -n 1 <<<"$cards" | awk -F', *' '{print $NF}')
+  echo "$gpus"
+  driver=$(head -n 1 <<<"$gpus" | awk -F', *' '{print $NF}')
   [[ ${driver%%.*} -ge ${MIN_DRIVER:-580} ]] ||
-    die "the driver is $driver and torch requires ${MIN_DRIVER:-580} or newer; filter pods by CUDA version 13.0 and take another (MIN_DRIVER overrides)"
+    die "the driver is $driver and torch requires ${MIN_DRIVER:-580} or newer; filter pods by CUDA version 13.0 and choose another (MIN_DRIVER overrides)"
 }
 
 # Caches are on the volume: a restarted pod downloads and compiles nothing twice.
@@ -101,7 +101,7 @@ use_volume() {
   bin=$volume/venv/bin
 }
 
-# Sets run_dir on the volume, and the arguments of every later command.
+# Set run_dir on the volume, and the arguments of all later commands.
 place_run() {
   read_recipe "$recipe" ${overrides[@]+"${overrides[@]}"}
   local absolute=$run_dir root
@@ -112,12 +112,12 @@ place_run() {
       die "training.output_dir=$run_dir is not on $volume and would be lost with the pod; choose a folder there"
     overrides+=("training.output_dir=$volume/outputs/$run_name")
   fi
-  [[ -z ${PUSH_TO:-} ]] || overrides+=("publish.hub_model_id=$PUSH_TO") # preflight then asks whether the token may write
+  [[ -z ${PUSH_TO:-} ]] || overrides+=("publish.hub_model_id=$PUSH_TO") # preflight then checks write permission
   arguments=("$recipe" ${overrides[@]+"${overrides[@]}"})
   read_recipe "${arguments[@]}"
 }
 
-# Checks that the results exist, and writes them to disk.
+# Check that the results exist, and write them to disk.
 check_results() {
   read_recipe "${arguments[@]}"
   [[ $run_state == finished ]] || die "$run_dir: the run is not marked finished; start the same command again"
@@ -130,7 +130,7 @@ publish() {
   local what=$run_dir
   if [[ ${MERGE:-0} == 1 && $method != full ]]; then
     what=$run_dir/merged # in the run directory, so that it is deleted with the run
-    [[ -d $what ]] || stage merge "${on_one_card[@]}" "$bin/qdsft" merge "$run_dir" --output "$what"
+    [[ -d $what ]] || stage merge "${on_one_gpu[@]}" "$bin/qdsft" merge "$run_dir" --output "$what"
   fi
   [[ -z ${PUSH_TO:-} ]] || stage push "$bin/qdsft" push "$what" --repo-id "$PUSH_TO"
 }
@@ -146,23 +146,23 @@ main() {
   place_run
   stage check "$bin/qdsft" check "${arguments[@]}"
   stage doctor "$bin/qdsft" doctor "${arguments[@]}"
-  local cards
-  cards=$(count_cards)
-  launch_arguments "$cards" "$method"
-  first_card
-  if [[ $run_state == none && $cards -gt 1 && $method == full || ${NODES:-1} -gt 1 ]]; then
+  local gpus
+  gpus=$(count_gpus)
+  launch_arguments "$gpus" "$method"
+  first_gpu
+  if [[ $run_state == none && $gpus -gt 1 && $method == full || ${NODES:-1} -gt 1 ]]; then
     say "preflight: done by training, since the weights are sharded over GPUs"
   elif [[ $run_state == none ]]; then
-    stage preflight "${on_one_card[@]}" "$bin/qdsft" preflight "${arguments[@]}"
+    stage preflight "${on_one_gpu[@]}" "$bin/qdsft" preflight "${arguments[@]}"
   fi
-  say "$run_dir: $run_state, $method, $cards GPU(s)"
+  say "$run_dir: $run_state, $method, $gpus GPU(s)"
   training_command "$run_state" "${arguments[@]}"
   [[ $run_state == finished ]] || stage training "${training[@]}"
   [[ ${NODE_RANK:-0} == 0 ]] || return 0
   if [[ ${EVALUATE:-1} == 1 && ! -f $run_dir/metrics.json ]]; then
     local baseline=()
     [[ ${BASELINE:-0} == 0 ]] || baseline=(--baseline)
-    stage evaluation "${on_one_card[@]}" "$bin/qdsft" evaluate "$run_dir" ${baseline[@]+"${baseline[@]}"}
+    stage evaluation "${on_one_gpu[@]}" "$bin/qdsft" evaluate "$run_dir" ${baseline[@]+"${baseline[@]}"}
   fi
   publish
   check_results

@@ -1,12 +1,12 @@
 # shellcheck shell=bash disable=SC2154
-# For train_runpod.sh: stages that end at a limit of time or money or at a signal, a log, and the end of the pod.
-# Needs lib/train.sh.
+# For train_runpod.sh: run stages until a limit of time or money or a signal, write a log, and stop the pod.
+# Requires lib/train.sh.
 
-child=""   # the stage that runs, leader of its process group
-stopped="" # why no further stage may run
+child=""   # process of the current stage, leader of its process group
+stopped="" # reason for running no further stage
 timers=()
 
-# keep_log FILE: what is printed goes to the file, too. A closed terminal is no reason to end.
+# keep_log FILE: also write the output to FILE, and ignore a closed terminal.
 keep_log() {
   trap '' HUP
   log=$1
@@ -14,7 +14,7 @@ keep_log() {
   say "$(date -u +%FT%TZ) $0; log: $log"
 }
 
-# after SECONDS SIGNAL: have this script get the signal then.
+# after SECONDS SIGNAL: send the signal to this script after that time.
 after() {
   set -m
   (sleep "$1" && kill -s "$2" $$) >/dev/null 2>&1 </dev/null &
@@ -23,7 +23,7 @@ after() {
   set +m
 }
 
-# MAX_HOURS, and MAX_COST over PRICE_PER_HOUR; the smaller counts.
+# Start the limit: the smaller of MAX_HOURS and MAX_COST / PRICE_PER_HOUR.
 start_limits() {
   local hours
   hours=$(awk -v hours="${MAX_HOURS:-0}" -v cost="${MAX_COST:-0}" -v price="${PRICE_PER_HOUR:-1}" 'BEGIN {
@@ -40,7 +40,7 @@ start_limits() {
   say "limit: $hours h from now"
 }
 
-# stop_stage REASON STATUS: ask what runs to save and leave. Of all that may come while it saves, only Ctrl-C kills it.
+# stop_stage REASON STATUS: ask the stage to save and exit. While it saves, only Ctrl-C kills it.
 stop_stage() {
   if [[ -n $stopped ]]; then
     [[ $2 != 130 ]] || kill_stage "Ctrl-C again"
@@ -50,7 +50,8 @@ stop_stage() {
   [[ -n $child ]] || exit "$stopped_status"
   say "$stopped: asking for a save"
   after "$(awk -v minutes="${GRACE_MINUTES:-20}" 'BEGIN {print minutes * 60}')" USR2
-  # The launcher must not get it: accelerate's dies at once and leaves the training alone, torch's kills it 30 s later.
+  # Signal the workers, not the launcher: accelerate's launcher exits and leaves the training running, and torch's
+  # kills the training after 30 s.
   local workers=()
   [[ $stage != training ]] || read -ra workers 2>/dev/null <"/proc/$child/task/$child/children" || true
   if [[ ${#workers[@]} -gt 0 ]]; then
@@ -66,7 +67,7 @@ kill_stage() {
   kill -KILL -- "-$child" 2>/dev/null || true
 }
 
-# stage NAME COMMAND [ARGUMENT ...]: run one stage; ends the script, with the reason, if it fails or was stopped.
+# stage NAME COMMAND [ARGUMENT ...]: run one stage. If it fails or is stopped, exit with the reason.
 stage() {
   local status=0
   stage=$1
@@ -83,7 +84,7 @@ stage() {
   [[ $status == 0 ]] || die "$stage failed with status $status; see its message above${log:+ and in $log}; run the same command again to continue from here"
 }
 
-# Ends the script: says how, and stops the pod if asked to. For `trap finish EXIT`.
+# Print how the script ended, and stop the pod if STOP_POD=1. For `trap finish EXIT`.
 finish() {
   local status=$? timer
   trap - EXIT INT TERM USR1 USR2
@@ -103,7 +104,7 @@ finish() {
 }
 
 stop_pod() {
-  [[ -n ${RUNPOD_POD_ID:-} ]] && command -v runpodctl >/dev/null || return 1 # said before
+  [[ -n ${RUNPOD_POD_ID:-} ]] && command -v runpodctl >/dev/null || return 1 # check_settings has printed why
   say "stopping the pod $RUNPOD_POD_ID"
   sync
   runpodctl stop pod "$RUNPOD_POD_ID" || runpodctl pod stop "$RUNPOD_POD_ID" || {
