@@ -1,8 +1,11 @@
-"""Speed of BREAK's graph edit distance, and beside networkx's search: python benchmarks/ged.py [QDMR.csv]
+"""Measure the speed of BREAK's graph edit distance, and compare it with networkx's search.
 
-Pairs are gold decompositions of BREAK against perturbed copies (steps dropped, merged, exchanged, words shuffled), of
-which 3 in 100 refer to themselves as in BREAK's official example, or all of them do, and against the gold of another
-question. Without the file they are synthetic chains and trees of as many steps.
+    python benchmarks/ged.py [QDMR.csv]
+
+Gold decompositions of BREAK are compared with perturbed copies (steps dropped, merged or exchanged, words shuffled)
+and with the gold decomposition of another question. 3 in 100 copies have a step that refers to itself, as in BREAK's
+official example; in one set all of them do. Without the file, the decompositions are synthetic chains and trees with
+as many steps.
 """
 
 from __future__ import annotations
@@ -26,9 +29,9 @@ Similarity = Callable[[str, str], float]
 BREAK = Path(__file__).resolve().parents[2] / "shared" / "data" / "break" / "QDMR.csv"
 SELF_REFERENCES = "with self references"
 TEST_ROWS = 7760
-"""Rows of BREAK's validation set, the size that published evaluations have."""
+"""Rows of BREAK's validation set, as in published evaluations."""
 LENGTHS = {2: 734, 3: 1422, 4: 1151, 5: 904, 6: 525, 7: 359, 8: 199, 9: 147, 10: 92, 12: 125, 14: 89, 16: 59, 18: 45}
-"""Steps -> how many of BREAK's decompositions have about as many, for the synthetic ones."""
+"""Number of steps -> number of BREAK's decompositions with about as many, for the synthetic ones."""
 
 
 def decompositions(path: Path, chance: random.Random) -> list[list[str]]:
@@ -68,7 +71,7 @@ def perturbed(steps: list[str], chance: random.Random, self_references: float) -
 
 
 def exchanged(steps: list[str], one: int, other: int) -> list[str]:
-    """Two steps in each other's place, and the references to them with them."""
+    """Return the steps with two of them exchanged, and the references to them adapted."""
     new = {str(one + 1): other + 1, str(other + 1): one + 1}
     moved = [re.sub(r"#(\d+)", lambda match: f"#{new.get(match[1], match[1])}", step) for step in steps]
     moved[one], moved[other] = moved[other], moved[one]
@@ -76,7 +79,7 @@ def exchanged(steps: list[str], one: int, other: int) -> list[str]:
 
 
 def without(steps: list[str], dropped: int) -> list[str]:
-    """The other steps, references to later ones renumbered; to the dropped one: to the one before."""
+    """Return the other steps. References are renumbered; those to the dropped step go to the step before it."""
 
     def renumbered(match: re.Match[str]) -> str:
         number = int(match[1])
@@ -96,7 +99,7 @@ def pairs(golds: list[list[str]], count: int, chance: random.Random) -> dict[str
 
 
 def words(predicted: str, gold: str) -> float:
-    """The lexical similarity without lemmas: what is timed here is the search."""
+    """Compute the lexical similarity without lemmas, so that only the search is timed."""
     return match_ratio(predicted.split(" "), gold.split(" "))
 
 
@@ -166,7 +169,7 @@ def comparison_table(kinds: dict[str, list[Pair]], longest: int, count: int) -> 
 
 
 def scores_table(some: Iterable[Pair], seconds: float) -> None:
-    """The whole, with lemmas, as an evaluation calls it."""
+    """Score with lemmas, as an evaluation does."""
     rows = [("", gold, predicted) for predicted, gold in some]
     start = time.perf_counter()
     try:

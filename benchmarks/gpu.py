@@ -34,7 +34,7 @@ from typing import IO, Any
 
 HERE = Path(__file__).resolve().parent
 BUDGET = 585
-"""Seconds for everything, start-up included: 10 minutes less what ends the script."""
+"""Seconds for everything, start-up included: 10 minutes minus the time to end the script."""
 START_UP = 25
 """Seconds until the first cell has imported its libraries; the later ones do it while another cell runs."""
 END_TO_END, LARGEST, OURS, TUNED, DEFAULTS = "end to end", "largest length", "ours", "TRL, tuned", "TRL, defaults"
@@ -66,7 +66,7 @@ CELLS = (
     Cell("Mistral-7B", "qlora_8gb", 1024, TUNED, 35),
     Cell("Mistral-7B", "lora", 2048, TUNED, 35),
 )
-"""The most important first: what is left when the time is over is not run."""
+"""The most important cells come first, because cells after the time limit do not run."""
 
 
 class Child:
@@ -156,7 +156,7 @@ def measure_all(
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the rows as JSON; the file is whole at any time."""
+    """Write the rows as JSON. The file is complete at any time."""
     part = path.with_name(f"{path.name}.part")
     part.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     part.replace(path)

@@ -34,7 +34,7 @@ TINY = {
 GIB = 2**30
 SMALL_GPU = 6.2 * GIB
 CONTEXT = 0.5 * GIB
-"""What the planner adds for the CUDA context, which the limit of the allocator leaves out."""
+"""Bytes that the planner adds for the CUDA context, which the limit of the allocator does not include."""
 LENGTH_STEP = 256
 SPARE_SECONDS = 6
 """Seconds before the limit at which a cell takes its last step."""

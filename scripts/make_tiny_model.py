@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Build a tiny, randomly initialised causal LM whose tokenizer behaves like the real family's.
 
-Tests, the quickstart and CPU runs of the recipes use these in place of checkpoints of gigabytes: what
-breaks fine-tuning code (BOS, special token ids, a missing pad token, byte fallback, token_type_ids, an
-embedding larger than the vocabulary) is kept, while the weights know nothing.
+Tests, the quickstart and CPU runs of the recipes use these models instead of checkpoints of gigabytes. They keep what
+breaks fine-tuning code: BOS, special token ids, a missing pad token, byte fallback, token_type_ids, an embedding
+larger than the vocabulary.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int, tie: bo
     if architecture == "exaone4":
         ids = tokenizer.convert_tokens_to_ids(["[PAD]", "[BOS]", "[|endofturn|]"])
         common |= dict(zip(("pad_token_id", "bos_token_id", "eos_token_id"), ids, strict=True))
-        # As the 1.2B model: every layer attends to everything. The 32B model has a sliding window.
+        # As in the 1.2B model, every layer has full attention. The 32B model has a sliding window.
         common |= {"sliding_window": None, "layer_types": ["full_attention"] * layers, "tie_word_embeddings": True}
         return transformers.Exaone4Config(**common, num_key_value_heads=heads // 2)
     if architecture == "hyperclovax":
-        # Its generation stops at <|endofturn|>, which its config.json does not name.
+        # Generation stops at <|endofturn|>, which the real config.json does not name.
         end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
         common |= {"pad_token_id": end, "bos_token_id": end, "eos_token_id": end, "tie_word_embeddings": True}
         return transformers.LlamaConfig(**common, head_dim=2 * head_dim, num_key_value_heads=heads // 2)
@@ -91,7 +91,7 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int, tie: bo
         return transformers.LlamaConfig(**common, rope_parameters=rope, bos_token_id=bos, eos_token_id=eos)
     if architecture == "gpt_neox":
         # The sizes in Polyglot-Ko's model card give rotary_pct 0.25 (64 of 256 dimensions) and 2048
-        # positions. bos 0 and eos 2 are GPTNeoXConfig's defaults; its own config.json was out of reach.
+        # positions. bos 0 and eos 2 are GPTNeoXConfig's defaults; the real config.json was not available.
         common |= {"vocab_size": padded, "intermediate_size": 4 * hidden, "max_position_embeddings": 2048}
         common |= {"rotary_pct": 0.25, "use_parallel_residual": True, "bos_token_id": 0, "eos_token_id": 2}
         return transformers.GPTNeoXConfig(**common)
@@ -101,8 +101,8 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int, tie: bo
         rope = {"rope_type": "default", "rope_theta": 5e6}
         common |= {"vocab_size": padded, "num_key_value_heads": heads // 2, "rope_parameters": rope}
         return transformers.Qwen3Config(**common, bos_token_id=bos, eos_token_id=eos)
-    # Every sixth layer and the last one attend to everything, as in the real one (18 layers, so both agree).
-    # Its window is 512; 64 makes it matter in rows as short as the tests'.
+    # Every sixth layer and the last one have full attention, as in the real model (18 layers, so both rules agree).
+    # The real window is 512; 64 also has an effect in the short rows of the tests.
     full = [n % 6 == 0 or n == layers for n in range(1, layers + 1)]
     kinds = ["full_attention" if this else "sliding_attention" for this in full]
     common |= {"num_key_value_heads": 1, "query_pre_attn_scalar": 2 * head_dim}
@@ -124,7 +124,7 @@ def _config(architecture: str, tokenizer: Any, hidden: int, layers: int, tie: bo
 
 
 def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
-    """True if OUT holds this very model; an error if it holds anything else."""
+    """Return whether OUT holds this model. Raises FileExistsError if it holds anything else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
@@ -167,7 +167,7 @@ def build(
     corpus: Path = CORPUS,
     tie_embeddings: bool = False,
 ) -> None:
-    """Write the model and its tokenizer to `out`; nothing to do if that same model is there already."""
+    """Write the model and its tokenizer to `out`, unless `out` already holds the same model."""
     out = Path(out)
     settings = _settings(architecture, hidden_size, layers, vocab_size, seed, corpus, tie_embeddings)
     if _is_finished(out, settings):
@@ -198,7 +198,7 @@ def build(
             bos_token_id=tokenizer.bos_token_id, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id
         )
     out.parent.mkdir(parents=True, exist_ok=True)
-    # Beside OUT, so that the rename is one step on one file system: OUT is never seen half written.
+    # Write beside OUT, on the same file system, and rename: OUT is never incomplete.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         staged = Path(scratch) / "model"
         model.save_pretrained(staged)

@@ -19,18 +19,18 @@ MISTRAL_CONTROL = [
     *("[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"),
     *("[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
 ]
-# They follow Llama-3's vocabulary of 128,000, among reserved ones.
+# In Llama-3 they follow the vocabulary of 128,000, among reserved tokens.
 LLAMA3_CONTROL = [
     *("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
 ]
-# Llama-3 splits as Qwen does, but keeps up to three digits together.
+# Llama-3 splits text as Qwen does, but keeps up to three digits together.
 LLAMA3_REGEX = PRETOKENIZE_REGEX.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
-# Ministral's tokenizer (tekken) begins with its control tokens; only those of a plain conversation are here.
+# Ministral's tokenizer (tekken) begins with its control tokens; only those of a plain conversation are listed.
 TEKKEN_CONTROL = ["<unk>", "<s>", "</s>", *MISTRAL_CONTROL, "<pad>"]
-# EXAONE 4's, in an order that is not confirmed. A thinking block is no special token, so it is decoded as text.
+# EXAONE 4's control tokens; their order is not confirmed. Thinking tags are not special, so they are decoded as text.
 EXAONE_CONTROL = ["[PAD]", "[BOS]", "[EOS]", "[UNK]", "[|system|]", "[|user|]", "[|assistant|]", "[|endofturn|]"]
 THINKING = ["<think>", "</think>"]
-# EXAONE 4's form, by the documentation of transformers: without enable_thinking the thinking block is empty.
+# EXAONE 4's format, from the documentation of transformers. Without enable_thinking the thinking block is empty.
 EXAONE_TEMPLATE = (
     "{%- set opened = '<think>\n' if enable_thinking is defined and enable_thinking else '<think>\n\n</think>\n\n' -%}"
     "{%- for message in messages -%}"
@@ -40,9 +40,9 @@ EXAONE_TEMPLATE = (
     "{%- endfor -%}"
     "{{- '[|assistant|]\n' + opened if add_generation_prompt else '' -}}"
 )
-# HyperCLOVA X SEED's, in an order that is not confirmed.
+# HyperCLOVA X SEED's control tokens; their order is not confirmed.
 HYPERCLOVA_CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|endofturn|>", "<|stop|>"]
-# The form that NAVER documents for SEED models: an empty list of tools first, and <|endofturn|> after an answer.
+# The format that NAVER documents for SEED models: an empty list of tools first, and <|endofturn|> after an answer.
 HYPERCLOVA_TEMPLATE = (
     "{{- '<|im_start|>tool_list\n<|im_end|>\n' -}}"
     "{%- for message in messages -%}"
@@ -63,8 +63,8 @@ SHIPPED_TEMPLATES = {
     "gemma3": "gemma3",
     "qwen3_thinking": "qwen3",
 }
-"""Architecture -> its own chat template among those that TRL keeps. Kanana's is not confirmed to be Llama 3's."""
-# As Qwen's own template for plain conversations; the real one adds tool calls, which nothing here uses.
+"""Architecture -> its chat template among TRL's. It is not confirmed that Kanana has Llama 3's."""
+# Qwen's own template for plain conversations, without tool calls.
 CHATML = (
     "{%- for message in messages -%}"
     "{%- if message['role'] not in ['system', 'user', 'assistant'] -%}"
@@ -79,9 +79,9 @@ CHATML = (
 def _piece_bpe(texts: list[str], specials: list[str], vocab_size: int) -> tuple[dict[str, int], list[Any]]:
     """Train a sentencepiece-like vocabulary: specials, the 256 byte tokens, merges, single characters."""
     room = max(vocab_size - len(specials) - len(BYTES), 64)
-    # The rarer half of the characters is left to the bytes, as most Hangul is in Llama-2. Chosen here and
-    # not by limit_alphabet, which breaks ties by hash order: two runs would differ. A newline is always
-    # the byte <0x0A>, as in Llama-2, so no piece can join the prompt's last line to the answer.
+    # The rarer half of the characters is encoded as bytes, like most Hangul in Llama-2. limit_alphabet is not used,
+    # because it breaks ties by hash order and two runs would differ. A newline is always the byte <0x0A>, as in
+    # Llama-2, so no token can span the prompt's last line and the answer.
     counts = collections.Counter(c for text in texts for c in text if not c.isspace())
     kept = {c for c, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: room // 2]}
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
@@ -99,7 +99,7 @@ def _piece_bpe(texts: list[str], specials: list[str], vocab_size: int) -> tuple[
 def _byte_bpe(texts: list[str], specials: list[str], vocab_size: int, regex: str | None) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    # Qwen2Tokenizer rebuilds its split when it is loaded, so the training uses the very same one.
+    # Qwen2Tokenizer rebuilds its split when it is loaded, so the training must use the same split.
     split: list[Any] = [pre_tokenizers.Split(Regex(regex), behavior="isolated")] if regex else []
     split.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=regex is None))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(split)
@@ -122,7 +122,7 @@ def _special(tokens: list[str]) -> list[AddedToken]:
 
 
 def make_tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreTrainedTokenizerBase:
-    """Return a tokenizer trained on the texts that behaves like that of the real family."""
+    """Return a tokenizer that is trained on the texts and behaves like the real family's."""
     tokenizer = _tokenizer(architecture, texts, vocab_size)
     if architecture in SHIPPED_TEMPLATES:
         tokenizer.chat_template = shipped_template(SHIPPED_TEMPLATES[architecture])
@@ -140,7 +140,7 @@ def _tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreTrain
         tokenizer.add_tokens(_special(control), special_tokens=True)
         return tokenizer
     if architecture in ("gemma3_text", "gemma3"):
-        # <start_of_turn> and <end_of_turn> are 105 and 106 in the real one, behind a hundred unused tokens.
+        # In the real tokenizer, <start_of_turn> and <end_of_turn> are 105 and 106, after a hundred unused tokens.
         turns = ["<start_of_turn>", "<end_of_turn>"]
         vocab, merges = _piece_bpe(texts, ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *turns], vocab_size)
         tokenizer = transformers.GemmaTokenizer(vocab=vocab, merges=merges, **options)
@@ -168,13 +168,13 @@ def _tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreTrain
         backend.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, backend.token_to_id(bos))]
         )
-        # The instruction models end a turn, and have no pad token.
+        # The EOS token of the instruction models ends a turn. They have no pad token.
         return transformers.PreTrainedTokenizerFast(
             tokenizer_object=backend, bos_token=bos, eos_token="<|eot_id|>", model_max_length=UNBOUNDED
         )
-    # Polyglot-Ko: <|endoftext|> 2, <|sep|> 3, and <|acc|> <|tel|> <|rrn|> are the last three of its 30003
-    # ids, which public fine-tuning code prints. What 0 and 1 hold could not be looked up, nor whether a pad
-    # token is set; without one, as here, callers have to bring their own. No BOS is added.
+    # Polyglot-Ko has <|endoftext|> 2 and <|sep|> 3, and <|acc|> <|tel|> <|rrn|> are the last three of its 30003 ids
+    # (printed by public fine-tuning code). Tokens 0 and 1 and the pad token could not be looked up. This tokenizer
+    # has no pad token, so callers must set one. No BOS is added.
     last = ["<|acc|>", "<|tel|>", "<|rrn|>"]
     first = ["<|unused0|>", "<|unused1|>", "<|endoftext|>", "<|sep|>"]
     backend = _byte_bpe(texts, first, vocab_size - len(last), None)
@@ -184,8 +184,8 @@ def _tokenizer(architecture: str, texts: list[str], vocab_size: int) -> PreTrain
         eos_token="<|endoftext|>",
         extra_special_tokens=["<|sep|>", *last],
         padding_side="right",
-        # The default of PreTrainedTokenizerFast up to transformers 4, so KoAlpaca gives token_type_ids there;
-        # transformers 5 dropped them. Spelt out, because generate() of GPT-NeoX refuses them.
+        # The default of PreTrainedTokenizerFast up to transformers 4, which returns token_type_ids for KoAlpaca.
+        # transformers 5 dropped them. Set explicitly, because generate() of GPT-NeoX refuses them.
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
 
@@ -205,7 +205,7 @@ def _control_first(architecture: str, texts: list[str], vocab_size: int) -> PreT
 
 
 def shipped_template(name: str) -> str:
-    """Return a chat template that TRL keeps to recognise models by."""
+    """Return one of the chat templates by which TRL recognises models."""
     spec = importlib.util.find_spec("trl")  # importing it takes seconds
     assert spec is not None and spec.origin is not None
     return (Path(spec.origin).parent / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")

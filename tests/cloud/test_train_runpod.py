@@ -175,7 +175,10 @@ def test_no_card(pod: Pod) -> None:
         ({"FAKE_FREE_KB": "2000000"}, "has 2 GB free and 30 are required; delete old checkpoints, enlarge it"),
         ({"VOLUME": "/nowhere"}, "there is no volume at /nowhere; attach one to the pod, or set VOLUME"),
         ({"FAKE_MOUNT": "/", **STOPPING}, "is on the container's own disk, which is lost when the pod stops; attach"),
-        ({"STOP_POD": "1"}, "STOP_POD=1 requires RUNPOD_POD_ID, which a pod sets; in a shell over SSH: source /etc/rp_"),
+        (
+            {"STOP_POD": "1"},
+            "STOP_POD=1 requires RUNPOD_POD_ID, which a pod sets; in a shell over SSH: source /etc/rp_",
+        ),
         ({"MAX_COST": "5"}, "MAX_COST requires PRICE_PER_HOUR, the price of the pod per hour"),
         ({"MAX_HOURS": "two"}, "MAX_HOURS=two is not a number above 0; correct or remove it"),
         ({"MAX_HOURS": "0"}, "MAX_HOURS=0 is not a number above 0"),

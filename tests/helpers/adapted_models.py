@@ -1,4 +1,4 @@
-"""Tiny configs of several architectures, and where the adapters of a recipe sit in them."""
+"""Tiny configs of several architectures, and the modules that get adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of adapters with random weights and, if wanted, held-out rows."""
+"""Make adapter runs with random weights, with or without held-out rows."""
 
 from __future__ import annotations
 

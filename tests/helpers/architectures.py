@@ -1,4 +1,4 @@
-"""Which tiny model stands for the model of each recipe folder."""
+"""The architecture of the tiny model that replaces the model of each recipe folder."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ ARCHITECTURES = {
     "tasks": "qwen3",
     "tiny": "llama",
 }
-"""Folder of recipes -> the architecture of its model."""
+"""Recipe folder -> architecture of its model."""

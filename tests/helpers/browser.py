@@ -1,4 +1,4 @@
-"""Chromium, where it is installed."""
+"""Start Chromium if it is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The certificate of a merge, with made-up figures."""
+"""Make merge certificates with invented figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qdsft.runs.certificate import Agreement, AnswerAgreement, Certificate, Logi
 
 
 def make_agreement(mean_kl: float = 0.0, identical: float = 1.0, **changes: float) -> Agreement:
-    """An agreement with these differences of scores."""
+    """Return an agreement with these differences of scores."""
     return Agreement(
         logits=LogitAgreement(positions=9, largest_difference=0.1, mean_kl=mean_kl, same_greedy_token=1.0),
         answers=AnswerAgreement(compared=4, identical=identical),
@@ -17,7 +17,7 @@ def make_agreement(mean_kl: float = 0.0, identical: float = 1.0, **changes: floa
 
 
 def make_certificate(**values: Any) -> Certificate:
-    """A certificate that passed, with `values` instead."""
+    """Return a certificate that passed, with `values` replaced."""
     given = {
         "passed": True,
         "failed": [],

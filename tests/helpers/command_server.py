@@ -74,7 +74,7 @@ os._exit(status)
 
 
 class CommandServer:
-    """The server, and `folder` with its programs."""
+    """Start the server, and write its programs to `folder`."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="qdsft-commands-"))
@@ -96,7 +96,7 @@ class CommandServer:
         self.python = str(self.folder / "python")
 
     def close(self) -> None:
-        """End the server; its commands go on."""
+        """End the server. Running commands are not ended."""
         atexit.unregister(self.close)
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -185,7 +185,7 @@ def _run(request: dict[str, Any], files: Sequence[int]) -> None:
 
 
 def _open_streams() -> None:
-    """As an interpreter does when it starts, for the files that the client has."""
+    """Set up standard input and output as a starting interpreter does, for the client's files."""
     sys.stdin, sys.stdout, sys.stderr = (
         open(number, mode, buffering, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
         for number, mode, buffering, errors in ((0, "r", -1, None), (1, "w", -1, None), (2, "w", 1, "backslashreplace"))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 GUARDS = re.compile(
     r"torch\.cuda\b|['\"]cuda\b|nvidia-smi|\bnccl\b|is_flash_attn|\bFLASH\b|\.(fp16|bf16)\b|torch\.(bfloat16|float16)\b"
 )
-"""What a condition that depends on the GPU, its driver, its number formats or its attention kernels is written with."""
+"""Names in conditions that depend on the GPU, its driver, its number formats or its attention kernels."""
 
 CALL = re.compile(r"(self\.)?torch\.cuda\.\w+")
 

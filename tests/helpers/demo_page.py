@@ -1,4 +1,4 @@
-"""The page of `qdsft demo` with models that write what a test says."""
+"""Serve the page of `qdsft demo` with models whose answers a test sets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def writes(name: str, text: str, *, seconds: float = 0, stopped: bool = True, ta
 
 @contextmanager
 def served(*models: Model, examples: tuple[str, ...] = ("Who is older, Ada or Bo?",)) -> Iterator[tuple[Any, int]]:
-    """The running page and its port."""
+    """Serve the page; yield it and its port."""
     page, port = build_page(models, examples), free_port()
     app.launch(page, "127.0.0.1", port, [*LOCAL_NAMES], share=False)
     try:

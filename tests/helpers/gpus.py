@@ -1,4 +1,4 @@
-"""Make torch believe that the machine has GPUs: the guards of CUDA turned, at torch's own functions."""
+"""Replace functions of torch.cuda so that torch reports GPUs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GIB = 2**30
 
 
 class PretendedGpus:
-    """What the code under test asked of the GPUs, in order."""
+    """Calls of torch.cuda by the code under test, in order."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
@@ -35,7 +35,7 @@ def pretend_gpus(
     total: float = 8.0,
     peak: float = 3.0,
 ) -> PretendedGpus:
-    """Turn torch.cuda into that of `count` equal GPUs; memory is in GiB. No tensor can be put on them."""
+    """Make torch.cuda report `count` equal GPUs; memory is in GiB. They cannot hold tensors."""
     gpus = PretendedGpus()
     capability = (8, 9) if bfloat16 else (7, 5)
     answers = {

@@ -1,4 +1,4 @@
-"""Token lists written by hand, so that rules are tested on parses that no version of spaCy can change."""
+"""Write token lists by hand, so that the parses do not depend on the version of spaCy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _POS = {"NN": "NOUN", "NNS": "NOUN", "NNP": "PROPN", "JJ": "ADJ", "JJS": "ADJ", 
 
 
 def tokens(text: str) -> list[Token]:
-    """Tokens from items `text/TAG`, with `:dep` and `>index of the head` behind it where they matter.
+    """Return tokens from items `text/TAG`, optionally followed by `:dep` and `>index of the head`.
 
     `@@n@@` is a reference; a word without a head is its own.
     """
@@ -60,7 +60,7 @@ def _above(index: int, heads: dict[int, int]) -> frozenset[int]:
 
 
 def graph_of(text: str) -> tuple[Graph, int]:
-    """A graph of empty nodes for the references, and last one of the tokens, whose number comes with it."""
+    """Return a graph with empty nodes for the references and a last node with the tokens, and the number of that node."""
     made = tokens(text)
     last = max((token.number for token in made if isinstance(token, Ref)), default=0) + 1
     graph = Graph({number: Node() for number in range(1, last)} | {last: Node(tokens=made)})
@@ -69,7 +69,7 @@ def graph_of(text: str) -> tuple[Graph, int]:
 
 
 def made_graph(**labels: str) -> Graph:
-    """Nodes `_1`, `_2`, ... in this order: `NAME(...)` is the label of an operation, anything else a list of tokens."""
+    """Return nodes `_1`, `_2`, ...: `NAME(...)` is the label of an operation, anything else a list of tokens."""
     graph = Graph({int(name[1:]): Node() for name in labels})
     for name, label in labels.items():
         number = int(name[1:])
@@ -84,7 +84,7 @@ def made_graph(**labels: str) -> Graph:
 
 
 def apply(rule: Rule, text: str, protected: Phrases = frozenset()) -> list[str]:
-    """What the rule makes of the node: its own text or operation, then those of the new nodes in their order."""
+    """Return the texts or operations after the rule: of the node itself, then of the new nodes in order."""
     graph, number = graph_of(text)
     made = rule(graph, number, protected)
     assert made == list(range(number + 1, len(graph) + 1))

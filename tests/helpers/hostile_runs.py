@@ -1,4 +1,4 @@
-"""Run directories whose model brings Python code, as a stranger may send them."""
+"""Make run directories whose model contains Python code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StrangeForCausalLM(LlamaForCausalLM):
 
 
 def add_code(folder: Path, marker: Path) -> None:
-    """Make the model in `folder` one whose config is Python code; running it creates the file `marker`."""
+    """Change the model in `folder` so that its config is Python code, which creates the file `marker` when it runs."""
     (folder / "configuration_strange.py").write_text(CODE.format(marker=str(marker)), encoding="utf-8")
     (folder / "modeling_strange.py").write_text(MODEL_CODE, encoding="utf-8")
     path = folder / "config.json"

@@ -1,4 +1,4 @@
-"""Several training processes, as accelerate launch starts them with one of the shipped configurations.
+"""Start several training processes as accelerate launch does with a shipped configuration.
 
 They are forked from a process that has imported everything, so that a launch takes seconds; what accelerate would
 put into their environment is computed by accelerate itself.
@@ -29,7 +29,7 @@ from qdsft.runs.manifest import read_manifest, write_manifest
 from qdsft.training.train import train
 
 EXTENSIONS = ROOT / ".pytest_cache" / "torch_extensions"
-"""Where DeepSpeed keeps what it compiles: minutes the first time, nothing afterwards."""
+"""Folder in which DeepSpeed caches compiled code, which takes minutes to build."""
 SECONDS = 600
 
 How = Literal["start", "cut back and resume", "resume"]
@@ -60,7 +60,7 @@ def run_launch(config: str, processes: int, jobs: list[Job], prepare: Any = None
 
 
 def launcher_environment(config: str, processes: int) -> dict[str, str]:
-    """What `accelerate launch` adds to the environment, ranks apart."""
+    """Return the variables that `accelerate launch` sets, without ranks."""
     known = dict(os.environ)
     path = ROOT / "accelerate_configs" / f"{config}.yaml"
     arguments: argparse.Namespace = launch.launch_command_parser().parse_args(
@@ -77,7 +77,7 @@ def launcher_environment(config: str, processes: int) -> dict[str, str]:
 
 
 def cut_back(run_dir: Path) -> None:
-    """Make a finished run one that was killed behind its first checkpoint; what it had saved is kept as `whole`."""
+    """Change a finished run to one that was killed after its first checkpoint. Keep the saved weights as `whole`."""
     manifest = read_manifest(run_dir)
     (run_dir / manifest.artifact).rename(run_dir / "whole")
     complete, _ = complete_checkpoints(run_dir)

@@ -1,4 +1,4 @@
-"""A server on loopback that speaks the Hub's protocol as far as pushing and loading need, and fails where told."""
+"""Serve the Hub's protocol for pushing and loading on loopback, with failures that a test sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_" + "Planted" * 5
 LARGE = 5000
-"""From this size on a file goes the way of large files, and always if it is safetensors."""
+"""Files of at least this size, and all safetensors files, are uploaded as large files."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Repo:
 
 @dataclass
 class Fault:
-    """What happens to requests `METHOD path` that match: a status, or 0 for a cut connection."""
+    """Pattern of `METHOD path` -> status to return, or 0 to close the connection."""
 
     pattern: str
     status: int
@@ -54,9 +54,9 @@ class LoopbackHub(ThreadingHTTPServer):
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.received: list[bytes] = []
-        """Body of every request that was answered or not."""
+        """Bodies of all requests."""
         self.part_size: int | None = None
-        """Given, large files are asked for in parts."""
+        """If set, large files are requested in parts of this size."""
         self.parts: dict[str, dict[int, bytes]] = {}
         self.lock = threading.Lock()
         self.account: dict[str, Any] = {"name": "kim", "orgs": [], "auth": {"accessToken": {"role": "write"}}}
@@ -66,7 +66,7 @@ class LoopbackHub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no news."""
+        """Ignore a client that disconnects."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -235,7 +235,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 def blob_sha1(content: bytes) -> str:
@@ -255,7 +255,7 @@ def serving() -> Iterator[LoopbackHub]:
 
 
 def environment(hub: LoopbackHub, home: Path) -> dict[str, str]:
-    """What a process needs to take this server for the Hub."""
+    """Return the variables that make a process use this server as the Hub."""
     return {
         "HF_ENDPOINT": hub.url,
         "HF_TOKEN": TOKEN,

@@ -1,4 +1,4 @@
-"""Manifests of runs that never ran."""
+"""Make manifests without running anything."""
 
 from __future__ import annotations
 

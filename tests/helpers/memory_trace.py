@@ -1,4 +1,4 @@
-"""Live tensor memory of real models, operation by operation, at real widths: fake tensors have sizes and no contents.
+"""Trace the live tensor memory of real models, operation by operation. Fake tensors have sizes and no contents.
 
 Stands apart from the memory model on purpose: nothing here knows its formulas.
 """
@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages that operations make for as long as they live; those in `known` are left out."""
+    """Count the storages that operations create while they live, without those in `known`."""
 
     def __init__(self, known: list[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -53,10 +53,10 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @dataclass
 class Trace:
-    """Bytes of one forward and backward pass without the output head, weights and their gradients left out."""
+    """Bytes of one forward and backward pass, without the output head, the weights and their gradients."""
 
     kept: int
-    """Alive when the forward pass has ended."""
+    """Bytes alive at the end of the forward pass."""
     peak: int
 
 
@@ -98,7 +98,7 @@ def trace(
 
 
 class Dequantized(torch.autograd.Function):
-    """A frozen linear layer as bitsandbytes computes a 4-bit one: its weight is made in 16 bits for each product."""
+    """A frozen linear layer that de-quantizes its weight for each product, as bitsandbytes does in 4 bits."""
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -111,7 +111,7 @@ class Dequantized(torch.autograd.Function):
 
 
 def dequantize_frozen_layers(model: torch.nn.Module) -> None:
-    """Have each frozen linear layer compute so."""
+    """Replace each frozen linear layer by such a layer."""
     for module in model.modules():
         if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad:
             module.forward = partial(_product, module)  # type: ignore[method-assign]
@@ -137,7 +137,7 @@ def _passes(
 
 
 def trace_function(function: Callable[[], Any], known: list[torch.Tensor]) -> int:
-    """Peak bytes of what a function makes."""
+    """Return the peak bytes of the tensors that a function creates."""
     with LiveBytes(known) as live:
         function()
     peak: int = live.peak

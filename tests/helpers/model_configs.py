@@ -43,7 +43,7 @@ MODES: dict[str, tuple[torch.dtype, torch.dtype | None, bool]] = {
     "full in float32": (FP32, None, False),
     "full under ZeRO": (BF16, None, False),
 }
-"""How it trains -> formats of weights and adapters, and whether autocast computes in bfloat16."""
+"""Training method -> formats of weights and adapters, and whether autocast computes in bfloat16."""
 
 
 def make_setup(mode: str, **changes: Any) -> Setup:
@@ -85,4 +85,4 @@ RECIPE_CONFIGS = {
     "tasks": "qwen3-4b",
     "tiny": "qwen2.5-0.5b",
 }
-"""Folder of recipes -> the config in tests/configs of its model. The tiny model has none, so any serves."""
+"""Recipe folder -> config of its model in tests/configs. The tiny model has none, so another one is used."""

@@ -1,4 +1,4 @@
-"""The pages of the documentation as fenced blocks and the commands in them."""
+"""Read the fenced blocks and commands of the documentation pages."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ END_OF_INPUT = re.compile(r"<<'?(\w+)'?")
 
 @dataclass(frozen=True)
 class Command:
-    """What a shell is given at once: one line, or several that a backslash or `<<` joins."""
+    """One shell command: a line, or several lines joined by a backslash or `<<`."""
 
     line: int
     text: str
     shown: str | None = None
-    """What the page says that it prints, in a transcript."""
+    """Output shown in a transcript."""
     not_run: str | None = None
-    """Why no test runs it."""
+    """Reason for not running the command in a test."""
 
 
 @dataclass(frozen=True)
 class Fence:
-    """A fenced block; above it may stand `<!-- not run: REASON -->`, or with `not run (pip, git)` only for commands
-    that begin so.
+    """A fenced block. `<!-- not run: REASON -->` above it applies to the whole block, `not run (pip, git)` to commands that
+    begin with these words.
     """
 
     line: int
@@ -44,7 +44,7 @@ class Fence:
         return "".join(line + "\n" for line in self.lines)
 
     def commands(self) -> list[Command]:
-        """Commands of a shell block or of a transcript (`$ command`, then its output), without comments."""
+        """Return the commands of a shell block or a transcript (`$ command`, then its output), without comments."""
         if self.language in {"bash", "sh"}:
             found = _join(self.line + 1, self.lines)
         elif self.language == "python":  # a shell gives it to the interpreter
@@ -60,7 +60,7 @@ class Fence:
 
 
 def fences(page: Path) -> list[Fence]:
-    """All fenced blocks of a page; indented ones without their indentation."""
+    """Return all fenced blocks of a page. Indentation is removed."""
     found, lines = [], page.read_text(encoding="utf-8").splitlines()
     opening: re.Match[str] | None = None
     start, marker = 0, None

@@ -12,11 +12,11 @@ from qdsft.recipe import Recipe, load_recipe
 from qdsft.tokenization.prepared import Prepared, prepare
 
 EXAMPLES = ("data.train=data/examples/sample_train.jsonl", "data.eval=data/examples/sample_eval.jsonl")
-"""Fewer rows than the tiny recipe's own."""
+"""Fewer rows than those of the tiny recipe."""
 
 
 def tiny_recipe(path: str, tiny_model: Callable[[str], Path], *overrides: str) -> Recipe:
-    """Return a recipe with a tiny model in place of its own."""
+    """Return a recipe with a tiny model instead of its model."""
     folder = Path(path).parent.name
     data = EXAMPLES if folder == "tiny" else ()
     return load_recipe(path, [f"model.name_or_path={tiny_model(ARCHITECTURES[folder])}", *data, *overrides])

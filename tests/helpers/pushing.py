@@ -30,7 +30,7 @@ METRICS = {
 
 @contextmanager
 def reachable_hub(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[LoopbackHub]:
-    """A Hub on this machine that huggingface_hub takes for the real one."""
+    """Serve a Hub on loopback, and make huggingface_hub use it."""
     with serving() as server:
         for name, value in environment(server, home).items():
             monkeypatch.setenv(name, value)
@@ -42,7 +42,7 @@ def reachable_hub(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Loopb
 
 
 def make_push_run(run_dir: Path, base: Path) -> Path:
-    """An adapter's run with everything beside it that must not be uploaded."""
+    """Return an adapter run with files that must not be uploaded."""
     make_run(run_dir, base, "tiny/full", "lora.r=4", lora_scale=0.1)
     (run_dir / "metrics.json").write_text(json.dumps(METRICS), encoding="utf-8")
     (run_dir / "eval.jsonl").write_text('{"secret rows": 1}\n', encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A made-up evaluation for the tests of the report: rows of the synthetic corpus, put out of shape."""
+"""Make an evaluation for the tests of the report, from rows of the synthetic corpus with added faults."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qdsft.runs.manifest import GoldenPrompt, Manifest
 
 
 def predictions(count: int, *, spoilt: float = 0.5, seed: int = 0) -> list[PredictionRow]:
-    """Rows as in predictions.jsonl, of which about the share `spoilt` has something wrong."""
+    """Return rows as in predictions.jsonl. About the share `spoilt` of them has a fault."""
     chance = random.Random(seed)
     rows = []
     for place, row in enumerate(generate_mixed(["en", "ko"], count, seed)):
@@ -32,7 +32,7 @@ def predictions(count: int, *, spoilt: float = 0.5, seed: int = 0) -> list[Predi
 def prediction(
     question: str, gold: list[str], steps: list[str], language: str = "en", stopped: bool = True
 ) -> PredictionRow:
-    """One row of predictions.jsonl."""
+    """Return one row of predictions.jsonl."""
     row = prediction_row(PredictedSteps.parse(question, gold, Decomposition(tuple(steps)).render(), stopped))
     common = len(set(gold) & set(steps))
     row.scores["step_f1"] = 2 * common / (len(set(gold)) + len(set(steps)) or 1)
@@ -40,7 +40,7 @@ def prediction(
 
 
 def metrics(rows: list[PredictionRow], *, worse: float = 0.0) -> ModelMetrics:
-    """One model's part of metrics.json, with every mean lower by `worse`."""
+    """Return one model's part of metrics.json, with every mean lower by `worse`."""
     found = summarise(rows)
     return ModelMetrics(
         samples=found.samples,
@@ -59,7 +59,7 @@ def _lower(means: dict[str, float], worse: float) -> dict[str, float]:
 
 
 def write_log(run_dir: Path, steps: int = 2400, every: int = 25) -> None:
-    """A log.jsonl as the trainer leaves it, with held-out loss and SARI now and then."""
+    """Return a log.jsonl as the trainer writes it, with some held-out losses and SARI values."""
     chance = random.Random(1)
     with (run_dir / LOG).open("w", encoding="utf-8") as file:
         for step in range(every, steps + 1, every):
@@ -73,7 +73,7 @@ def write_log(run_dir: Path, steps: int = 2400, every: int = 25) -> None:
 
 
 def manifest() -> Manifest:
-    """A run.json of a run that has ended."""
+    """Return a run.json of a finished run."""
     return Manifest(
         state="finished",
         recipe_path="recipes/tiny/full.yaml",
@@ -95,7 +95,7 @@ def manifest() -> Manifest:
 
 
 def odd_rows() -> list[PredictionRow]:
-    """Rows that are hard to draw or to escape."""
+    """Return rows that are hard to draw or to escape."""
     many = [f"Which is number {number}?" for number in range(1, 15)] + [
         "Sum of " + ", ".join(f"#{n}" for n in range(1, 15))
     ]

@@ -27,7 +27,7 @@ PACKAGES = (
 
 
 def module_name(path: Path) -> str:
-    """`qdsft.data.split`; for an `__init__.py` the name of its package."""
+    """Return the dotted name of a module; for an `__init__.py` the name of its package."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -37,13 +37,13 @@ PACKAGE_MODULES = {module_name(path) for path in (ROOT / "qdsft").rglob("__init_
 
 
 def package_of(module: str) -> str:
-    """The one of PACKAGES that a module of qdsft is in."""
+    """Return the entry of PACKAGES that holds a module of qdsft."""
     name = module.split(".")[1] if module.count(".") else ""
     return name if name in PACKAGES else "top"
 
 
 def imports(module: str, source: str) -> Iterator[tuple[str, bool]]:
-    """(full name, whether at module level) of every import, those for type checkers left out.
+    """Return (full name, whether at module level) of every import, without imports for type checkers.
 
     `from qdsft.runs import layout` gives `qdsft.runs.layout` where that is a module.
     """

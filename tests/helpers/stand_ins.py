@@ -1,4 +1,4 @@
-"""A pod without a pod: programs on PATH that answer as tests want and log their arguments, around the real scripts."""
+"""Run the real scripts without a pod: programs on PATH log their arguments and answer as a test sets."""
 
 from __future__ import annotations
 
@@ -132,13 +132,13 @@ atexit.register(shutil.rmtree, KEPT, ignore_errors=True)
 
 
 class Pod:
-    """The stand-ins of one test, its volume, and what was called."""
+    """The programs of one test, its volume, and the calls."""
 
     def __init__(self, folder: Path, run_name: str = "mistral-qlora_8gb") -> None:
         self.volume = folder / "volume"
         self.volume.mkdir()
         self.folder = ROOT
-        """Where scripts are started from."""
+        """Folder in which scripts start."""
         self.run_dir = self.volume / "outputs" / run_name
         self.programs = folder / "programs"
         self.programs.mkdir()
@@ -164,7 +164,7 @@ class Pod:
         }
 
     def start(self, *arguments: str, script: str = "train_runpod.sh", **variables: str) -> subprocess.Popen[str]:
-        """Start a script with variables set; standard error goes where standard output goes."""
+        """Start a script with variables set. Standard error is merged into standard output."""
         return subprocess.Popen(
             [str(ROOT / "scripts" / script), *arguments],
             cwd=self.folder,
@@ -176,29 +176,29 @@ class Pod:
         )
 
     def run(self, *arguments: str, script: str = "train_runpod.sh", **variables: str) -> tuple[int, str]:
-        """(status, what was printed) of a whole run."""
+        """Run a script to its end; return its status and output."""
         process = self.start(*arguments, script=script, **variables)
         out, _ = process.communicate(timeout=240)
         return process.returncode, out
 
     def calls(self, *programs: str) -> list[list[str]]:
-        """What was called so far, with its arguments; of these programs alone where some are named."""
+        """Return the calls so far with their arguments, only of the named programs if any are named."""
         if not self.calls_file.exists():
             return []
         lines = [line.split("|") for line in self.calls_file.read_text(encoding="utf-8").splitlines()]
         return [line for line in lines if not programs or line[0] in programs]
 
     def words(self) -> list[str]:
-        """Each call in brief, in order: `pip`, `qdsft check`, `accelerate`, ..."""
+        """Return the calls in short form, in order: `pip`, `qdsft check`, `accelerate`, ..."""
         return [" ".join(line[: 2 if line[0] == "qdsft" else 1]) for line in self.calls()]
 
     def forget(self) -> None:
-        """Forget what was called."""
+        """Forget the calls."""
         self.calls_file.unlink(missing_ok=True)
 
 
 def manifest(state: str) -> str:
-    """A run.json that reads as one of a run in this state."""
+    """Return a run.json of a run in this state."""
     recipe = load_recipe(ROOT / "recipes/mistral/qlora_8gb.yaml")
     return Manifest(
         state="finished" if state == "finished" else "running",

@@ -68,9 +68,9 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """All text between tags."""
+        """Return all text between tags."""
         return "".join(self.words)
 
     def named(self, tag: str) -> list[dict[str, str | None]]:
-        """The attributes of every such tag."""
+        """Return the attributes of every tag with this name."""
         return [attributes for name, attributes in self.tags if name == tag]

@@ -1,4 +1,4 @@
-"""Answers the steps of synthetic rows one after another, from their sentences and the facts alone.
+"""Answer the steps of synthetic rows one after another, only from their sentences and the facts.
 
 It shares nothing with the generator but the tables of the world: no programs, no words, no particles. What a
 sentence means stands here a second time, as patterns.
@@ -17,11 +17,11 @@ Rule = tuple[str, Handler]
 
 
 class CannotAnswer(Exception):
-    """A step that no pattern reads, or that asks for what its subject does not have."""
+    """No pattern matches a step, or its subject does not have what the step asks for."""
 
 
 class Interpreter:
-    """Reads one language; entities are named in that language throughout."""
+    """Interpreter of one language. All entity names are in that language."""
 
     def __init__(self, language: str) -> None:
         world = load_world()
@@ -40,7 +40,7 @@ class Interpreter:
         self._answers: list[Any] = []
 
     def answer(self, steps: Sequence[str]) -> Any:
-        """The answer of the last step. Raises CannotAnswer."""
+        """Return the answer of the last step. Raises CannotAnswer."""
         self._answers = []
         for step in steps:
             self._answers.append(self._step(step))
@@ -56,7 +56,7 @@ class Interpreter:
         raise CannotAnswer(f"{step}: not understood")
 
     def _get(self, text: str) -> Any:
-        """The answer that `#n` stands for, or the entity of this name."""
+        """Return the answer of step n for `#n`, or the entity with this name."""
         if text.startswith("#"):
             number = int(text[1:])
             if number < 1:
@@ -130,7 +130,7 @@ class Interpreter:
 
 
 def _all_members(world: World, name: Callable[[str], str]) -> dict[tuple[str, str], dict[str, tuple[str, ...]]]:
-    """(relation that leads there, kind of the members) -> entity -> members, by turning the relations around."""
+    """Return the inverted relations: (relation, kind of the members) -> entity -> members."""
     found: dict[tuple[str, str], dict[str, list[str]]] = {}
     for relation, pairs in world.follow.items():
         for one, other in pairs.items():

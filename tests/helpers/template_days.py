@@ -1,4 +1,4 @@
-"""A chat template that writes the date, and the day on which it does."""
+"""A chat template that writes the date, and a way to set the date."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DATED = (
 
 
 def set_day(monkeypatch: pytest.MonkeyPatch, day: date) -> None:
-    """Let transformers and qdsft believe that it is this day, at midnight."""
+    """Set the date that transformers and qdsft see, at midnight."""
 
     class Moment(datetime):
         @classmethod

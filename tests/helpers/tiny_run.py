@@ -1,4 +1,4 @@
-"""A finished run without training: a tiny model of random weights in a run directory, whole or as an adapter."""
+"""Make a finished run without training: a tiny model or adapter with random weights in a run directory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GOLDEN = ("Who is older, Ada or Bo?", "서울과 부산 중 어디가 더 큰가
 
 
 def make_run(run_dir: Path, base: Path, name: str = "tiny/full", *overrides: str, lora_scale: float = 0.0) -> Path:
-    """A run directory of recipe `name` on the model at `base`; with `lora_scale` an adapter of such random weights."""
+    """Return a run directory of recipe `name` on the model at `base`. `lora_scale` gives an adapter with random weights."""
     values = [f"model.name_or_path={base}", f"training.output_dir={run_dir}", "evaluation.max_new_tokens=24"]
     recipe = load_recipe(RECIPES / f"{name}.yaml", [*values, *overrides])
     tokenizer = load_tokenizer(recipe)

@@ -30,7 +30,7 @@ UNTRIED: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "starcoder2": ("qwen3_thinking", None, SIZES),
     "gpt2": ("gpt_neox", None, {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "dtype": "float32"}),
 }
-"""Architecture -> the tiny model whose tokenizer it gets, a chat template in place of that tokenizer's, and sizes."""
+"""Architecture -> the tiny model that gives its tokenizer, a chat template that replaces the tokenizer's, and sizes."""
 
 
 def make_untried(architecture: str, folder: Path, tiny_model: Callable[[str], Path]) -> Path:
