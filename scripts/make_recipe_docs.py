@@ -46,7 +46,7 @@ MEANINGS = {
     "training.activation_checkpointing": "Whether activations are computed again in the backward pass instead of kept: "
     "less memory, more time. auto: as few layers as the free memory asks for, by the planner.",
     "training.loss_type": "A loss of TRL (nll: negative log-likelihood; dft: dynamic fine-tuning), or "
-    "[a function of your own](CUSTOM_LOSS.md).",
+    "[your own function](CUSTOM_LOSS.md).",
     "training.packing_strategy": "Which rows share a packed row: bfd puts the longest first, each where it fits best.",
     "training.completion_only_loss": "Only completion tokens carry loss, always.",
     "quantization.load_in_8bit": "Keep linear layers in 8 bits (LLM.int8).",

@@ -72,7 +72,7 @@ def render_card(
 def metric_table(results: Results) -> list[tuple[str, list[str]]]:
     """Return (metric, one text per model) in reading order; `-` where a model lacks the metric.
 
-    The retrieval metrics have a table of their own, `retrieval_rows`.
+    The retrieval metrics have a separate table, `retrieval_rows`.
     """
     table = []
     for metric in METRICS:

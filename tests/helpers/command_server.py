@@ -2,7 +2,7 @@
 forks for each command. Programs of these names in a folder hand over arguments, folder, environment, files and signals,
 so that a shell, a script or `subprocess` uses them like the real ones.
 
-What differs from a process of its own: environment variables that libraries read when they are imported (HF_HOME,
+Differences from a separate process: environment variables that libraries read when they are imported (HF_HOME,
 OMP_NUM_THREADS) are those of the server.
 """
 
@@ -110,7 +110,7 @@ def _serve(address: str, folder: str) -> None:
     listener.listen(64)
     for name in PRELOADED:
         __import__(name)
-    sys.executable = str(Path(folder) / "python")  # what a command starts anew
+    sys.executable = str(Path(folder) / "python")  # the interpreter that a command starts
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who serves a client is waited for by nobody
     os.write(1, b"ready\n")

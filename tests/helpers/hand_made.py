@@ -60,7 +60,7 @@ def _above(index: int, heads: dict[int, int]) -> frozenset[int]:
 
 
 def graph_of(text: str) -> tuple[Graph, int]:
-    """Return a graph with empty nodes for the references and a last node with the tokens, and the number of that node."""
+    """Return a graph of empty nodes for the references and a last node with the tokens, and the last node's number."""
     made = tokens(text)
     last = max((token.number for token in made if isinstance(token, Ref)), default=0) + 1
     graph = Graph({number: Node() for number in range(1, last)} | {last: Node(tokens=made)})

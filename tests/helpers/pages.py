@@ -29,8 +29,8 @@ class Command:
 
 @dataclass(frozen=True)
 class Fence:
-    """A fenced block. `<!-- not run: REASON -->` above it applies to the whole block, `not run (pip, git)` to commands that
-    begin with these words.
+    """A fenced block. `<!-- not run: REASON -->` above it applies to the whole block, and `not run (pip, git)` to
+    the commands that begin with these words.
     """
 
     line: int

@@ -22,7 +22,7 @@ GOLDEN = ("Who is older, Ada or Bo?", "서울과 부산 중 어디가 더 큰가
 
 
 def make_run(run_dir: Path, base: Path, name: str = "tiny/full", *overrides: str, lora_scale: float = 0.0) -> Path:
-    """Return a run directory of recipe `name` on the model at `base`. `lora_scale` gives an adapter with random weights."""
+    """Return a run directory of recipe `name` on the model at `base`. `lora_scale` makes it a random adapter."""
     values = [f"model.name_or_path={base}", f"training.output_dir={run_dir}", "evaluation.max_new_tokens=24"]
     recipe = load_recipe(RECIPES / f"{name}.yaml", [*values, *overrides])
     tokenizer = load_tokenizer(recipe)

@@ -55,7 +55,7 @@ class Shapes:
     linears: tuple[Linear, ...]
     """Of one decoder layer, in the order of their use."""
     layer_norms: tuple[int, ...]
-    """Elements of the norm parameters of one decoder layer, biases included as entries of their own."""
+    """Elements of the norm parameters of one decoder layer, with biases as separate entries."""
     final_norms: tuple[int, ...]
     norm: str
     """rms, rms_float (its weight is applied in float32) or layer (with mean and bias)."""
