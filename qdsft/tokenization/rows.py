@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qdsft.data.examples import Example
 from qdsft.errors import UserError
+from qdsft.model.template import template_name
 from qdsft.tokenization.chat_template import check_bos, refuse_special_tokens, render_texts, token_ids
 
 IGNORED = -100
@@ -63,7 +64,7 @@ class RowMaker:
         texts = render_texts(self.tokenizer, answered, add_generation_prompt=False)
         for prompt, text, example in zip(prompts, texts, examples, strict=True):
             if not text.startswith(prompt):
-                raise _changed_prompt(example)
+                raise self._changed_prompt(example)
         rows = self._tokenize(texts, prompts, examples)
         check_bos(self.tokenizer, texts, [row.input_ids for row in rows])
         for row, example in zip(rows, examples, strict=True):
@@ -90,20 +91,29 @@ class RowMaker:
         compared = [i for i, key in enumerate(around) if lengths[i] is None or first[key] == i]
         for i, ids in zip(compared, token_ids(self.tokenizer, [prompts[i] for i in compared]), strict=True):
             if all_ids[i][: len(ids)] != ids or lengths[i] not in {None, len(ids)}:
-                raise _changed_prompt(examples[i])
+                raise self._changed_prompt(examples[i])
             lengths[i] = len(ids)
         return [Row(ids, length) for ids, length in zip(all_ids, lengths, strict=True) if length is not None]
 
     def _check_end(self, answer_ids: list[int], example: Example) -> None:
-        source = example.record.source
+        source, template = example.record.source, template_name(self.tokenizer)
         if not answer_ids:
-            raise UserError(f"{source}: no token of this row carries loss; the chat template drops the answer")
+            raise UserError(
+                f"{source}: no token of the row carries loss; the chat template ({template}) drops the answer"
+            )
         last = last_token(self.tokenizer, answer_ids, self._stop_ids)
         if last not in self._stop_ids:
             raise UserError(
                 f"{source}: the answer ends in {self.tokenizer.decode([last])!r}, where generation does not stop; end "
-                f"the assistant turn of the chat template with {self.tokenizer.eos_token!r}"
+                f"the assistant turn of the chat template ({template}) with {self.tokenizer.eos_token!r}"
             )
+
+    def _changed_prompt(self, example: Example) -> UserError:
+        return UserError(
+            f"{example.record.source}: the prompt's tokens change once an answer follows, so the model would be asked "
+            f"something else than it was trained on; fix the chat template ({template_name(self.tokenizer)}) so that "
+            "the full text begins with the generation prompt"
+        )
 
 
 def _tokens_before(encoding: Encoding, end: int) -> int | None:
@@ -111,14 +121,6 @@ def _tokens_before(encoding: Encoding, end: int) -> int | None:
     token = encoding.char_to_token(end)
     span = encoding.token_to_chars(token) if token is not None else None
     return token if span and span[0] == end else None
-
-
-def _changed_prompt(example: Example) -> UserError:
-    return UserError(
-        f"{example.record.source}: the prompt's tokens change once an answer follows, so the model would be asked "
-        "something else than it was trained on; fix the chat template so that the full text begins with the "
-        "generation prompt"
-    )
 
 
 def last_token(tokenizer: PreTrainedTokenizerBase, answer_ids: Sequence[int], stop_ids: Collection[int]) -> int:

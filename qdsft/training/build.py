@@ -118,8 +118,9 @@ def build_trainer(
         raise UserError(f"{recipe.path}: {first[:300]}") from error
     if recipe.lora is not None:
         find_coverage(recipe, trainer.model)
-    if arguments.fp16:
-        # TRL makes the adapters of a quantized base bfloat16, whose gradients the float16 scaler cannot unscale.
+    if arguments.fp16 or recipe.quantization:
+        # TRL casts the adapters of a quantized base to bfloat16, in which most updates of lora_A round to nothing
+        # (docs/benchmarks.md), and whose gradients the float16 scaler cannot unscale.
         for weight in trainer.model.parameters():
             if weight.requires_grad:
                 weight.data = weight.data.float()

@@ -168,14 +168,5 @@ class RecipeTrainer(SFTTrainer):
             return
         super()._run_epoch(*arguments, **options)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        # PEFT reloads the adapters of a quantized base in float32 though they were trained in bfloat16, and a resumed
-        # run would differ from an uninterrupted one.
-        formats = {name: weight.dtype for name, weight in self.model.named_parameters() if weight.requires_grad}
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        for name, weight in self.model.named_parameters():
-            if name in formats:
-                weight.data = weight.data.to(formats[name])
-
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write nothing: `runs.card` writes README.md at the end of a run, without local paths."""

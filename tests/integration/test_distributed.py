@@ -44,10 +44,6 @@ TOLERANCE = 2e-6
 """Largest difference of a weight from one process's. Sums of gradients are formed in another order, and Adam's first
 steps, which divide by what is nearly the gradient itself, pass that on undamped. Another order of the rows moves
 weights ten times as far."""
-BFLOAT16_TOLERANCE = 0.05
-"""The same for QLoRA, whose adapters and gradients are bfloat16 numbers: the norm of the difference of all lora_B,
-which begin at 0, per norm of lora_B. Another order of the rows makes it more than RESHUFFLED."""
-RESHUFFLED = 0.2
 CUT: How = "cut back and resume"
 RESUME_TOLERANCE = {"zero3_offload": 1e-7}
 """Largest difference between a resumed and an uninterrupted run, where it is not 0: DeepSpeed's Adam on the CPU
@@ -100,13 +96,6 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
     return max(float((one[name].float() - other[name].float()).abs().max()) for name in one)
 
 
-def update_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    """Norm of the difference of all lora_B, per norm of the other's."""
-    updates = [name for name in other if "lora_B" in name]
-    difference = sum(float((one[name] - other[name]).square().sum()) for name in updates)
-    return float((difference / sum(float(other[name].square().sum()) for name in updates)) ** 0.5)
-
-
 @pytest.mark.parametrize("config", RUNS)
 def test_two_processes_train_as_one_and_resume(config: str, job: Callable[..., Job], tmp_path: Path) -> None:
     methods = RUNS[config]
@@ -117,10 +106,7 @@ def test_two_processes_train_as_one_and_resume(config: str, job: Callable[..., J
         run_dir = tmp_path / method
         artifact = read_manifest(run_dir).artifact
         resumed, whole, single = weights(run_dir, artifact), weights(run_dir, "whole"), weights(one, artifact)
-        if method == "qlora":
-            assert update_difference(whole, single) <= BFLOAT16_TOLERANCE
-        else:
-            assert largest_difference(whole, single) <= TOLERANCE, method
+        assert largest_difference(whole, single) <= TOLERANCE, method
         assert largest_difference(whole, resumed) <= RESUME_TOLERANCE.get(config, 0.0), method
 
 
@@ -276,13 +262,10 @@ def test_two_machines_started_apart_train_as_one_process(job: Callable[..., Job]
 
 
 def test_the_tolerances_tell_an_order_of_rows_from_another(job: Callable[..., Job]) -> None:
-    runs = {}
     for method in ("lora", "qlora", "full"):
         one, other = (
             train(load_recipe(*job(method, f"{method}-{seed}", "start", f"training.data_seed={seed}")[:2]))
             for seed in (1, 2)
         )
         artifact = read_manifest(one).artifact
-        runs[method] = weights(one, artifact), weights(other, artifact)
-    assert largest_difference(*runs["lora"]) > 10 * TOLERANCE < largest_difference(*runs["full"])
-    assert update_difference(*runs["qlora"]) > RESHUFFLED
+        assert largest_difference(weights(one, artifact), weights(other, artifact)) > 10 * TOLERANCE, method

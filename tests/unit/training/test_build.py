@@ -190,3 +190,27 @@ def test_float16_trains_adapters_in_float32(
         return {weight.dtype for weight in make_trainer(recipe).model.parameters() if weight.requires_grad}
 
     assert trained_in(fp16=True) == {torch.float32}
+
+
+QUANTIZED = {
+    "4 bits": ("quantization.load_in_4bit=true",),
+    "8 bits": ("quantization.load_in_8bit=true",),
+    "a trained head": ("quantization.load_in_4bit=true", "lora.modules_to_save=[lm_head]"),
+    "DoRA": ("quantization.load_in_4bit=true", "lora.use_dora=true"),
+}
+
+
+@pytest.mark.parametrize("overrides", QUANTIZED.values(), ids=QUANTIZED)
+def test_what_is_trained_on_a_quantized_base_is_float32_and_moves(
+    overrides: tuple[str, ...], tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    fixed = (f"model.name_or_path={tiny_model('llama')}", "lora.r=4", "training.packing=false", "training.max_steps=3")
+    recipe = tiny(tmp_path, *fixed, *overrides, "training.save_strategy=no", "training.warmup_steps=0")
+    recipe.run_dir.mkdir()
+    trainer = make_trainer(recipe)
+    trained = {name: weight for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+    assert {weight.dtype for weight in trained.values()} == {torch.float32}
+    before = {name: weight.detach().clone() for name, weight in trained.items()}
+    trainer.train()
+    still = [name for name, weight in trained.items() if torch.equal(weight, before[name])]
+    assert not still, "in bfloat16 most elements of lora_A do not move"
