@@ -99,9 +99,12 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
 @pytest.mark.parametrize("config", RUNS)
 def test_two_processes_train_as_one_and_resume(config: str, job: Callable[..., Job], tmp_path: Path) -> None:
     methods = RUNS[config]
-    run_launch(config, 2, [job(method, method, how) for method in methods for how in ("start", CUT)])
+    # ZeRO makes one flat tensor of the weights, and the 8-bit AdamW of QLoRA then rounds its states in other blocks.
+    optimizer = {"qlora": ["training.optim=adamw_torch"]} if config == "zero2" else {}
+    jobs = [job(method, method, how, *optimizer.get(method, [])) for method in methods for how in ("start", CUT)]
+    run_launch(config, 2, jobs)
     for method in methods:
-        recipe, overrides, _ = job(method, f"one-{method}")
+        recipe, overrides, _ = job(method, f"one-{method}", "start", *optimizer.get(method, []))
         one = train(load_recipe(recipe, overrides))
         run_dir = tmp_path / method
         artifact = read_manifest(run_dir).artifact
