@@ -99,7 +99,7 @@ class RowMaker:
         source, template = example.record.source, template_name(self.tokenizer)
         if not answer_ids:
             raise UserError(
-                f"{source}: no token of the row carries loss; the chat template ({template}) drops the answer"
+                f"{source}: no token of this row carries loss; the chat template ({template}) drops the answer"
             )
         last = last_token(self.tokenizer, answer_ids, self._stop_ids)
         if last not in self._stop_ids:
