@@ -36,7 +36,7 @@ def test_skypilot_takes_both_files(tmp_path: Path) -> None:
     if python is None and (sky := shutil.which("sky")):
         python = str(Path(sky).resolve().parent / "python")
     if python is None:
-        pytest.skip("SkyPilot is not installed; in an environment of its own: pip install 'skypilot[runpod]==0.14.1'")
+        pytest.skip("SkyPilot is not installed; in a separate environment: pip install 'skypilot[runpod]==0.14.1'")
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
     files = [str(TASK), str(TASK.with_name("volume.sky.yaml"))]
     done = subprocess.run([python, "-c", LOAD, *files], cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -295,7 +295,7 @@ def test_a_signal_is_handed_on(pod: Pod, number: signal.Signals, status: int, re
     process.send_signal(signal.SIGHUP)  # the terminal was closed
     process.send_signal(number)
     wait_for(Path(f"{pod.calls_file}.saving"))
-    process.send_signal(signal.SIGTERM)  # whoever is in haste: the save goes on
+    process.send_signal(signal.SIGTERM)  # a second signal does not interrupt the save
     out, _ = process.communicate(timeout=30)
     assert process.returncode == status
     assert f"== ended by {reason}; " in out

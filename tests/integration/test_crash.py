@@ -1,4 +1,4 @@
-"""Killed at any moment, told to stop, or out of disk: a run goes on from what it saved, to the same weights."""
+"""A run that was killed, stopped, or out of disk space resumes from its checkpoint and ends with the same weights."""
 
 from __future__ import annotations
 

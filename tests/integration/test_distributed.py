@@ -47,7 +47,7 @@ weights ten times as far."""
 CUT: How = "cut back and resume"
 RESUME_TOLERANCE = {"zero3_offload": 1e-7}
 """Largest difference between a resumed and an uninterrupted run, where it is not 0: DeepSpeed's Adam on the CPU
-multiplies powers of its decay rates up from step to step, and takes them anew when it goes on."""
+multiplies powers of its decay rates up from step to step, and recomputes them after a resume."""
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ TinyModel = Callable[[str], Path]
 
 @contextmanager
 def served(run_dir: Path, *arguments: str) -> Iterator[str]:
-    """The address of `qdsft serve RUN_DIR`, in a process of its own."""
+    """Start `qdsft serve RUN_DIR` in a separate process; return its address."""
     port = free_port()
     command = [sys.executable, "-m", "qdsft", "serve", str(run_dir), "--port", str(port), *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -59,7 +59,9 @@ def stop_early(run_dir: Path, question: str) -> str:
     run = Decomposer(run_dir).run
     torch.manual_seed(0)
     head = run.model.get_output_embeddings()
-    head.weight = torch.nn.Parameter(torch.randn_like(head.weight))  # of its own: a tied one repeats a single token
+    head.weight = torch.nn.Parameter(
+        torch.randn_like(head.weight)
+    )  # a separate matrix: a tied one repeats a single token
     run.model.config.tie_word_embeddings = False
     prompt = torch.tensor(run.encode([make_request(run_dir, question)["messages"]]))
     token, stop = (

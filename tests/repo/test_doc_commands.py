@@ -143,8 +143,8 @@ def hub(tiny_model: Callable[[str], Path]) -> Iterator[LoopbackHub]:
 
 
 def steady(model: Path) -> dict[str, bytes]:
-    """The files of a tiny model, with answers that do not hang on a hair where its embeddings are not tied: each token
-    is followed by its neighbour in the vocabulary, whatever came before.
+    """Return the files of a tiny model with stable answers if its embeddings are not tied: each token is followed by
+    its neighbour in the vocabulary.
     """
     files = {file.name: file.read_bytes() for file in model.iterdir()}
     weights = load(files["model.safetensors"])

@@ -29,7 +29,7 @@ LAZY = {("qdsft.__main__", "qdsft.cli.main")}
 """Imports that run against the order, since they are done when a name is used or a program starts."""
 LONGEST_MODULE, LONGEST_FUNCTION = 300, 60
 TESTED_FROM = 60
-"""Lines above which a module has a test file of its own name."""
+"""Number of lines above which a module has a test file with its name."""
 
 
 def violations(sources: dict[str, str]) -> list[str]:

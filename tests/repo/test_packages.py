@@ -16,7 +16,7 @@ from qdsft.tested_versions import pinned_versions
 OWN = PROJECT["project"]
 EXTRAS: dict[str, list[str]] = OWN["optional-dependencies"]
 DECLARED = [Requirement(line) for line in [*OWN["dependencies"], *(line for one in EXTRAS.values() for line in one)]]
-OPTIONAL = {"vllm": "installed in an environment of its own", "qdsft": "itself"}
+OPTIONAL = {"vllm": "installed in a separate environment", "qdsft": "itself"}
 """Imported packages that no extra installs."""
 BRINGS_ITS_OWN_TORCH = "torch"
 

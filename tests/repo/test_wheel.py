@@ -40,7 +40,7 @@ def test_it_installs_and_finds_its_recipes(tmp_path: Path) -> None:
 
 
 def check_installed(package: Path, site: Path, empty: Path) -> None:
-    """Install it into a folder of its own and use it from an empty one."""
+    """Install the package into a separate folder, and use it from an empty folder."""
     install = ["pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(site)]
     run(sys.executable, "-m", *install, str(package), folder=empty)
     packaged = {path.relative_to(site / "qdsft").as_posix() for path in (site / "qdsft" / "recipes").rglob("*.*")}

@@ -1,4 +1,4 @@
-"""`qdsft plan` as it is typed: one light process, in well under a second of its own."""
+"""`qdsft plan` as a command: one light process that takes well under a second."""
 
 from __future__ import annotations
 

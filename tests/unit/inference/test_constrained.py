@@ -184,4 +184,4 @@ def test_ended_rows_stand_beside_others_whatever_the_size_of_the_vocabulary(tiny
         assert torch.isfinite(scores[0]).nonzero().flatten().tolist() == sorted(stop_ids)
         alone = Constraint(grammar, rows=1, prompt_width=1, max_new_tokens=50)(ids[1:], blank)
         assert torch.equal(scores[1:], alone)
-        assert not torch.isfinite(alone[0, stop_ids]).any(), "the row goes on"
+        assert not torch.isfinite(alone[0, stop_ids]).any(), "the other row has not ended"

@@ -1,4 +1,4 @@
-"""An adapter is merged where that changes no answer; elsewhere it stays, and it is said."""
+"""An adapter is merged if that changes no answer. Otherwise it is not, with a message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps and tokens estimated from a file, against the real preparation where a tokenizer is at hand."""
+"""Compare steps and tokens estimated from a file with the real preparation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions find the gold rows that they belong to, or it is said what is missing."""
+"""Predictions are matched with their gold rows, or an error says what is missing."""
 
 from __future__ import annotations
 

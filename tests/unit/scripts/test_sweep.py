@@ -33,7 +33,7 @@ GRID = (DATA, "training.learning_rate=1e-4,2e-4", "lora.r=8,16")
 
 
 class Commands:
-    """Stands in for the processes: `train` leaves a run whose loss follows from its values, `evaluate` scores."""
+    """Replace the processes: `train` writes a run with a loss computed from its values, `evaluate` scores it."""
 
     def __init__(self, statuses: dict[str, int] | None = None) -> None:
         self.words: list[list[str]] = []

@@ -37,7 +37,7 @@ def test_every_training_key_reaches_trl(tmp_path: Path) -> None:
     recipe = tiny(tmp_path, "training.weight_decay=0.25", "training.global_batch_size=48", "seed=7")
     config = build_arguments(recipe, CPU, processes=3)
     for key, value in recipe.training.items():
-        if key not in {"global_batch_size", "output_dir"} and value != "auto":  # that is settled by the memory at hand
+        if key not in {"global_batch_size", "output_dir"} and value != "auto":  # auto depends on the free memory
             got = getattr(config, key)
             assert getattr(got, "value", got) == value or got == [value] or (key == "report_to" and got == [])
     assert (config.gradient_accumulation_steps, config.seed, config.output_dir) == (1, 7, str(recipe.run_dir))

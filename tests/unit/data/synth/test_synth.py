@@ -128,7 +128,7 @@ def test_there_are_more_than_a_million_questions() -> None:
 
 
 def resident_kib(parts: tuple[int, int], keep: str) -> list[int]:
-    """Resident memory of a process of its own after each part of 100,000 rows; `keep` is what it does with a row."""
+    """Return the resident memory of a separate process after each part of 100,000 rows; `keep` handles a row."""
     code = (
         "from itertools import islice; from qdsft.data.synth import generate\n"
         "rows, kept = generate('ko', 100_000, 0), []\n"

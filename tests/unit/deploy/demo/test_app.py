@@ -93,7 +93,7 @@ def test_share_says_so_before_the_tunnel_opens(
             raise RuntimeError("no network")
         return "http://abc.gradio.live"
 
-    def sleep(_seconds: float) -> None:  # stands in for Ctrl-C
+    def sleep(_seconds: float) -> None:  # simulates Ctrl-C
         raise KeyboardInterrupt
 
     monkeypatch.setattr(networking, "setup_tunnel", tunnel)

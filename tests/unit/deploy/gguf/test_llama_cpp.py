@@ -1,4 +1,4 @@
-"""llama.cpp in a process of its own."""
+"""llama.cpp in a separate process."""
 
 from __future__ import annotations
 

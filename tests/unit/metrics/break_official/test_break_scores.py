@@ -62,7 +62,7 @@ def test_identical_content_without_return_is_not_perfect() -> None:
         [("", break_steps(gold), break_steps(text)) for text in (gold, gold.replace("return ", ""))], lexical=True
     )
     assert with_return["ged"] == 0.0
-    # The leading space is a lemma of its own: 1 - 4/5 and 1 - 6/7, over 2 nodes and 1 edge.
+    # The leading space is a separate lemma: 1 - 4/5 and 1 - 6/7, over 2 nodes and 1 edge.
     assert without["ged"] == pytest.approx((1 / 5 + 1 / 7) / 3, abs=1e-9)
     assert without["structural_ged"] == 0.0
 

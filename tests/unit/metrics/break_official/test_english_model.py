@@ -1,4 +1,4 @@
-"""The English model: what is said where it or spaCy is missing, and which package is taken."""
+"""The English model: the error if it or spaCy is missing, and the choice of its package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qdsft.metrics.break_official.english_model import load_english
 
 
 def load() -> object:
-    """Load it anew: the cache has no place in these tests."""
+    """Load the model without the cache."""
     return load_english.__wrapped__()
 
 

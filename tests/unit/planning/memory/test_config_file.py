@@ -41,7 +41,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_hubs_cache_and_where_nothing_is(tmp_path: Path) -> None:
-    """In a process of its own: the Hub's library reads the environment when it is imported."""
+    """Run in a separate process, because the Hub's library reads the environment when it is imported."""
     snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text(json.dumps({"model_type": "cached"}), encoding="utf-8")

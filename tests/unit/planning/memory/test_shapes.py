@@ -64,7 +64,7 @@ def test_every_linear_layer_has_its_name_and_size(path: Path) -> None:
 def test_fields_that_other_models_of_a_kind_set(path: Path, change: dict[str, Any]) -> None:
     config = read(path) | {"num_hidden_layers": 2, "layer_types": None, "max_window_layers": 2} | change
     if config["model_type"] == "gpt_neox" and {"num_key_value_heads", "head_dim"} & change.keys():
-        pytest.skip("this architecture has neither grouped heads nor a head size of its own")
+        pytest.skip("this architecture has neither grouped heads nor a separate head size")
     config = {key: value for key, value in config.items() if value is not None}
     model = on_meta(config)
     assert sorted(read_shapes(config, "x").tensors()) == sorted(weight.numel() for weight in model.parameters())

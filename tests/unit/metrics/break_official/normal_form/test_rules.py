@@ -173,9 +173,9 @@ def test_a_relation_is_protected_from_the_preposition_rule() -> None:
         ("@@1@@ are/BE>2 touching/VBG>0 walls/NNS>2", ["FILTER(@@1@@,@@3@@)", "touching walls"]),
         ("@@1@@ that/WDT>3 are/BE>3 touching/VBG>0 walls/NNS>3", ["FILTER(@@1@@,@@3@@)", "touching walls"]),
         ("@@1@@ often/RB>2 touching/VBG>0 walls/NNS>2", ["FILTER(@@1@@,@@3@@)", "often touching walls"]),
-        # The verb hangs on something else than what the reference stands for.
+        # The head of the verb is not the word that the reference replaces.
         ("@@1@@ touching/VBG>2 walls/NNS", ["@@1@@ touching walls"]),
-        # What follows does not all hang on the verb.
+        # Not all following words depend on the verb.
         ("@@1@@ touching/VBG>0 walls/NNS>1 here/RB>0", ["@@1@@ touching walls here"]),
         ("if/IN @@1@@ touching/VBG>1", ["if @@1@@ touching"]),
     ],
