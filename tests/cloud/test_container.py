@@ -90,11 +90,11 @@ def test_no_root_and_no_secrets() -> None:
         ("LICENSE", False),
     ],
 )
-def test_what_goes_into_the_image(path: str, kept_out: bool) -> None:
+def test_files_of_the_image(path: str, kept_out: bool) -> None:
     assert ignored(path) == kept_out
 
 
-def test_what_is_copied_exists_and_goes_in() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     for line in steps("COPY"):
         *sources, _ = line.split()
         assert all((ROOT / source).exists() and not ignored(source) for source in sources if source != ".")

@@ -50,7 +50,7 @@ def test_the_volume_is_the_one_that_is_made() -> None:
     assert volume["type"] == "runpod-network-volume" and task["resources"]["infra"] == "runpod"
 
 
-def test_no_secret_stands_in_the_files() -> None:
+def test_no_secret_is_in_the_files() -> None:
     assert yaml.safe_load(TASK.read_text(encoding="utf-8"))["secrets"] == {"HF_TOKEN": ""}
     patterns = set((ROOT / ".skyignore").read_text(encoding="utf-8").splitlines())
     assert {".env", ".git", ".venv", "outputs", "models"} <= patterns and "/data/*.jsonl" not in patterns

@@ -150,7 +150,7 @@ def test_an_installation_that_failed_is_repeated(pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("stage", ["check", "doctor", "preflight"])
-def test_nothing_is_trained_behind_a_failed_check(pod: Pod, stage: str) -> None:
+def test_nothing_is_trained_after_a_failed_check(pod: Pod, stage: str) -> None:
     assert f"error: {stage} failed with status 1" in refused(pod, FAKE_FAIL=stage)
     assert pod.words()[-1] == f"qdsft {stage}"
 
@@ -240,7 +240,7 @@ def test_no_pod_is_stopped_unasked(pod: Pod) -> None:
     assert pod.calls("runpodctl") == []
 
 
-def test_a_pod_that_does_not_stop_is_said(pod: Pod) -> None:
+def test_a_pod_that_does_not_stop_is_reported(pod: Pod) -> None:
     status, out = pod.run(QLORA, FAKE_RUNPODCTL="1", **STOPPING)
     assert status == 1
     assert "error: the pod pod7 was not stopped and still costs money; stop it in RunPod's console" in out
@@ -258,7 +258,7 @@ def test_a_pod_that_does_not_stop_is_said(pod: Pod) -> None:
         ({"MAX_HOURS": "1", "MAX_COST": "5", "PRICE_PER_HOUR": "2.5"}, "1", "3600.00"),
     ],
 )
-def test_a_limit_ends_training_behind_its_save(pod: Pod, variables: dict[str, str], hours: str, seconds: str) -> None:
+def test_a_limit_ends_training_after_its_save(pod: Pod, variables: dict[str, str], hours: str, seconds: str) -> None:
     status, out = pod.run(QLORA, FAKE_TRAINING="waits", FAKE_LIMIT=seconds, **variables, **STOPPING)
     assert status == 143, out
     assert f"== limit: {hours} h from now\n" in out

@@ -137,7 +137,7 @@ def _lines(log: Path) -> int:
     return log.read_bytes().count(b"\n") if log.is_file() else 0
 
 
-def test_a_run_killed_behind_its_last_step_takes_no_further_one(
+def test_a_run_killed_after_its_last_step_takes_no_further_step(
     arguments: Callable[..., tuple[str, list[str]]],
 ) -> None:
     # The rate stays up, so that a step too many would show.
@@ -154,7 +154,7 @@ def test_a_run_killed_behind_its_last_step_takes_no_further_one(
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_says_how_to_go_on(
+def test_a_signal_saves_and_prints_the_command_to_resume(
     arguments: Callable[..., tuple[str, list[str]]], number: int, status: int, quick_python: str
 ) -> None:
     # No save would come by itself: the one that is resumed from is the signal's.

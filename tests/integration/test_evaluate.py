@@ -85,7 +85,7 @@ def wait_for_answers(path: Path, count: int) -> None:
         time.sleep(0.01)
 
 
-def test_what_an_evaluation_leaves(run_dir: Path) -> None:
+def test_files_of_an_evaluation(run_dir: Path) -> None:
     results = evaluate(run_dir, baseline=True)
     content = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
     assert content.keys() == {"tuned", "baseline", "versions", "device", "identities"}
@@ -154,7 +154,7 @@ def test_free_text(tmp_path: Path, trained: Path) -> None:
         evaluate(run_dir, break_metrics=True)
 
 
-def test_an_interrupt_says_how_to_go_on(run_dir: Path, quick_python: str) -> None:
+def test_an_interrupt_prints_the_command_to_resume(run_dir: Path, quick_python: str) -> None:
     process = start("qdsft", "evaluate", run_dir, "--baseline", "--batch-size", "1", python=quick_python)
     wait_for_answers(decoded_log_path(run_dir, "tuned", 0), 1)
     process.send_signal(signal.SIGINT)
@@ -251,7 +251,7 @@ def test_a_process_that_dies_is_noticed(run_dir: Path, quick_python: str) -> Non
     assert len(kept(run_dir)) == 2
 
 
-def test_an_error_of_another_process_is_said_once(run_dir: Path, quick_python: str) -> None:
+def test_an_error_of_another_process_is_printed_once(run_dir: Path, quick_python: str) -> None:
     # The second process is given another run directory, whose weights are gone.
     other = Path(shutil.copytree(run_dir, run_dir.with_name("other")))
     (other / "model/chat_template.jinja").write_text("x", encoding="utf-8")

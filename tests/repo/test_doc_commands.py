@@ -362,7 +362,7 @@ def test_a_wrong_command_is_seen(clone: Clone, tmp_path: Path) -> None:
     assert what_is_wrong(nothing, 0, "") == "nothing printed is like 'fits'"
 
 
-def test_what_is_not_run_has_a_reason() -> None:
+def test_commands_that_are_not_run_have_a_reason() -> None:
     """The reasons are few, each is used, and each marker names commands that stand below it."""
     given = set()
     for page in PAGES:

@@ -173,7 +173,7 @@ def test_rows_shown_in_the_pages_are_valid() -> None:
 
 
 @pytest.mark.parametrize("script", ["make_recipe_docs", "make_format_docs", "make_pictures"])
-def test_what_scripts_write_is_up_to_date(
+def test_generated_files_are_up_to_date(
     script: str, load_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made = load_script(script)

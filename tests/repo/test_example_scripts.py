@@ -48,7 +48,7 @@ def test_a_decomposition_is_executed() -> None:
     ], done.stderr
 
 
-def test_what_is_not_in_the_facts_is_unknown(tmp_path: Path) -> None:
+def test_missing_facts_are_unknown(tmp_path: Path) -> None:
     row = {"question": "아다는 어디서?", "sub_questions": ["아다는 어디서 공부했나요?", "Where is #1?"]}
     (tmp_path / "d.json").write_text(json.dumps(row), encoding="utf-8")
     (tmp_path / "f.json").write_text('{"아다는 어디서 공부했나요": "노릭 대학교"}', encoding="utf-8")
@@ -59,7 +59,7 @@ def test_what_is_not_in_the_facts_is_unknown(tmp_path: Path) -> None:
     ], done.stderr
 
 
-def test_what_cannot_be_executed_is_said(tmp_path: Path) -> None:
+def test_a_step_that_cannot_be_executed_is_reported(tmp_path: Path) -> None:
     row = {"question": "q?", "sub_questions": ["Who wrote #2?", "When?"]}
     (tmp_path / "d.json").write_text(json.dumps(row), encoding="utf-8")
     done = run("agent_loop.py", "--decomposition", tmp_path / "d.json")

@@ -94,7 +94,7 @@ def test_a_cell_without_time_is_not_begun_and_the_first_may_start_up(stand_ins: 
     assert row["result"] == "passed" and row["limit"] < 40, "the rest of the time is enough to begin"
 
 
-def test_what_was_measured_is_printed_when_the_script_is_stopped(stand_ins: Path, tmp_path: Path) -> None:
+def test_a_stopped_script_prints_the_measured_rows(stand_ins: Path, tmp_path: Path) -> None:
     hangs = replace(CELL, method="hangs", seconds=100)
     code = (
         f"import gpu, pathlib; gpu.HERE = pathlib.Path({str(tmp_path)!r}); "

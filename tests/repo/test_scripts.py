@@ -60,7 +60,7 @@ def test_scripts_can_be_started_and_sources_cannot(path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("# shellcheck shell=bash" if sourced else "#!/usr/bin/env bash")
 
 
-def test_what_is_asked_of_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_facts_that_a_script_reads_of_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, method in (("qlora", "qlora"), ("lora", "lora"), ("full", "full")):
         run_dir = tmp_path / name
         assert main(["recipe", f"{ROOT}/recipes/llama2/{name}.yaml", f"training.output_dir={run_dir}", "--json"]) == 0
@@ -149,7 +149,7 @@ def test_a_small_card_is_planned_for_first(machine: Pod, model: str) -> None:
     ]
 
 
-def test_what_does_not_fit_is_not_trained(machine: Pod, model: str) -> None:
+def test_a_recipe_that_does_not_fit_is_not_trained(machine: Pod, model: str) -> None:
     recipe = "recipes/llama2/lora.yaml"
     status, out = machine.run(recipe, model, script="train_low_memory.sh")
     assert status == 1 and machine.calls() == []
@@ -249,7 +249,7 @@ def test_only_the_requirements(machine: Pod, tmp_path: Path) -> None:
         ([], None, "usage: scripts/install.sh [--requirements-only] VENV [EXTRAS]"),
     ],
 )
-def test_what_cannot_be_installed_into(
+def test_folders_that_cannot_be_installed_into(
     machine: Pod, tmp_path: Path, arguments: list[str], python: str | None, message: str
 ) -> None:
     (tmp_path / "full").mkdir()

@@ -99,7 +99,7 @@ def test_a_new_directory_replaces_the_old_one_or_leaves_it(tmp_path: Path) -> No
     assert names(tmp_path) == ["model"]
 
 
-def test_what_an_interrupted_save_left_is_not_mixed_in(tmp_path: Path) -> None:
+def test_files_of_an_interrupted_save_are_not_mixed_in(tmp_path: Path) -> None:
     left = tmp_path / ".model.tmp"
     left.mkdir()
     (left / "stale").touch()

@@ -96,7 +96,7 @@ def test_an_optimizer_in_main_memory_is_read_from_either_place(tmp_path: Path, m
         assert offloads_optimizer() == offloads
 
 
-def test_what_runs_is_compared_with_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_launch_is_compared_with_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="asked for 2 processes and 1 found"):
         check_running(processes=1, device="cpu", deepspeed=False, fsdp=False)
@@ -243,7 +243,7 @@ SHARDED = {"zero3", "zero3_offload", "multi_node_zero3", "fsdp2"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_what_shards_the_weights_shards_them_while_it_loads(path: Path) -> None:
+def test_sharding_configurations_shard_while_loading(path: Path) -> None:
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     zero, fsdp = settings.get("deepspeed_config", {}), settings.get("fsdp_config", {})
     shards = zero.get("zero_stage") == 3 or bool(fsdp)

@@ -92,7 +92,7 @@ def test_a_file(run_dir: str, capsys: Capture) -> None:
         ([" "], "the question is empty; write it in quotes after the run directory"),
     ],
 )
-def test_what_the_user_can_mend_is_one_line(run_dir: str, capsys: Capture, arguments: list[str], message: str) -> None:
+def test_user_errors_are_one_line(run_dir: str, capsys: Capture, arguments: list[str], message: str) -> None:
     Path("q.txt").write_text("a?\n", encoding="utf-8")
     assert main(["decompose", run_dir, *arguments]) == 1
     out, err = capsys.readouterr()

@@ -232,7 +232,7 @@ def test_wrong_usage(arguments: str, message: str, capsys: Capture) -> None:
     assert wrong_usage(capsys, *arguments.split()).startswith(message)
 
 
-def test_overrides_may_stand_behind_options(capsys: Capture) -> None:
+def test_overrides_may_follow_options(capsys: Capture) -> None:
     # Both reach the recipe: the second is refused there, and with it gone the first is.
     values = ["training.learning_rate=0", "seed=x"]
     message = 'command line: seed must be a whole number of at least 0 and up to 4294967295, not the text "x"'
@@ -297,7 +297,7 @@ def test_names_that_are_not_utf8_are_one_line(arguments: str) -> None:
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
-def test_an_error_behind_a_progress_bar_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_an_error_after_a_progress_bar_starts_a_new_line(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     bars = []
 
     def fail(*_: object) -> None:

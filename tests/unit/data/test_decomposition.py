@@ -24,7 +24,7 @@ from qdsft.data.decomposition import Decomposition, without_numbers
         ([], ""),
     ],
 )
-def test_what_is_rendered_is_what_is_parsed(steps: list[str], text: str) -> None:
+def test_parsing_inverts_rendering(steps: list[str], text: str) -> None:
     decomposition = Decomposition(tuple(steps))
     assert decomposition.render() == text
     assert Decomposition.parse(text) == decomposition

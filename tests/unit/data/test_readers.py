@@ -86,7 +86,7 @@ def test_the_rows_of_a_csv_are_counted_as_a_spreadsheet_does() -> None:
     ]
 
 
-def test_the_rows_behind_a_fault_are_read() -> None:
+def test_the_rows_after_a_fault_are_read() -> None:
     good = json.dumps(ROWS[0]).encode()
     bad = [b'{"a": NaN}', b'{"a": 1, "a": 2}', b'{"a": "\xff"}', b"{", b'{"a": 1e999}', b'"x"', b'{"a": "\\ud800"}']
     Path("d.jsonl").write_bytes(b"\n".join([*bad, good]))

@@ -84,14 +84,14 @@ def test_no_reference_remains_in_any_valid_decomposition() -> None:
             assert before == after or REFERENCE.search(before)
 
 
-def test_what_would_double_with_every_step_is_refused() -> None:
+def test_exponential_growth_is_refused() -> None:
     steps = ("Who is it?", *(f"Is #{number} #{number}?" for number in range(1, 60)))
     with pytest.raises(UserError, match=f"^step 9 would have over {LONGEST_STEP} characters once its references"):
         alone(*steps)
 
 
 @pytest.mark.parametrize("steps", [("#2?", "a"), ("#1",), ("#3",), ()])
-def test_what_is_not_valid_is_refused(steps: tuple[str, ...]) -> None:
+def test_invalid_decompositions_are_refused(steps: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match=r"; references cannot be replaced$"):
         without_references(Decomposition(steps))
 

@@ -66,7 +66,7 @@ def test_the_content_decides_the_id_and_so_does_the_way_it_is_read() -> None:
         ("here/data", False),
     ],
 )
-def test_what_is_a_hub_dataset(name: str, on_hub: bool) -> None:
+def test_names_of_hub_datasets(name: str, on_hub: bool) -> None:
     Path("here/data").mkdir(parents=True)
     assert is_hub_id(name) == on_hub
     assert is_on_hub(recipe_of(f"data.eval={name}")) == on_hub

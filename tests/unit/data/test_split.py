@@ -316,7 +316,7 @@ def test_a_template_that_is_broken_is_named_with_its_place() -> None:
     )
 
 
-def test_nothing_held_out_is_said_with_its_reason() -> None:
+def test_an_empty_held_out_set_is_reported_with_its_reason() -> None:
     recipe = recipe_of("data.eval_fraction=0.05")
     assert nothing_held_out(recipe, 100, 5) is None
     assert nothing_held_out(recipe, 8, 0) == (

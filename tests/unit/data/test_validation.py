@@ -53,7 +53,7 @@ def sources(records: list[Record]) -> list[str]:
 PARTS = ["Who", " ", "", "#0", "#1", "#2", "#3", "#99999999999", "\n", "\x00", "\u2028", "\u00a0", "가", None, 1, ["x"]]
 
 
-def test_what_passes_at_a_glance_has_no_fault() -> None:
+def test_rows_that_pass_the_quick_check_have_no_fault() -> None:
     questions = [*PARTS, *(f"Who{part}" for part in PARTS if isinstance(part, str))]
     lists = [
         [],

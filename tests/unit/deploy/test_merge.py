@@ -144,7 +144,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return errors[0]
 
 
-def test_what_cannot_be_merged(
+def test_runs_that_cannot_be_merged_are_refused(
     tiny_model: TINY, adapter_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"

@@ -106,7 +106,7 @@ def test_other_forms_of_base_models(tiny_model: TINY, tmp_path: Path, form: str)
     assert torch.equal(logits(found), logits(model.merge_and_unload()))
 
 
-def test_files_are_bounded_and_each_tensor_stands_in_one(
+def test_files_are_bounded_and_each_tensor_is_in_one(
     tiny_model: TINY, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(merge_weights, "SHARD_BYTES", 300_000)

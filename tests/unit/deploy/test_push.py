@@ -196,7 +196,7 @@ COMMIT = f"POST /api/models/{REPO}/commit/main"
         (Fault(f"POST /api/models/{REPO}/preupload", 0, 1), ""),  # the library itself tries once more
     ],
 )
-def test_what_passes_is_tried_again(
+def test_temporary_errors_are_retried(
     hub: LoopbackHub, run_dir: Path, fault: Fault, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.faults.append(fault)
@@ -217,7 +217,7 @@ def test_what_passes_is_tried_again(
         (Fault(COMMIT, 0), r"uploading: the connection broke \(.*\), 3 times; push again later"),
     ],
 )
-def test_what_stays_is_one_line(
+def test_permanent_errors_are_one_line(
     hub: LoopbackHub, run_dir: Path, fault: Fault, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.faults.append(fault)
@@ -269,7 +269,7 @@ def test_large_files_in_parts(hub: LoopbackHub, run_dir: Path) -> None:
     assert max(len(parts) for parts in hub.parts.values()) > 2
 
 
-def test_what_cannot_be_pushed(
+def test_runs_that_cannot_be_pushed_are_refused(
     hub: LoopbackHub, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refusal(*arguments: object) -> str:

@@ -45,7 +45,7 @@ def status(method: str, path: str, token: str | None = None, hosts: Any = HOSTS,
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8000", "LocalHost:8000", "[::1]:8000", "[::1]"])
-def test_what_answering_needs_is_let_through(host: str) -> None:
+def test_requests_for_answers_pass(host: str) -> None:
     assert status("POST", "/v1/chat/completions", **{**JSON, "host": host}) == 0
     assert status("GET", "/health", host=host) == 0
 

@@ -94,7 +94,7 @@ def test_vllm_is_given_a_whole_model_by_name(
     assert pairs(command)["--served-model-name"] == "run" and "--enable-lora" not in command
 
 
-def test_a_server_is_started_with_what_stands_behind_the_dashes(
+def test_arguments_after_the_dashes_go_to_the_server(
     tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen = tmp_path / "seen"
@@ -117,7 +117,7 @@ def test_a_server_is_started_with_what_stands_behind_the_dashes(
     assert json.loads(shlex.split(example)[0])["messages"] == golden.messages
 
 
-def test_what_cannot_be_served_is_refused(
+def test_runs_that_cannot_be_served_are_refused(
     tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = make_run(tmp_path / "adapter", tiny_model("llama"), lora_scale=0.1)
@@ -144,7 +144,7 @@ def test_what_cannot_be_served_is_refused(
         serve(whole, engine="vllm", **options)
 
 
-def test_what_is_missing_is_named(tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_missing_part_is_named(tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_run(tmp_path / "whole", tiny_model("llama"))
     monkeypatch.setattr("qdsft.deploy.serve.NEEDED", ("openai_of_nobody", "json"))
     with pytest.raises(UserError, match=r"requires openai_of_nobody; install with: pip install -e '\S+\[serve\]'"):

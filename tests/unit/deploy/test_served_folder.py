@@ -31,7 +31,7 @@ def test_staged_files_yield_the_trained_prompts(tiny_model: TinyModel, tmp_path:
     assert (tmp_path / "staged" / "model.safetensors").samefile(tmp_path / "run" / "model" / "model.safetensors")
 
 
-def test_a_merge_that_does_not_agree_is_said(
+def test_a_merge_that_does_not_agree_is_reported(
     tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = make_run(tmp_path / "run", tiny_model("llama"))

@@ -132,7 +132,7 @@ def test_an_invalid_one_does_not(loaded: tuple[Any, Any, list[int]], wrong: str)
     assert text != wrong and Decomposition.parse(text).problems() == ()
 
 
-def test_a_runaway_is_brought_to_an_end_and_said_to_be_forced(loaded: tuple[Any, Any, list[int]]) -> None:
+def test_an_endless_answer_is_ended_and_marked_as_forced(loaded: tuple[Any, Any, list[int]]) -> None:
     vocabulary = loaded[0].get_output_embeddings().weight.shape[0]
     endless = "1. " + "한국 a " * 100
     endless_steps = "\n".join(f"{n}. 뷁 {n}" for n in range(1, 30))

@@ -77,7 +77,7 @@ def test_typed_questions_name_their_adapter(
     assert main(["decompose", str(first), "--adapter", str(second), "--input", "x", "--output", "y"]) == 1
 
 
-def test_what_does_not_fit_together(runs: tuple[Path, Path], tiny_model: TINY, tmp_path: Path) -> None:
+def test_adapters_that_do_not_match_are_refused(runs: tuple[Path, Path], tiny_model: TINY, tmp_path: Path) -> None:
     first, second = runs
     both = Decomposer(first)
     for name in ("", "a.b", "default"):

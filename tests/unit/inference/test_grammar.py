@@ -86,7 +86,7 @@ def test_the_last_step_may_refer_to_all_before_it() -> None:
     assert not matches(Decomposition((*steps, f"{references} #{MAX_STEPS}")).render())
 
 
-def test_what_the_template_puts_around_the_answer() -> None:
+def test_text_of_the_template_around_the_answer() -> None:
     assert matches(" 1. a\n2. b\n", " ", "\n") and matches(" 1. a\n2. b", " ", "\n")
     assert not matches("1. a\n", " ", "\n")
     assert not matches(" 1. a\n\n", " ", "\n")

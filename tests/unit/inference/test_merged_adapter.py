@@ -34,7 +34,7 @@ def test_merged_answers_are_the_adapters(adapter_run: Path, capsys: pytest.Captu
     assert merged.answer(QUESTIONS) == apart.answer(QUESTIONS) == answers
 
 
-def test_what_is_not_exact_is_undone_and_said(
+def test_an_inexact_merge_is_undone_with_a_message(
     adapter_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = load_run(adapter_run).answer(QUESTIONS)

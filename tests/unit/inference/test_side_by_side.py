@@ -53,7 +53,7 @@ def test_equal_folder_names_are_shown_with_their_paths(runs: dict[str, Path], tm
     assert [column.name for column in load_columns([runs["one"], copy])] == [str(runs["one"]), str(copy)]
 
 
-def test_what_differs_between_bases_is_named(runs: dict[str, Path], tiny_model: TINY, tmp_path: Path) -> None:
+def test_differences_between_bases_are_named(runs: dict[str, Path], tiny_model: TINY, tmp_path: Path) -> None:
     one = load_prompts(runs["one"])
     assert base_difference(one, load_prompts(runs["two"])) is None
     assert base_difference(one, load_prompts(runs["other"])) == "base model"

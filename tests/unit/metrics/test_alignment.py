@@ -107,7 +107,7 @@ def shifted(steps: Steps) -> list[str]:
 @pytest.mark.parametrize(
     "change", [list, lambda steps: shuffled(steps, True), lambda steps: [s.upper() for s in steps]]
 )
-def test_what_is_right_is_perfect_over_a_corpus(change: Callable[[Steps], list[str]]) -> None:
+def test_gold_answers_score_perfectly_over_a_corpus(change: Callable[[Steps], list[str]]) -> None:
     for gold in CORPUS:
         assert scores(change(gold), gold) == pytest.approx((1.0, 1.0)), gold
 

@@ -31,7 +31,7 @@ def test_the_scores_of_a_row_are_the_metrics_of_its_task_in_reading_order() -> N
     assert text.keys() >= {"exact_match", "chrf", "stopped"} and "sari" not in text
 
 
-def test_what_is_derived() -> None:
+def test_derived_lists() -> None:
     known = ["sari", "step_f1", "chrf", "exact_match"]
     assert [metric.key for metric in RANKING if metric.key in known] == known
     assert keys(shown_in("runs")) >= {"exact_match", "sari", "chrf", "valid"}

@@ -79,6 +79,6 @@ def test_damage_is_one_line(change: dict[str, Any], reason: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], 3, "x"])
-def test_what_is_no_object_is_refused(value: object) -> None:
+def test_values_that_are_not_objects_are_refused(value: object) -> None:
     with pytest.raises(UserError, match=r"^m\.json: .* is not an object; evaluate again$"):
         parse_model_metrics(value, "m.json")

@@ -81,7 +81,7 @@ def test_an_answer_that_was_cut_off_lowers_stopped_only() -> None:
     assert score(predicted(*GOLD, stopped=False)) == {**score(predicted(*GOLD)), "stopped": 0.0}
 
 
-def test_whether_it_stopped_may_be_unknown() -> None:
+def test_the_stop_state_may_be_unknown() -> None:
     assert score(PredictedSteps(QUESTION, GOLD, Decomposition(GOLD), None))["stopped"] is None
 
 

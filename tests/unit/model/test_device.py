@@ -27,7 +27,7 @@ def test_the_number_format_follows_the_machine() -> None:
     assert cpu.choose_dtype("bfloat16") == cpu.choose_dtype("float16") == torch.float32
 
 
-def test_another_number_format_than_the_recipes_is_said() -> None:
+def test_another_number_format_than_the_recipes_is_printed() -> None:
     older, newer = (Machine("cuda", "a GPU", dtype) for dtype in (torch.float16, torch.bfloat16))
     told = " (bfloat16 does not run on this GPU; float16 overflows above 65504)"
     assert older.differs("bfloat16") == older.differs("auto") == told

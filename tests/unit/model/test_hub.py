@@ -85,7 +85,9 @@ def test_a_fine_grained_token_may_write_where_it_says(hub: Hub) -> None:
         ({}, "a/b/c", "is no repository on the Hub"),
     ],
 )
-def test_what_may_not_be_written_is_refused(hub: Hub, planted: dict[str, Any], repo_id: str, message: str) -> None:
+def test_a_repository_without_write_permission_is_refused(
+    hub: Hub, planted: dict[str, Any], repo_id: str, message: str
+) -> None:
     for name, value in planted.items():
         setattr(hub, name, value)
     with pytest.raises(UserError, match=message):

@@ -23,7 +23,7 @@ def test_where_nothing_fits_it_says_so(plan: Any) -> None:
     assert "no more changes are known: use a larger GPU, more GPUs (--gpus N --zero 3), or a smaller model" in lines[-1]
 
 
-def test_what_is_not_counted_is_told(plan: Any) -> None:
+def test_parts_that_are_not_counted_are_listed(plan: Any) -> None:
     found = plan("recipes/llama2/qlora_8gb.yaml", "training.torch_compile=true")
     assert found.not_counted == ["training.torch_compile"]
     assert any("not counted" in line and "training.torch_compile" in line for line in report(found))

@@ -154,7 +154,7 @@ def test_the_resolved_values_are_json_and_a_recipe_cannot_be_changed() -> None:
         recipe.seed = 1  # type: ignore[misc]
 
 
-def test_the_command_that_goes_on_repeats_the_overrides() -> None:
+def test_the_command_to_resume_repeats_the_overrides() -> None:
     recipe = recipe_of(FULL, "training.output_dir=out put", "lora.target_modules=[q_proj, v_proj]", "data.eval=null")
     words = shlex.split(recipe.resume_command())
     assert words[:3] == ["qdsft", "train", "r.yaml"] and words[-1] == "--resume"
@@ -162,6 +162,6 @@ def test_the_command_that_goes_on_repeats_the_overrides() -> None:
     assert again.resolved() == recipe.resolved()
 
 
-def test_of_several_processes_the_command_names_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_for_several_processes_names_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert recipe_of(FULL).resume_command() == "accelerate launch ... scripts/run_sft.py r.yaml --resume"

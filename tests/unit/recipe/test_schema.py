@@ -299,7 +299,7 @@ def test_the_first_problem_in_the_file_is_named_first() -> None:
 
 
 @pytest.mark.parametrize("section", RENAMED)
-def test_what_was_renamed_is_gone_and_its_new_name_is_there(section: str) -> None:
+def test_renamed_keys_have_only_their_new_name(section: str) -> None:
     known = section_schema(section)
     for old, new in RENAMED[section].items():
         assert old not in known, old
@@ -308,7 +308,7 @@ def test_what_was_renamed_is_gone_and_its_new_name_is_there(section: str) -> Non
 
 
 @pytest.mark.parametrize("section", RESERVED)
-def test_what_is_reserved_is_not_in_the_schema(section: str) -> None:
+def test_reserved_keys_are_not_in_the_schema(section: str) -> None:
     assert not RESERVED[section].keys() & section_schema(section).keys()
 
 

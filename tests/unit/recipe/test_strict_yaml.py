@@ -138,7 +138,7 @@ def test_nothing_is_none(text: str) -> None:
         ("{a: " * 10_000, "r.yaml: nested too deeply to be a recipe"),
     ],
 )
-def test_what_is_refused_and_where(text: str, message: str) -> None:
+def test_refused_yaml_and_its_line(text: str, message: str) -> None:
     assert refusal(lambda: load(text, "r.yaml")) == message
 
 

@@ -80,7 +80,7 @@ def test_a_checkpoint_says_which_run_it_is_of() -> None:
     assert not is_of_run(folder, json_sha256({"seed": 1}))
 
 
-def test_what_was_cut_short_is_removed_and_named() -> None:
+def test_incomplete_checkpoints_are_removed_and_named() -> None:
     kept = checkpoint("5", WHOLE)
     (Path("run") / SAVING / "checkpoint-10").mkdir(parents=True)
     (Path("run") / ".checkpoint-3.old").mkdir()

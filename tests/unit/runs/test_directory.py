@@ -92,7 +92,7 @@ def test_overwrite_deletes_a_run() -> None:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_what_is_no_run_is_never_deleted(overwrite: bool) -> None:
+def test_other_folders_are_never_deleted(overwrite: bool) -> None:
     Path("mine/deep").mkdir(parents=True)
     Path("mine/deep/thesis.txt").touch()
     foreign = "holds files that are not a qdsft run; choose another folder with training.output_dir=..."
@@ -169,7 +169,7 @@ def test_a_run_json_of_another_program_deletes_nothing(content: str) -> None:
         ("training.loss_type", "run/model/loss.py:loss"),
     ],
 )
-def test_what_the_run_reads_cannot_lie_in_its_directory(key: str, value: str) -> None:
+def test_inputs_of_a_run_cannot_be_in_its_directory(key: str, value: str) -> None:
     run_of(state="finished", artifact="model")
     Path("run/eval.jsonl").touch()
     Path("run/model/chat_template.jinja").touch()

@@ -119,7 +119,7 @@ def resume_with(*overrides: str, data: DataFacts = DATA, template: str = "x", wo
     check_resume(Path("run"), read_manifest(Path("run")).fingerprint, now)
 
 
-def test_a_run_goes_on_with_the_same_inputs() -> None:
+def test_a_run_resumes_with_the_same_inputs() -> None:
     run_of()
     resume_with()
 
@@ -135,7 +135,7 @@ def test_a_run_goes_on_with_the_same_inputs() -> None:
         "publish.hub_model_id=me/mine",
     ],
 )
-def test_what_does_not_shape_the_weights_may_change(override: str) -> None:
+def test_values_that_do_not_affect_the_weights_may_change(override: str) -> None:
     run_of()
     resume_with(override)
 

@@ -27,7 +27,7 @@ def test_the_rows_of_one_model() -> None:
     assert rows["question alone"][0].difference_text == ""
 
 
-def test_what_no_prediction_changes_is_shown_once() -> None:
+def test_values_that_predictions_do_not_change_are_shown_once() -> None:
     names = [name for name, _ in retrieval_rows({"tuned": METRICS, "baseline": METRICS})]
     assert names == [
         "question alone",

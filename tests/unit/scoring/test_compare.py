@@ -84,7 +84,7 @@ def test_rows_are_matched_by_question_and_repeated_ones_in_order() -> None:
     assert comparison.metrics["sari"].ties == 61
 
 
-def test_what_one_does_not_know_is_left_out() -> None:
+def test_metrics_that_one_lacks_are_left_out() -> None:
     unknown = rows()
     for row in unknown:
         row.scores["stopped"] = None
@@ -92,7 +92,7 @@ def test_what_one_does_not_know_is_left_out() -> None:
     assert "stopped" not in comparison.metrics and "valid" in comparison.metrics
 
 
-def test_what_cannot_be_compared_says_what_differs() -> None:
+def test_an_impossible_comparison_names_the_difference() -> None:
     write("a", rows())
     write("fewer", rows()[:58])
     lost = json.dumps(CORPUS[58]["question"], ensure_ascii=False)

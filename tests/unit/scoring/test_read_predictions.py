@@ -106,7 +106,7 @@ def test_our_own_predictions_can_be_scored_again() -> None:
         ),
     ],
 )
-def test_what_does_not_match_is_named(rows: list[dict[str, Any]], message: str) -> None:
+def test_mismatches_are_named(rows: list[dict[str, Any]], message: str) -> None:
     assert refused(rows) == message
 
 

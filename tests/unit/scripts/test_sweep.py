@@ -127,7 +127,7 @@ def test_runs_log_a_loss_of_held_out_rows_as_large_as_their_batches() -> None:
         assert {"training.eval_strategy=epoch", "training.per_device_eval_batch_size=1"} <= set(words)
 
 
-def test_what_has_finished_is_not_trained_again_and_what_was_stopped_goes_on() -> None:
+def test_finished_runs_are_skipped_and_stopped_runs_resumed() -> None:
     commands = Commands({"2e-4_lora.r=8": 143})
     with pytest.raises(Interrupted, match="stopped; run the same command again") as caught:
         sweep(RECIPE, GRID, execute=commands)
@@ -217,7 +217,7 @@ def test_a_folder_with_other_values_or_data_is_refused() -> None:
         (("lora.r=8,16",), {"name": ".."}, "--name ..: give a folder name without slashes"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_trained(
+def test_impossible_grids_are_refused_before_training(
     overrides: tuple[str, ...], options: dict[str, Any], said: str
 ) -> None:
     assert said in refusal(DATA, *overrides, **options)
@@ -244,7 +244,7 @@ def test_the_script_says_an_error_in_one_line(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_real_sweep_of_two_by_two_is_stopped_and_goes_on(
+def test_a_real_sweep_of_two_by_two_is_stopped_and_resumed(
     tiny_model: Callable[[str], Path], elsewhere: Path, quick_python: str
 ) -> None:
     words = [f"model.name_or_path={tiny_model('qwen3')}", DATA, "training.max_steps=2", *GRID[1:], "--name", "two"]

@@ -201,7 +201,7 @@ QUANTIZED = {
 
 
 @pytest.mark.parametrize("overrides", QUANTIZED.values(), ids=QUANTIZED)
-def test_what_is_trained_on_a_quantized_base_is_float32_and_moves(
+def test_trained_weights_on_a_quantized_base_are_float32_and_change(
     overrides: tuple[str, ...], tmp_path: Path, tiny_model: Callable[[str], Path]
 ) -> None:
     fixed = (f"model.name_or_path={tiny_model('llama')}", "lora.r=4", "training.packing=false", "training.max_steps=3")

@@ -44,7 +44,7 @@ def check(tmp_path: Path, *overrides: str) -> None:
         ),
     ],
 )
-def test_what_cannot_be_built_is_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
+def test_optimizers_that_cannot_be_built_are_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         check(tmp_path, *overrides)
 
@@ -60,7 +60,7 @@ def test_what_cannot_be_built_is_refused(tmp_path: Path, overrides: list[str], m
         ["training.lr_scheduler_type=warmup_stable_decay", "training.lr_scheduler_kwargs={num_decay_steps: 2}"],
     ],
 )
-def test_what_can_be_built_is_accepted(tmp_path: Path, overrides: list[str]) -> None:
+def test_optimizers_that_can_be_built_are_accepted(tmp_path: Path, overrides: list[str]) -> None:
     check(tmp_path, *overrides)
 
 

@@ -202,7 +202,7 @@ def test_a_recipe_without_files_takes_its_own(capsys: Capture) -> None:
     assert capsys.readouterr().err.startswith("error: r.yaml:2: data.train: there is no file t.jsonl")
 
 
-def test_data_on_the_hub_is_said(capsys: Capture) -> None:
+def test_data_on_the_hub_is_reported(capsys: Capture) -> None:
     Path("r.yaml").write_text(RECIPE.replace("t.jsonl", "user/data").replace("e.jsonl", "user/eval"))
     assert main(["data", "check", "--recipe", "r.yaml"]) == 1
     assert "data.train: user/data is on the Hub; name a FILE" in capsys.readouterr().err
@@ -238,7 +238,7 @@ def test_a_decomposition_with_its_own_wording_needs_its_columns_too() -> None:
 
 
 @pytest.mark.parametrize(("limit", "long"), [(20, False), (2, True), (None, False)])
-def test_lengths_with_a_tokenizer_at_hand(
+def test_lengths_with_a_local_tokenizer(
     tiny_model: Callable[[str], Path], capsys: Capture, limit: int | None, long: bool
 ) -> None:
     recipe = f"model: {{name_or_path: {tiny_model('llama')}}}\ndata: {{train: t.jsonl}}\nprompt: {{system: ''}}\n"
@@ -251,7 +251,7 @@ def test_lengths_with_a_tokenizer_at_hand(
     assert ("lengths were not checked" in out) == (limit is None)
 
 
-def test_a_broken_tokenizer_is_said(capsys: Capture) -> None:
+def test_a_broken_tokenizer_is_reported(capsys: Capture) -> None:
     Path("m").mkdir()
     Path("m/tokenizer.json").write_text("{}")
     Path("r.yaml").write_text("model: {name_or_path: ./m}\ndata: {train: t.jsonl}\n")

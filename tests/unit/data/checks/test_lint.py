@@ -110,7 +110,7 @@ def test_main_script(text: str, script: str) -> None:
     assert main_script(text) == script
 
 
-def test_what_does_not_tell_questions_apart() -> None:
+def test_differences_that_do_not_distinguish_questions() -> None:
     same = ["Is ＡＢ  한강?", " is ab\t한강? ", unicodedata.normalize("NFD", "is ab 한강?"), "IS AB 한강？"]
     assert {normalise(text) for text in same} == {"is ab 한강?"}
     assert len({question_hash(text) for text in same}) == 1

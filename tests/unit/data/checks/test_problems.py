@@ -49,7 +49,7 @@ def test_a_problem_of_a_file_is_not_a_row() -> None:
 @pytest.mark.parametrize(
     ("rows", "plain", "strict"), [([CheckedRow("d:1")], 0, 0), ([odd("d:1")], 0, 1), ([refused("d:1")], 1, 1)]
 )
-def test_what_fails(rows: list[CheckedRow], plain: bool, strict: bool) -> None:
+def test_errors_and_warnings_that_fail(rows: list[CheckedRow], plain: bool, strict: bool) -> None:
     tally = Tally()
     for row in rows:
         tally.add(row)

@@ -41,7 +41,7 @@ def write(name: str, *rows: dict[str, Any]) -> None:
         ([GOOD, {**GOOD, "sub_questions": ["A?", "#4"]}], "1 error (1 dangling reference), 1 warning (1 unused step)"),
     ],
 )
-def test_what_data_check_finds_is_one_line(rows: list[dict[str, Any]], found: str, capsys: Capture) -> None:
+def test_findings_are_summarised_in_one_line(rows: list[dict[str, Any]], found: str, capsys: Capture) -> None:
     write("my rows.jsonl", *rows)
     status = main(["check", "r.yaml"])
     out, err = capsys.readouterr()
@@ -53,7 +53,7 @@ def test_what_data_check_finds_is_one_line(rows: list[dict[str, Any]], found: st
     assert f"rows {len(rows):>23}" in capsys.readouterr().out
 
 
-def test_nothing_is_said_about_good_rows() -> None:
+def test_good_rows_print_nothing() -> None:
     write("my rows.jsonl", GOOD, OTHER)
     assert summarise_check(load_recipe("r.yaml"), lengths=True) is None
 
@@ -72,7 +72,7 @@ def test_data_on_the_hub_are_not_summarised() -> None:
     assert summarise_check(load_recipe("r.yaml", ["data.train=user/name"]), lengths=True) is None
 
 
-def test_too_few_rows_are_said_before_training(capsys: Capture) -> None:
+def test_too_few_rows_are_reported_before_training(capsys: Capture) -> None:
     write("my rows.jsonl", *[{**GOOD, "question": f"Which river of city {n} is longest?"} for n in range(8)])
     assert main(["check", "r.yaml", "data.eval_fraction=0.01"]) == 0
     assert (

@@ -168,7 +168,7 @@ def test_columns_without_a_place_are_counted(tmp_path: Path) -> None:
     assert convert("strategyqa", "qdmr", source, tmp_path / "q.csv").left_out == {"facts": 1}
 
 
-def test_losses_are_said() -> None:
+def test_losses_are_printed() -> None:
     undone = "references between steps become phrases, which cannot be undone"
     assert losses("jsonl") == losses("qdmr") == losses("dag") == ()
     assert losses("jsonl", self_contained=True) == (undone,)

@@ -61,7 +61,7 @@ def test_a_text_is_one_entry_of_a_file(fmt: str) -> None:
 
 @pytest.mark.parametrize("fmt", sorted(WRITERS))
 @pytest.mark.parametrize(("steps", "problem"), [((), "there are no steps"), (("#2",), "step 1 refers to #2, but")])
-def test_what_a_model_got_wrong_is_refused(fmt: str, steps: tuple[str, ...], problem: str) -> None:
+def test_invalid_answers_of_a_model_are_refused(fmt: str, steps: tuple[str, ...], problem: str) -> None:
     with pytest.raises(UserError) as caught:
         render_as(fmt, QUESTION, Decomposition(steps))
     assert str(caught.value).startswith(problem) and str(caught.value).endswith(f"; this has no {fmt} form")

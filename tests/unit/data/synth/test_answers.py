@@ -70,7 +70,7 @@ def test_the_kind_of_what_a_program_finds() -> None:
     assert kind_of(Compare(HARBOR, BRIDGE, "minutes", True), WORLD) == "film"
 
 
-def test_what_is_not_an_entity_is_refused() -> None:
+def test_names_that_are_not_entities_are_refused() -> None:
     for refuse in (kind_of, entity, entities):
         with pytest.raises(ValueError, match="Count"):
             refuse(Count(HOLM), WORLD)

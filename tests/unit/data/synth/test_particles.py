@@ -99,7 +99,7 @@ def test_rieul_rule_after_numbers(number: str, direction: str) -> None:
     assert attach(f"#{number}", "으로") == f"#{number}{direction}"
 
 
-def test_units_behind_numbers_decide() -> None:
+def test_units_after_numbers_decide() -> None:
     assert attach("1990년", "이") == "1990년이"
     assert attach("20만 명", "을") == "20만 명을"
     assert attach("100킬로미터", "을") == "100킬로미터를"

@@ -14,7 +14,7 @@ from qdsft.inference.loaded_run import load_prompts
 TinyModel = Callable[[str], Path]
 
 
-def test_what_the_converter_reads(tiny_model: TinyModel, tmp_path: Path) -> None:
+def test_files_that_the_converter_reads(tiny_model: TinyModel, tmp_path: Path) -> None:
     import json
 
     base = tmp_path / "base"

@@ -22,7 +22,7 @@ def converter_in(folder: Path, body: str) -> Path:
     return path
 
 
-def test_what_cannot_be_exported_is_refused(
+def test_runs_that_cannot_be_exported_are_refused(
     tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = make_run(tmp_path / "adapter", tiny_model("llama"), lora_scale=0.1)

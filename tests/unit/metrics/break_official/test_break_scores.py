@@ -117,6 +117,6 @@ def test_no_rows_give_no_scores() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "workers"), [(0.0, None), (-1.0, None), (1.0, 0)])
-def test_what_cannot_work_is_refused(seconds: float, workers: int | None) -> None:
+def test_unusable_settings_are_refused(seconds: float, workers: int | None) -> None:
     with pytest.raises(UserError, match="must be positive"):
         break_scores([], lexical=False, seconds=seconds, workers=workers)

@@ -64,7 +64,7 @@ def run(name: str, mode: str, layers: int = LAYERS, checkpointing: bool = False,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "mode"), CASES)
-def test_what_a_layer_keeps(name: str, mode: str) -> None:
+def test_tensors_that_a_layer_keeps(name: str, mode: str) -> None:
     _, shapes = load(name)
     setup = make_setup(mode, checkpointing=False)
     real = run(name, mode).kept - run(name, mode, LAYERS - 1).kept

@@ -85,7 +85,7 @@ def test_a_packed_micro_batch_is_one_row() -> None:
     assert (setup.rows, setup.row_length, setup.tokens) == (4, 1024, 4096)
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_impossible_setups_are_refused() -> None:
     with pytest.raises(UserError, match="--zero 3 cannot shard quantized weights"):
         setup_of("llama2/qlora_8gb.yaml", gpus=2, zero=3)
     with pytest.raises(UserError, match="global_batch_size 8 is not a multiple"):

@@ -102,7 +102,7 @@ def test_default_targets_are_those_of_peft(path: Path) -> None:
         ({"num_key_value_heads": 5}, "num_attention_heads 32 is no multiple of num_key_value_heads 5"),
     ],
 )
-def test_what_is_wrong_in_a_config_is_named(change: dict[str, Any], message: str) -> None:
+def test_the_fault_in_a_config_is_named(change: dict[str, Any], message: str) -> None:
     config = next(read(path) for path in CONFIGS if path.stem == "llama-2-7b") | change
     with pytest.raises(UserError, match=message):
         read_shapes(config, "x")

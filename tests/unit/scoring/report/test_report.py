@@ -86,7 +86,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_missing_is_left_out(
+def test_missing_parts_are_left_out(
     tmp_path: Path, results: dict[str, ModelMetrics], rows: list[PredictionRow]
 ) -> None:
     html = render_report(tmp_path, None, results, rows)

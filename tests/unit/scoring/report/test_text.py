@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from qdsft.scoring.report.text import ELLIPSIS, clean, text_width, wrap
 
 
-def test_what_xml_cannot_hold_is_replaced() -> None:
+def test_characters_that_xml_forbids_are_replaced() -> None:
     assert clean("a\x00b\x1b\ud800\uffff\tc\n<") == "a\ufffdb\ufffd\ufffd\ufffd\tc\n<"
 
 

@@ -28,7 +28,7 @@ def test_conditions_are_compared_by_what_they_refer_to() -> None:
         assert [graph[n].label for n in (2, 3)] == ["FILTER(@@3@@,@@4@@)", "FILTER(@@1@@,@@5@@)"]
 
 
-def test_what_uses_a_chain_refers_to_its_new_end() -> None:
+def test_references_to_a_chain_point_to_its_new_end() -> None:
     graph = made_graph(
         _1="balls/NNS",
         _2="FILTER(@@1@@,@@5@@)",

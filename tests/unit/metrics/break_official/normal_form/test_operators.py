@@ -143,7 +143,7 @@ def test_references(step: str, found: list[str]) -> None:
 
 
 @pytest.mark.parametrize("step", ["#a", "#1 #x", "#1s", "#1#-"])
-def test_what_is_no_reference(step: str) -> None:
+def test_texts_that_are_not_references(step: str) -> None:
     with pytest.raises(ValueError):
         operator_of(step)
 

@@ -303,7 +303,7 @@ def test_a_span_may_neither_be_a_phrase_nor_cut_one(text: str, span: tuple[int, 
     assert not is_protected(tokens(text), *span, frozenset())
 
 
-def test_what_may_not_be_extracted() -> None:
+def test_phrases_that_are_not_extracted() -> None:
     graph, number = graph_of("metal/NN @@1@@")
     assert extract(graph, number, [(0, 2), (1, 2)], frozenset()) == []
     assert len(graph) == number

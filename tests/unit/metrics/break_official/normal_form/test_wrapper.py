@@ -72,7 +72,7 @@ def _from_string_form(text: str) -> list[str]:
         (["cubes", "balls", "which is highest of #1 , #2"], ["cubes", "balls", "which is more of #1 , #2"]),
     ],
 )
-def test_what_says_the_same_is_equal(one: list[str], other: list[str]) -> None:
+def test_equivalent_wordings_are_equal(one: list[str], other: list[str]) -> None:
     assert normalized_exact_match(one, other) == normalized_exact_match(other, one) == 1.0
 
 
@@ -87,7 +87,7 @@ def test_what_says_the_same_is_equal(one: list[str], other: list[str]) -> None:
         (["cubes"], []),
     ],
 )
-def test_what_says_something_else_is_not(one: list[str], other: list[str]) -> None:
+def test_different_meanings_are_not_equal(one: list[str], other: list[str]) -> None:
     assert normalized_exact_match(one, other) == normalized_exact_match(other, one) == 0.0
 
 
@@ -166,7 +166,7 @@ def test_a_self_reference_is_wrong_and_no_error() -> None:
     assert normalized_exact_match(["cubes", "#2 that are red"], ["cubes", "#2 that are red"]) == 1.0
 
 
-def test_what_cannot_be_rewritten_is_compared_as_it_is() -> None:
+def test_steps_that_cannot_be_rewritten_are_compared_unchanged() -> None:
     # A lone surrogate, which JSON can hold, is no text to spaCy.
     steps = ["cubes", "color of #1 \ud800"]
     assert normal_form(steps) == ["cubes", "color of @@1@@ \ud800"]
