@@ -95,7 +95,7 @@ REACHED_BY = {
             f"{DEVICE}test_the_number_format_follows_the_machine"
         ),
         "Machine.differs: dtype == torch.float16 and wanted in {'auto', 'bfloat16'}": (
-            f"{DEVICE}test_another_number_format_than_the_recipes_is_said"
+            f"{DEVICE}test_another_number_format_than_the_recipes_is_printed"
         ),
         "Machine.own: self.device_type == 'cuda'": OWN_GPU,
         "check_own_gpu: torch.cuda.device_count()": SEVERAL,
