@@ -210,6 +210,7 @@ def test_weights_that_are_compared_take_half_as_much_on_a_gpu(
     weights: Any = SimpleNamespace(shapes=lambda: {"a": (1000, 1000)} | {f"b{n}": (1000, 1000) for n in range(999)})
     prompts = SimpleNamespace(recipe=SimpleNamespace(quantization=None))
     monkeypatch.setattr(merging, "SHARD_BYTES", 2**20)
-    job: Any = SimpleNamespace(dtype=torch.bfloat16, prompts=prompts, bases=["original"], check=True)
+    plan = SimpleNamespace(shapes=lambda base: base.shapes())
+    job: Any = SimpleNamespace(dtype=torch.bfloat16, prompts=prompts, plan=plan, bases=["original"], check=True)
     merging._announce(tmp_path / "merged", weights, job)
     assert f"about {gib} GiB of memory and 1.86 GiB of disk" in capsys.readouterr().err

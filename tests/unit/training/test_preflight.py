@@ -15,7 +15,8 @@ from qdsft.recipe import Recipe
 from qdsft.training.preflight import preflight
 from qdsft.training.train import train
 
-LINES = ["data", "model", "stop token", "loss mask", "BOS", "prompt ids", "isolation", "disk", "trial save", "memory"]
+CHECKS = ["stop token", "loss mask", "BOS", "prompt ids", "loss", "isolation", "disk", "trial save", "memory"]
+LINES = ["data", "model", *CHECKS]
 QLORA = "mistral/qlora_8gb"
 
 
