@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Answer a question by its sub-questions: a loop that puts every answer in the place of its `#n`.
+"""Answer a question by its sub-questions: `qdsft.execute` puts every answer in the place of its `#n`.
 
 The sub-questions come from a run (`--run`) or from a JSON file with "question" and "sub_questions". What answers them
 here is a toy: the fact that shares most words with a sub-question, and a comparison of two numbers. Put a search
@@ -12,26 +12,14 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from qdsft.data.decomposition import REFERENCE, Decomposition
+import qdsft
+from qdsft.data.decomposition import Decomposition
 
 HERE = Path(__file__).resolve().parent
 UNKNOWN = "unknown"
 COMPARISON = re.compile(r"is (-?[\d.]+) (less|greater|more) than (-?[\d.]+)\?", re.IGNORECASE)
-
-
-def execute(decomposition: Decomposition, answer: Callable[[str], str]) -> Iterator[tuple[str, str]]:
-    """(sub-question with answers in the place of references, its answer), in order.
-
-    The decomposition must be valid: then every `#n` stands for a step that is answered already.
-    """
-    answers: list[str] = []
-    for step in decomposition.steps:
-        asked = REFERENCE.sub(lambda reference: answers[int(reference[1]) - 1], step)
-        answers.append(answer(asked))
-        yield asked, answers[-1]
 
 
 def look_up(facts: dict[str, str], question: str) -> str:
@@ -65,8 +53,6 @@ def main() -> int:
     options = parser.parse_args()
     facts = json.loads(options.facts.read_text(encoding="utf-8"))
     if options.run:
-        import qdsft
-
         question = options.question or parser.error("--run needs a question")
         decomposition = qdsft.Decomposer(options.run)(question)
     else:
@@ -75,8 +61,8 @@ def main() -> int:
     if problems := decomposition.problems():
         print(f"cannot be executed: {'; '.join(problems)}", file=sys.stderr)
         return 1
-    for number, (asked, found) in enumerate(execute(decomposition, lambda text: look_up(facts, text)), start=1):
-        print(f"  {number}. {asked} {found}")
+    for one in qdsft.execute(decomposition, lambda asked: look_up(facts, asked), step_timeout=30).steps:
+        print(f"  {one.number}. {one.asked or one.step} {one.answer or one.error}")
     return 0
 
 

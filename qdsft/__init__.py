@@ -10,6 +10,7 @@ from qdsft.environment import EMPTY_VARIABLES as EMPTY_VARIABLES  # unset before
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    from qdsft.data.execution import execute as execute
     from qdsft.inference.decomposer import Decomposer as Decomposer
     from qdsft.inference.evaluate import evaluate as evaluate
     from qdsft.planning.plan import plan as plan
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 _PUBLIC = {
     "Decomposer": "qdsft.inference.decomposer",
+    "execute": "qdsft.data.execution",
     "evaluate": "qdsft.inference.evaluate",
     "load_recipe": "qdsft.recipe.load",
     "plan": "qdsft.planning.plan",

@@ -38,7 +38,7 @@ INTRODUCTIONS = {
     "(https://huggingface.co/docs/transformers/main_classes/quantization#transformers.BitsAndBytesConfig). "
     "Without this section nothing is quantized. With it, `lora` is required.",
     "training": "The keys of [trl.SFTConfig](https://huggingface.co/docs/trl/sft_trainer#trl.SFTConfig), and "
-    "`global_batch_size`.",
+    "`global_batch_size` and `early_stopping_patience`.",
 }
 MEANINGS = {
     "seed": "Seed of everything random: order of the rows, dropout, new weights.",

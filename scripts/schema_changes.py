@@ -47,7 +47,13 @@ OWN_TRAINING = {
         "default": None,
         "description": "Rows (packed rows, with packing) per optimizer step over all devices; the number of "
         "accumulation steps follows from it. null: per_device_train_batch_size times the number of devices.",
-    }
+    },
+    "early_stopping_patience": {
+        "anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}],
+        "default": None,
+        "description": "Stop after so many evaluations in a row without a better metric_for_best_model, and keep the "
+        "best checkpoint (transformers.EarlyStoppingCallback). null: train to the end.",
+    },
 }
 AT_LEAST_ONE = (
     *("per_device_train_batch_size", "per_device_eval_batch_size", "max_length", "torch_empty_cache_steps"),

@@ -40,6 +40,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     evaluate.add_argument(
         "--answers", action="store_true", help="with --retrieval: replace #n by gold answers (column step_answers)"
     )
+    evaluate.add_argument(
+        "--execute", action="store_true", help="also execute the steps of synthetic rows, and compare their last answer"
+    )
     add_trust(evaluate)
     evaluate.set_defaults(handler=_evaluate)
 
@@ -69,6 +72,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             break_metrics=options.break_metrics,
             retrieval=options.retrieval,
             answers=options.answers,
+            execute=options.execute,
             manifest=manifest,
             trust_remote_code=options.trust_remote_code,
         )
@@ -105,6 +109,7 @@ def _score_files(options: argparse.Namespace) -> int:
         break_metrics=options.break_metrics,
         retrieval=options.retrieval,
         answers=options.answers,
+        execute=options.execute,
     )
     _print_table(results, names={"tuned": "score"})
     if options.output is not None:

@@ -47,6 +47,7 @@ def evaluate(
     break_metrics: bool = False,
     retrieval: str | Path | None = None,
     answers: bool = False,
+    execute: bool = False,
     manifest: Manifest | None = None,
     trust_remote_code: bool = False,
 ) -> Results:
@@ -63,9 +64,8 @@ def evaluate(
     manifest = manifest or read_finished(run_dir)
     recipe = manifest.load_recipe()
     settings, task = recipe.evaluation, make_task(recipe)
-    wanted = {"--break-metrics": break_metrics, "--constrained": constrained, "--retrieval": retrieval}
-    for option in (name for name, value in wanted.items() if value):
-        task.require_decompositions(option, run_dir)
+    more: dict[str, Any] = {"retrieval": retrieval, "answers": answers, "execute": execute}
+    _require_decompositions(task, run_dir, {"break_metrics": break_metrics, "constrained": constrained, **more})
     if break_metrics:
         require_official()
     examples = _held_out(run_dir, manifest, samples)
@@ -78,7 +78,7 @@ def evaluate(
             nonlocal scorer
             if processes.is_main:
                 stack.enter_context(exclusive(run_dir.resolve(), "stop it"))
-                scorer = make_scorer([one.record.row for one in examples], retrieval=retrieval, answers=answers)
+                scorer = make_scorer([one.record.row for one in examples], **more)
             load = partial(load_run, run_dir, manifest, trust_remote_code=trust_remote_code)
             return _decode(load, examples, models, processes, batch_size or settings.batch_size)
 
@@ -87,16 +87,22 @@ def evaluate(
             return {}
         device, shares = outcomes[0][0], zip(*(found for _, found in outcomes), strict=True)
         decoded = {model: join_shares(parts, len(examples)) for model, parts in zip(models, shares, strict=True)}
-        rows = {model: _rows(task, examples, found, scorer) for model, found in decoded.items()}
-        results: Results = {}
-        for model, scored in rows.items():
-            add_official(scored, lexical=break_metrics)
-            results[model] = replace(summarise(scored), decoding=_decoding(decoded[model]))
+        rows = {model: _rows(task, examples, answered, scorer) for model, answered in decoded.items()}
+        for found in rows.values():
+            add_official(found, lexical=break_metrics)
+        results = {model: replace(summarise(rows[model]), decoding=_decoding(decoded[model])) for model in models}
         identities = {model: json_sha256(identify(run_dir, manifest, examples, model)) for model in MODELS}
         results |= _earlier(run_dir, identities, results, scorer.facts().get("retrieval"))
         facts = {"versions": versions(), "device": device, "identities": identities, **scorer.facts()}
         _write(run_dir, manifest, facts, results, rows)
     return results
+
+
+def _require_decompositions(task: Task, run_dir: Path, options: dict[str, Any]) -> None:
+    """Raise UserError if an option that is set scores decompositions only, and the run answers with free text."""
+    for name, value in options.items():
+        if value:
+            task.require_decompositions(f"--{name.replace('_', '-')}", run_dir)
 
 
 def _held_out(run_dir: Path, manifest: Manifest, samples: int | None) -> list[Example]:

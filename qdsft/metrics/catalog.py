@@ -145,6 +145,19 @@ METRICS = (
         score_steps=lambda row: text_overlap.step_count_accuracy(row.answer.steps, row.gold),
     ),
     Metric(
+        "execution_accuracy",
+        "execution accuracy",
+        "synthetic questions whose steps lead to the right answer, however they are worded",
+        option="--execute",
+        shown_in=("runs", "tiles", "groups", "examples"),
+    ),
+    Metric(
+        "restraint",
+        "restraint",
+        "questions of one gold step that stay one step",
+        score_steps=lambda row: gold_free.stays_one_step(row.gold, row.answer.steps),
+    ),
+    Metric(
         "valid",
         "valid",
         "answers that are a numbered list with usable references",

@@ -25,3 +25,8 @@ def repeated_step(steps: Sequence[str]) -> float:
 def copied_question(question: str, steps: Sequence[str]) -> float:
     """Return 1.0 if a step equals the question, regardless of case, width, spacing and Unicode composition."""
     return float(normalise(question) in [text for text in map(normalise, steps) if text])
+
+
+def stays_one_step(gold: Sequence[str], steps: Sequence[str]) -> float | None:
+    """Return 1.0 if a question of one gold step has one step, else 0.0; None for other questions."""
+    return float(len(steps) == 1) if len(gold) == 1 else None

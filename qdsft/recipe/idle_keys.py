@@ -41,6 +41,12 @@ TRAINING = (
     Need(
         "eval_delay metric_for_best_model", "training.eval_strategy", lambda value: value != "no", "set eval_strategy"
     ),
+    Need(
+        "early_stopping_patience",
+        "training.eval_strategy",
+        lambda value: value != "no",
+        "set evaluation.every_steps or eval_strategy",
+    ),
     Need("save_steps", "training.save_strategy", lambda value: value == "steps", "set save_strategy: steps"),
     Need("logging_steps", "training.logging_strategy", lambda value: value == "steps", "set logging_strategy: steps"),
     Need(
@@ -97,6 +103,7 @@ TRAINING = (
     Need("label_smoothing_factor", "training.loss_type", lambda value: value == "nll", "set loss_type: nll"),
     Need("data.overlength", "training.max_length", lambda value: value is not None, "set training.max_length"),
     Need("evaluation.samples", "evaluation.every_steps", lambda value: value is not None, "set every_steps"),
+    Need("evaluation.retrieval", "evaluation.every_steps", lambda value: value is not None, "set every_steps"),
 )
 LORA = (
     Need("eva_config", "lora.init_lora_weights", lambda value: value == "eva", "set init_lora_weights: eva"),
@@ -161,6 +168,7 @@ def _check_best_model(recipe: Recipe) -> None:
     compared = (
         recipe.training_value("metric_for_best_model"),
         recipe.training_value("load_best_model_at_end"),
+        recipe.training_value("early_stopping_patience"),
         recipe.training_value("lr_scheduler_type") in {"reduce_lr_on_plateau", "greedy"},
     )
     if _is_set(recipe, "training.greater_is_better") and not any(compared):

@@ -75,6 +75,9 @@ class Evaluation(Section):
     """Rows decoded together."""
     every_steps: Annotated[int, Field(ge=1)] | None = None
     """Decode and score held-out rows before training and after every so many steps; null does it at the end alone."""
+    retrieval: str | None = None
+    """A corpus (docs/METRICS.md): every_steps also logs how many gold passages the questions and steps find in it, as
+    retrieval_recall and retrieval_all_found, which metric_for_best_model can name."""
     samples: Annotated[int, Field(ge=1)] = 64
     """Held-out rows that every_steps decodes; `qdsft evaluate` takes all of them."""
 

@@ -39,9 +39,9 @@ class RetrievalScorer:
         self._by_id = {passage.id: place for place, passage in enumerate(passages)}
         scored = sum(bool(self._gold(row)) for row in rows)
         if not scored:
-            raise UserError(f"--retrieval: no row has {EVIDENCE}, the ids or texts of its gold passages; add it")
+            raise UserError(f"no row has {EVIDENCE}, the ids or texts of its gold passages; add it")
         if answers and not any(isinstance(row.get(STEP_ANSWERS), list) for row in rows):
-            raise UserError(f"--answers: no row has {STEP_ANSWERS}, the answers of its gold steps; leave it out")
+            raise UserError(f"no row has {STEP_ANSWERS}, the answers of its gold steps; leave out --answers")
         self._index = Index([passage.text for passage in passages])
         self._search = lru_cache(maxsize=100_000)(lambda query: tuple(self._index.search(query, DEPTHS[-1])))
         self.facts = {

@@ -31,21 +31,23 @@ def score_files(
     break_metrics: bool = False,
     retrieval: str | Path | None = None,
     answers: bool = False,
+    execute: bool = False,
 ) -> Results:
     """Score a file of predictions against one of gold answers; returns the metrics under "tuned".
 
     Writes metrics.json, predictions.jsonl and report.html to `output`, a folder that is missing or empty. Raises
     UserError as `read_predictions.read_matched` and `make_scorer` do, and if `output` is not empty.
     """
+    options: dict[str, Any] = {"retrieval": retrieval, "answers": answers, "execute": execute}
     if break_metrics:
         require_official()
     if output is None:
-        return _score(predictions, gold, break_metrics, retrieval, answers).results
+        return _score(predictions, gold, break_metrics, options).results
     with disk_errors(output, _OTHER):
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise UserError(f"{output} exists and is not an empty folder; delete it or choose another one")
     with new_directory(output, _OTHER) as folder:
-        scored = _score(predictions, gold, break_metrics, retrieval, answers)
+        scored = _score(predictions, gold, break_metrics, options)
         files = {"predictions": str(predictions), "gold": str(gold)}
         write_text(folder / PREDICTIONS_FILE, json_lines(scored.rows))
         facts = {"versions": versions(), "device": "not decoded here", "files": files, **scored.facts}
@@ -62,12 +64,12 @@ class _Scored:
     facts: dict[str, Any]
 
 
-def _score(predictions: Path, gold: Path, break_metrics: bool, retrieval: str | Path | None, answers: bool) -> _Scored:
+def _score(predictions: Path, gold: Path, break_metrics: bool, options: dict[str, Any]) -> _Scored:
     from tqdm import tqdm
 
     matched, how = read_matched(predictions, gold)
     say(f"{len(matched)} rows, predictions matched {how}")
-    scorer = make_scorer([one.columns for one in matched], retrieval=retrieval, answers=answers)
+    scorer = make_scorer([one.columns for one in matched], **options)
     rows = [scorer(prediction) for prediction in tqdm(matched, desc="scoring", unit="row", disable=None)]
     add_official(rows, lexical=break_metrics)
     return _Scored({"tuned": summarise(rows)}, rows, scorer.facts())

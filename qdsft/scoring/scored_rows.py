@@ -9,6 +9,7 @@ from typing import Any
 
 from qdsft.data.prediction import PredictedSteps, Prediction
 from qdsft.metrics.prediction_rows import PredictionRow, prediction_row
+from qdsft.scoring.execution_scorer import ExecutionScorer
 from qdsft.scoring.retrieval import RetrievalScorer
 
 
@@ -17,12 +18,14 @@ class RowScorer:
     """Scores rows, with the metrics that were asked for."""
 
     retrieval: RetrievalScorer | None = None
+    execution: ExecutionScorer | None = None
 
     def __call__(self, prediction: Prediction) -> PredictionRow:
         """Return the scored row of a prediction."""
         row = prediction_row(prediction)
-        if self.retrieval and isinstance(prediction, PredictedSteps):
-            row.scores.update(self.retrieval(prediction))
+        for scorer in (self.retrieval, self.execution):
+            if scorer and isinstance(prediction, PredictedSteps):
+                row.scores.update(scorer(prediction))
         return row
 
     def facts(self) -> dict[str, Any]:
@@ -31,7 +34,17 @@ class RowScorer:
 
 
 def make_scorer(
-    rows: Sequence[Mapping[str, Any]], *, retrieval: str | Path | None = None, answers: bool = False
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    retrieval: str | Path | None = None,
+    answers: bool = False,
+    execute: bool = False,
 ) -> RowScorer:
-    """Return the scorer for rows with these columns; `retrieval` is a corpus. Raises UserError as RetrievalScorer."""
-    return RowScorer(RetrievalScorer(Path(retrieval), rows, answers=answers) if retrieval else None)
+    """Return the scorer for rows with these columns; `retrieval` is a corpus.
+
+    Raises UserError as RetrievalScorer and ExecutionScorer.
+    """
+    return RowScorer(
+        RetrievalScorer(Path(retrieval), rows, answers=answers) if retrieval else None,
+        ExecutionScorer(rows) if execute else None,
+    )

@@ -13,6 +13,7 @@ from trl import SFTConfig
 
 from qdsft.errors import UserError
 from qdsft.launch import world_size
+from qdsft.metrics.catalog import BY_KEY
 from qdsft.model.adapters import decoder_lora_config, find_coverage
 from qdsft.model.device import Machine
 from qdsft.recipe import Recipe
@@ -21,14 +22,15 @@ from qdsft.recipe.required_packages import default_report_to
 from qdsft.recipe.sections import AUTO
 from qdsft.runs.layout import LOG
 from qdsft.training import cpu_loss
-from qdsft.training.callbacks import JsonLog
+from qdsft.training.callbacks import EarlyStopping, JsonLog
 from qdsft.training.checkpointing_choice import CheckpointingChoice
+from qdsft.training.decode_held_out import PREFIX
 from qdsft.training.load_loss import load_custom_loss
 from qdsft.training.lora_init import finish_initialization, resumed_config
 from qdsft.training.token_means import whole_batches
 from qdsft.training.trainer import RecipeTrainer
 
-_OWN_KEYS = {"global_batch_size", "output_dir"}
+_OWN_KEYS = {"global_batch_size", "output_dir", "early_stopping_patience"}
 """Keys of the training section that `build_arguments` translates itself; all others are passed on unchanged."""
 
 
@@ -53,7 +55,7 @@ def build_arguments(
         values["max_length"] = None  # the prepared rows keep to it; TRL, which does not know that, refuses it here
     if is_custom_loss(recipe):
         del values["loss_type"]  # build_trainer passes the function itself
-    values |= _checkpointing(recipe, checkpointing) | _evaluation_schedule(recipe)
+    values |= _checkpointing(recipe, checkpointing) | _evaluation_schedule(recipe) | _best_model(recipe)
     if resumed:
         values["eval_on_start"] = False  # done before the first step of the interrupted run
     dtype = machine.choose_dtype(recipe.model.dtype)
@@ -110,7 +112,7 @@ def build_trainer(
             eval_dataset=whole_batches(eval_data, arguments),
             processing_class=tokenizer,
             peft_config=peft_config,
-            callbacks=[JsonLog(Path(arguments.output_dir) / LOG)],
+            callbacks=[*_early_stopping(recipe), JsonLog(Path(arguments.output_dir) / LOG)],
             compute_loss_func=loss,
         )
     except ValueError as error:  # such as target_modules that the model does not have
@@ -141,6 +143,30 @@ def _checkpointing(recipe: Recipe, choice: CheckpointingChoice | None) -> dict[s
         "activation_checkpointing": True,
         "activation_checkpointing_kwargs": {**kwargs, "every_n_layers": choice.every_n_layers},
     }
+
+
+def _best_model(recipe: Recipe) -> dict[str, Any]:
+    """Return the SFTConfig values with which the best checkpoint is kept and found.
+
+    Raises UserError for early stopping that would not keep it.
+    """
+    values: dict[str, Any] = {}
+    if recipe.training_value("early_stopping_patience"):
+        if recipe.training.get("load_best_model_at_end") is False:
+            raise UserError(
+                f"{recipe.where('training.load_best_model_at_end')}: training.load_best_model_at_end contradicts "
+                "training.early_stopping_patience, which keeps the best checkpoint; remove one of them"
+            )
+        values["load_best_model_at_end"] = True
+    metric = BY_KEY.get(str(recipe.training_value("metric_for_best_model")).removeprefix(PREFIX))
+    if metric and metric.better and "greater_is_better" not in recipe.training:
+        values["greater_is_better"] = metric.better == "higher"  # transformers takes all but losses as higher
+    return values
+
+
+def _early_stopping(recipe: Recipe) -> list[EarlyStopping]:
+    patience = recipe.training_value("early_stopping_patience")
+    return [EarlyStopping(patience)] if patience else []
 
 
 def _evaluation_schedule(recipe: Recipe) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qdsft.console import is_main_process
 from qdsft.strict_json import to_json
@@ -84,6 +85,35 @@ class StopRequest(TrainerCallback):
         self.signal = number
         if is_main_process():  # not print(), which the signal may have interrupted
             os.write(2, b"\nstopping after this step and a checkpoint (Ctrl-C stops at once)\n")
+
+
+class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]
+    """Stop as transformers' callback does, on decoded metrics too, and resume with the evaluations already counted."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **options: Any
+    ) -> None:
+        """Restore the count of a checkpoint, and stop at once if it was the last one."""
+        super().on_train_begin(args, state, control, **options)
+        kept = state.stateful_callbacks.get(type(self).__name__, {})
+        self.early_stopping_patience_counter = kept.get("attributes", {}).get("early_stopping_patience_counter", 0)
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
+
+    def on_evaluate(self, *_: Any, **__: Any) -> None:
+        """Do nothing: transformers calls this before the held-out rows are decoded, and `count` is called after."""
+
+    def count(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, float]
+    ) -> None:
+        """Stop the training if this evaluation is one too many without a better metric.
+
+        An evaluation whose decoding failed has no metric and is not counted.
+        """
+        wanted = str(args.metric_for_best_model)
+        value = metrics.get(wanted if wanted.startswith("eval_") else f"eval_{wanted}", math.nan)
+        if state.global_step and not math.isnan(value):  # before the first step there is no checkpoint to keep
+            super().on_evaluate(args, state, control, metrics)
 
 
 class JsonLog(TrainerCallback):

@@ -14,13 +14,17 @@ from transformers import PreTrainedTokenizerBase
 
 from qdsft.console import say
 from qdsft.data.examples import Example
+from qdsft.data.prediction import PredictedSteps, Prediction
 from qdsft.data.task import Task, make_task
+from qdsft.errors import UserError
 from qdsft.inference.generate import Answer, generate
-from qdsft.metrics.scores import score
+from qdsft.metrics.catalog import BY_KEY
+from qdsft.metrics.scores import Scores, score
 from qdsft.metrics.summary import means
 from qdsft.recipe import Recipe
 from qdsft.recipe.sections import Evaluation
 from qdsft.runs.eval_rows import read_eval_rows
+from qdsft.scoring.retrieval import RetrievalScorer
 from qdsft.tokenization.chat_template import encode_prompts
 
 if TYPE_CHECKING:
@@ -43,12 +47,14 @@ class TrainingEvaluation:
         stop_ids: Sequence[int],
         settings: Evaluation,
         task: Task,
+        retrieval: RetrievalScorer | None = None,
     ) -> None:
         self.examples = examples
         self.tokenizer = tokenizer
         self.stop_ids = stop_ids
         self.settings = settings
         self.task = task
+        self.retrieval = retrieval
         self._prompts = encode_prompts(tokenizer, [example.messages for example in self.examples])
 
     def decode_longest(self, trainer: RecipeTrainer) -> None:
@@ -77,10 +83,18 @@ class TrainingEvaluation:
             return {}
         by_index = {index: answer for share in shares for index, answer in share.items()}
         rows = [
-            score(self.task.predict(example, by_index[i].text, by_index[i].stopped))
+            self._score(self.task.predict(example, by_index[i].text, by_index[i].stopped))
             for i, example in enumerate(self.examples)
         ]
         return {f"{PREFIX}{name}": mean for name, mean in means(rows).items()}
+
+    def _score(self, prediction: Prediction) -> Scores:
+        """Return the scores of a row, without those that no prediction changes."""
+        scores = score(prediction)
+        if self.retrieval is not None and isinstance(prediction, PredictedSteps):
+            found = self.retrieval(prediction)
+            scores |= {key: value for key, value in found.items() if not BY_KEY[key].fixed}
+        return scores
 
     def _decode(self, trainer: RecipeTrainer) -> dict[int, Answer]:
         """Return the answers to this process's share by row number."""
@@ -147,6 +161,14 @@ def training_evaluation(
     if recipe.evaluation.every_steps is None:
         return None
     examples = read_eval_rows(folder, recipe.evaluation.samples)
-    found = TrainingEvaluation(examples, tokenizer, stop_ids, recipe.evaluation, make_task(recipe))
+    task, retrieval = make_task(recipe), None
+    if recipe.evaluation.retrieval is not None:
+        task.require_decompositions("evaluation.retrieval", recipe.where("evaluation.retrieval"))
+        rows = [example.record.row for example in examples]
+        try:
+            retrieval = RetrievalScorer(Path(recipe.evaluation.retrieval), rows)
+        except UserError as error:
+            raise UserError(f"{recipe.where('evaluation.retrieval')}: evaluation.retrieval: {error}") from error
+    found = TrainingEvaluation(examples, tokenizer, stop_ids, recipe.evaluation, task, retrieval)
     say(f"decoding {len(found.examples)} held-out rows every {recipe.evaluation.every_steps} steps")
     return found

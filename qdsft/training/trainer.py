@@ -19,7 +19,7 @@ from qdsft.model.device import fork_rng
 from qdsft.runs.checkpoints import RUN_DIGEST, SAVING, complete_checkpoints, remove_checkpoint
 from qdsft.runs.layout import CHECKPOINT
 from qdsft.training import cpu_loss
-from qdsft.training.callbacks import StopRequest
+from qdsft.training.callbacks import EarlyStopping, StopRequest
 from qdsft.training.decode_held_out import PREFIX, TrainingEvaluation
 from qdsft.training.non_finite import NonFiniteStop
 from qdsft.training.token_means import TokenMeans
@@ -84,6 +84,9 @@ class RecipeTrainer(SFTTrainer):
         metrics: dict[str, float] = super().evaluate(*arguments, **options)
         if self.held_out is not None:
             metrics |= self._decode(self.held_out, metrics)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStopping):
+                callback.count(self.args, self.state, self.control, metrics)
         if self.stop_request is not None and self.stop_request.any_process_was_asked(self.args):
             self.stop_request.stop(self.state, self.control)  # the checkpoint of this step is saved next
         return metrics
@@ -162,8 +165,8 @@ class RecipeTrainer(SFTTrainer):
 
     def _run_epoch(self, *arguments: Any, **options: Any) -> None:
         # transformers compares the step with max_steps only after a step, so a run resumed from its last checkpoint
-        # would take one step too many.
-        if self.state.global_step >= self.state.max_steps:
+        # would take one step too many. So would one that early stopping ended.
+        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
         super()._run_epoch(*arguments, **options)

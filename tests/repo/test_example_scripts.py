@@ -9,14 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from helpers.paths import ROOT
 from helpers.tiny_run import make_run
 
 import qdsft
-from qdsft.data.decomposition import Decomposition
 
 EXAMPLES = ROOT / "examples"
 TinyModel = Callable[[str], Path]
@@ -26,15 +24,6 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "PYTHONIOENCODING": "utf-8"}
     command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=200)
-
-
-@pytest.fixture
-def agent_loop() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("agent_loop", EXAMPLES / "agent_loop.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_decomposition_is_executed() -> None:
@@ -67,23 +56,17 @@ def test_a_step_that_cannot_be_executed_is_reported(tmp_path: Path) -> None:
     assert done.stderr == "cannot be executed: step 1 refers forward to #2\n"
 
 
-def test_many_steps_keep_their_numbers(agent_loop: ModuleType) -> None:
-    steps = [f"s{n}" for n in range(1, 11)] + ["#1 and #10", "#11"]
-    answers = [found for _, found in agent_loop.execute(Decomposition(tuple(steps)), lambda asked: f"<{asked}>")]
-    assert answers[-2:] == ["<<s1> and <s10>>", "<<<s1> and <s10>>>"]
-
-
 @pytest.mark.slow
-def test_a_run_decomposes_and_is_executed(tiny_model: TinyModel, tmp_path: Path, agent_loop: ModuleType) -> None:
+def test_a_run_decomposes_and_is_executed(tiny_model: TinyModel, tmp_path: Path) -> None:
     run_dir = make_run(tmp_path / "run", tiny_model("llama"), "tiny/full", "evaluation.max_new_tokens=80")
     done = run("agent_loop.py", "--run", run_dir, "Who is older, Ada or Bo?")
     # Random weights write no numbered list; what a grammar makes of them is one.
     assert done.returncode == 1 and "cannot be executed: " in done.stderr and "Traceback" not in done.stderr
     pytest.importorskip("llguidance", reason="pip install -e '.[constrained]'")
     decomposition = qdsft.Decomposer(run_dir, constrained=True)("Who is older, Ada or Bo?")
-    executed = list(agent_loop.execute(decomposition, lambda asked: "x"))
-    assert len(executed) == len(decomposition.steps) > 0
-    assert not any("#1" in asked for asked, _ in executed)
+    executed = qdsft.execute(decomposition, lambda asked: "x")
+    assert len(executed.steps) == len(decomposition.steps) > 0
+    assert not any("#1" in (one.asked or "#1") for one in executed.steps)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from qdsft.data.synth.form import Form
 from qdsft.data.synth.korean import Korean
 from qdsft.data.synth.permutation import Permutation
 from qdsft.data.synth.programs import Node, operations
-from qdsft.data.synth.sample import forms
+from qdsft.data.synth.sample import forms, single_hop_forms
 from qdsft.data.synth.steps import plan
 from qdsft.data.synth.world import World, load_world
 from qdsft.errors import UserError
@@ -31,7 +31,8 @@ def generate(language: str, rows: int, seed: int, max_steps: int | None = None) 
 
     The answer is the name of an entity, a number, a boolean, a list of names, or an object of name -> count. The rows
     depend only on the arguments, and the first rows do not depend on `rows`. The shapes of program take turns, so each
-    is equally frequent until it is used up. With `max_steps`, questions with more steps are left out.
+    is equally frequent until it is used up. With `max_steps`, questions with more steps are left out; with 1 the rows
+    are single-hop questions, which are one step already and never made otherwise.
 
     Raises UserError at once for an unknown language, `rows` or `max_steps` below 1, and more rows than there are
     questions; at the end, if too few questions have at most `max_steps` steps.
@@ -50,6 +51,10 @@ def generate(language: str, rows: int, seed: int, max_steps: int | None = None) 
         return _rows(language, rows, seed, world, shapes)
     if max_steps < 1:
         raise UserError(f"max_steps is {max_steps}; ask for at least 1")
+    if max_steps == 1:
+        shapes = single_hop_forms(world)
+        every = _rows(language, sum(len(form) for form in shapes.values()), seed, world, shapes)
+        return _short(_distinct(every), rows, max_steps)
     return _short(_rows(language, available, seed, world, shapes), rows, max_steps)
 
 
@@ -62,6 +67,14 @@ def _short(stream: Iterator[dict[str, Any]], rows: int, max_steps: int) -> Itera
             if found == rows:
                 return
     raise UserError(f"rows is {rows}, but only {found} questions have at most {max_steps} steps; ask for fewer")
+
+
+def _distinct(stream: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    seen: set[str] = set()
+    for row in stream:
+        if row["question"] not in seen:
+            seen.add(row["question"])
+            yield row
 
 
 def generate_mixed(

@@ -53,6 +53,11 @@ def forms(world: World) -> dict[str, Form]:
     return _Maker(world).forms()
 
 
+def single_hop_forms(world: World) -> dict[str, Form]:
+    """Return the shapes of questions that are one step already; styles repeat some of their questions."""
+    return _Maker(world).single_hop_forms()
+
+
 class _Maker:
     def __init__(self, world: World) -> None:
         self._world = world
@@ -88,6 +93,9 @@ class _Maker:
             "group": listed(self._groups(PerGroup, sets + far_sets)),
             "group before superlative": listed(self._groups(MostMembers, sets + far_sets)),
         }
+
+    def single_hop_forms(self) -> dict[str, Form]:
+        return {"value": listed(self._values(self._named)), "relation": listed(self._once)}
 
     def _chains(self, pairs: Callable[[Sequence[Node], Sequence[Node]], Iterable[Block]]) -> Form:
         """Return pairs with a chain on one side, in two styles, or on both sides, each with its own style."""

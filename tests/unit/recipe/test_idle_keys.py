@@ -35,6 +35,8 @@ def recipe_of(tmp_path: Path) -> Any:
     ("sections", "message"),
     [
         ({"training": {"eval_steps": 50}}, 'training.eval_steps has no effect while training.eval_strategy is "no"'),
+        ({"training": {"early_stopping_patience": 3}}, "set evaluation.every_steps or eval_strategy, or remove it"),
+        ({"evaluation": {"retrieval": "c.jsonl"}}, "evaluation.retrieval has no effect while evaluation.every_steps"),
         ({"training": {"metric_for_best_model": "step_f1"}}, "set eval_strategy, or remove it"),
         ({"training": {"save_steps": 5, "save_strategy": "epoch"}}, "set save_strategy: steps"),
         ({"training": {"dataloader_prefetch_factor": 2}}, "set dataloader_num_workers"),

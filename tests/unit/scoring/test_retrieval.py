@@ -94,11 +94,11 @@ def test_a_row_without_evidence_has_no_scores() -> None:
 @pytest.mark.parametrize(
     ("row", "answers", "reason"),
     [
-        ({}, False, "--retrieval: no row has evidence"),
-        ({"evidence": []}, False, "--retrieval: no row has evidence"),
+        ({}, False, "no row has evidence"),
+        ({"evidence": []}, False, "no row has evidence"),
         ({"evidence": ["gone"]}, False, f'the row "{QUESTION}": the evidence "gone" is no id and no text in c.jsonl'),
         ({"evidence": "born"}, False, f'the row "{QUESTION}": evidence must be a list of ids or texts of passages'),
-        ({"evidence": ["born"]}, True, "--answers: no row has step_answers"),
+        ({"evidence": ["born"]}, True, "no row has step_answers"),
     ],
 )
 def test_unusable_rows_are_one_line(row: dict[str, Any], answers: bool, reason: str) -> None:

@@ -48,13 +48,32 @@ def test_every_training_key_reaches_trl(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("training.load_best_model_at_end=true", "save and eval strategy"),
+        (
+            "training.early_stopping_patience=2 evaluation.every_steps=2 training.load_best_model_at_end=false",
+            "load_best_model_at_end contradicts training.early_stopping_patience",
+        ),
+        ("training.early_stopping_patience=2 evaluation.every_steps=2", "save and eval strategy"),
         ("training.global_batch_size=6", r"is not a multiple of per_device_train_batch_size x devices = 16 x 1; 16 is"),
     ],
 )
 def test_contradictory_values_are_one_line(tmp_path: Path, override: str, message: str) -> None:
-    recipe = tiny(tmp_path, override)
+    recipe = tiny(tmp_path, *override.split())
     with pytest.raises(UserError, match=message):
         build_arguments(recipe, CPU)
+
+
+@pytest.mark.parametrize(
+    ("metric", "higher"),
+    [("sari", True), ("eval_repeated_step", False), ("structural_ged", False), ("loss", False), ("my_metric", True)],
+)
+def test_early_stopping_keeps_the_best_checkpoint_in_the_direction_of_the_metric(
+    tmp_path: Path, metric: str, higher: bool
+) -> None:
+    saves = ("training.save_strategy=steps", "training.save_steps=2", f"training.metric_for_best_model={metric}")
+    recipe = tiny(tmp_path, "training.early_stopping_patience=2", "evaluation.every_steps=2", *saves)
+    arguments = build_arguments(recipe, CPU)
+    assert arguments.load_best_model_at_end and arguments.greater_is_better is higher
+    assert build_arguments(tiny(tmp_path, *saves, "evaluation.every_steps=2"), CPU).load_best_model_at_end is False
 
 
 def test_the_default_tracker_is_used_if_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

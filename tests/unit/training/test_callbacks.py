@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from qdsft.training.callbacks import JsonLog, StopRequest
+from qdsft.training.callbacks import EarlyStopping, JsonLog, StopRequest
 
 
 @pytest.fixture
@@ -67,3 +68,53 @@ def test_a_log_entry_is_a_line_of_the_main_process(arguments: TrainingArguments,
     write({"eval_loss": 2.0}, main=True)
     lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [{"step": 3, "loss": 1.5}, {"step": 3, "eval_loss": 2.0}]
+
+
+@pytest.fixture
+def best(tmp_path: Path) -> TrainingArguments:
+    options: dict[str, Any] = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 2}
+    options |= {"load_best_model_at_end": True, "metric_for_best_model": "sari", "greater_is_better": True}
+    return TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", **options)
+
+
+def evaluations(stopping: EarlyStopping, arguments: TrainingArguments, *values: float) -> list[bool]:
+    """Whether the training stops after each evaluation, with the best value kept as the trainer does."""
+    state, stopped = TrainerState(global_step=1, max_steps=100), []
+    for value in values:
+        control = TrainerControl()
+        stopping.count(arguments, state, control, {"eval_sari": value})
+        stopped.append(control.should_training_stop)
+        if not math.isnan(value):
+            state.best_metric = value if state.best_metric is None else max(state.best_metric, value)
+    return stopped
+
+
+@pytest.mark.parametrize(
+    ("values", "stops"),
+    [
+        ((0.1, 0.2, 0.3, 0.4), [False] * 4),
+        ((0.5, 0.4, 0.4), [False, False, True]),
+        ((0.5, 0.4, 0.6, 0.6, 0.5), [False, False, False, False, True]),
+        ((0.5, math.nan, math.nan, 0.4), [False] * 4),
+    ],
+)
+def test_training_stops_after_evaluations_without_a_better_metric(
+    best: TrainingArguments, values: tuple[float, ...], stops: list[bool]
+) -> None:
+    assert evaluations(EarlyStopping(2), best, *values) == stops
+
+
+def test_the_evaluation_before_the_first_step_is_not_counted(best: TrainingArguments) -> None:
+    stopping, control = EarlyStopping(1), TrainerControl()
+    stopping.count(best, TrainerState(global_step=0, best_metric=0.9), control, {"eval_sari": 0.1})
+    assert not control.should_training_stop and stopping.early_stopping_patience_counter == 0
+
+
+@pytest.mark.parametrize(("counted", "stops"), [(0, False), (1, False), (2, True)])
+def test_a_resume_goes_on_counting(best: TrainingArguments, counted: int, stops: bool) -> None:
+    saved = EarlyStopping(2)
+    saved.early_stopping_patience_counter = counted
+    state, control, resumed = TrainerState(global_step=4), TrainerControl(), EarlyStopping(2)
+    state.stateful_callbacks = {"EarlyStopping": saved.state()}
+    resumed.on_train_begin(best, state, control)
+    assert resumed.early_stopping_patience_counter == counted and control.should_training_stop is stops

@@ -99,6 +99,52 @@ def test_the_best_model_follows_a_decoded_metric(
     assert not all(torch.equal(kept[name], at_six[name]) for name in at_six)
 
 
+def test_training_stops_when_a_decoded_metric_gets_no_better_and_a_resume_ends_at_the_same_step(
+    make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([0.1, 0.9, 0.5, 0.3, 0.2])
+    current = [0.0]
+    call = decode_held_out.TrainingEvaluation.__call__
+
+    def begin(self: Any, trainer: Any) -> dict[str, float]:
+        current[0] = next(values)
+        return call(self, trainer)
+
+    monkeypatch.setattr(decode_held_out.TrainingEvaluation, "__call__", begin)
+    monkeypatch.setattr(decode_held_out, "score", lambda prediction: {"sari": current[0]})
+    stopping = ("training.early_stopping_patience=1", "training.metric_for_best_model=sari")
+    saves = ("training.save_strategy=steps", "training.save_steps=2", "training.save_total_limit=2")
+    recipe = make_recipe("early", *WATCHED, *stopping, *saves)
+    run_dir = train(recipe)
+    at_two = load_file(run_dir / "checkpoint-2" / "model.safetensors")
+    assert all(torch.equal(weights(run_dir)[name], at_two[name]) for name in at_two)
+    assert [path.name for path in complete_checkpoints(run_dir)[0]] == ["checkpoint-2", "checkpoint-4"]
+    # Killed after the last checkpoint: the resume stops where the run did.
+    manifest = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+    (run_dir / "run.json").write_text(json.dumps({**manifest, "state": "running"}), encoding="utf-8")
+    steps = logged(run_dir, "loss")
+    train(recipe, resume=True)
+    assert set(logged(run_dir, "loss")) == set(steps) == {1, 2, 3, 4}
+    assert all(torch.equal(weights(run_dir)[name], at_two[name]) for name in at_two)
+
+
+def test_training_follows_what_a_search_finds(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    pytest.importorskip("bm25s")
+    passages = [{"id": str(i), "text": f"Who is number {i}? Number {i} is {i} years old."} for i in range(40)]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(one) + "\n" for one in passages), encoding="utf-8")
+    row = {"question": "How old is %d?", "sub_questions": ["Who is number %d?", "How old is #1?"], "evidence": ["%d"]}
+    rows = "".join(json.dumps(row).replace("%d", str(i)) + "\n" for i in range(40))
+    (tmp_path / "rows.jsonl").write_text(rows, encoding="utf-8")
+    searched = (f"evaluation.retrieval={tmp_path / 'c.jsonl'}", "training.metric_for_best_model=retrieval_all_found")
+    saves = ("training.save_strategy=steps", "training.save_steps=2", "training.load_best_model_at_end=true")
+    run_dir = train(make_recipe("searched", *WATCHED, *searched, *saves))
+    assert set(logged(run_dir, "eval_retrieval_all_found")) == {0, 2, 4, 6}
+    assert not logged(run_dir, "eval_retrieval_recall_question")
+    (tmp_path / "c.jsonl").write_text('{"id": "x", "text": "y"}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"evaluation\.retrieval: the row .* is no id and no text in"):
+        train(make_recipe("refused", *WATCHED, *searched, *saves))
+
+
 def test_a_decode_that_fails_does_not_end_the_run(
     make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

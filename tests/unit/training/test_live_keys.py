@@ -73,6 +73,7 @@ BESIDE: dict[str, list[str]] = {
     "training.activation_checkpointing_kwargs": ["training.activation_checkpointing=true"],
     "training.liger_kernel_config": ["training.use_liger_kernel=true"],
     "training.load_best_model_at_end": ["training.eval_strategy=steps", "training.save_strategy=steps"],
+    "training.early_stopping_patience": ["training.eval_strategy=steps", "training.save_strategy=steps"],
     "training.packing_strategy": ["training.packing=true"],
     "training.label_smoothing_factor": ["training.loss_type=nll"],
     **{
@@ -93,7 +94,12 @@ BESIDE: dict[str, list[str]] = {
     "lora.ensure_weight_tying": ["lora.modules_to_save=[embed_tokens]"],
     "lora.eva_config": ["lora.init_lora_weights=eva"],
 }
-CHECKED_HERE = {"training.global_batch_size", "training.output_dir", "training.activation_checkpointing"}
+CHECKED_HERE = {
+    "training.global_batch_size",
+    "training.early_stopping_patience",
+    "training.output_dir",
+    "training.activation_checkpointing",
+}
 """Keys that qdsft reads itself and hands on under another name or value."""
 IN_POST_INIT = {
     "training.torch_compile_backend",

@@ -7,18 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from helpers.synth_interpreter import CannotAnswer, Interpreter
 
 from qdsft.data.synth import generate
+from qdsft.data.synth.interpreter import CannotAnswer, Interpreter, agrees
 
 LANGUAGES = ("en", "ko")
-
-
-def agrees(found: Any, answer: Any) -> bool:
-    """Whether an interpreted answer is the one in the row; sets have no order."""
-    if isinstance(found, tuple):
-        return isinstance(answer, list) and len(found) == len(answer) and set(found) == set(answer)
-    return type(found) is type(answer) and bool(found == answer)
 
 
 def disagreements(interpreter: Interpreter, rows: Sequence[dict[str, Any]]) -> list[str]:
