@@ -215,7 +215,7 @@ def test_an_installation_is_repeated_when_something_changed_and_only_then(machin
         assert machine.words() == words
     requirements, package = (call[1:] for call in machine.calls("pip"))
     assert requirements[-2:] == ["-r", "requirements.txt"]
-    whole = ".[deepspeed,constrained,serve,break,demo,tensorboard]"
+    whole = ".[deepspeed,constrained,serve,break,retrieval,korean,demo,tensorboard]"
     assert package[-6:] == ["-e", whole, "-r", str(venv / ".tools.txt"), "-c", "requirements.txt"]
     assert (venv / ".tools.txt").read_text(encoding="utf-8").splitlines() == PROJECT["dependency-groups"]["dev"]
     (venv / "bin" / "python").unlink()  # the image is another one
