@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 
+from qdsft.console import is_main_process
 from qdsft.errors import UserError
 from qdsft.files import exclusive
 from qdsft.recipe import Recipe
@@ -15,17 +17,19 @@ from qdsft.training.run_setup import build_run, join_launch, prepare_run
 def preflight(recipe: Recipe) -> Iterator[Check]:
     """Yield each check of a recipe as it is done. A part of the run that cannot be built is the last, failed check.
 
-    Writes only the prepared data, which training reads later, and a temporary folder beside the run directory.
+    Every process of a launch checks its own part. Writes only the prepared data, which training reads later, and a
+    temporary folder beside the run directory.
     """
     folder = recipe.run_dir.with_name(f".{recipe.run_dir.name}.preflight")
     apart = recipe.model_copy(update={"training": {**recipe.training, "output_dir": str(folder)}})
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder):
+    with exclusive(folder) if is_main_process() else nullcontext():
         folder.mkdir(exist_ok=True)
         try:
             yield from _checks(apart)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if is_main_process():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _checks(recipe: Recipe) -> Iterator[Check]:

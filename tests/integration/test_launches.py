@@ -127,3 +127,14 @@ def test_empty_variables_and_an_address_of_the_cluster_are_no_launch(recipe: Rec
     said = process.communicate(timeout=200)[1]
     assert process.returncode == 0, said
     assert f"finished: {recipe.run_dir}" in said
+
+
+def test_preflight_checks_a_launch_and_probes_the_memory_as_ddp_trains(recipe: Recipe, tmp_path: Path) -> None:
+    several = ("--config_file", "accelerate_configs/ddp.yaml", "--num_processes", "2")
+    command = ("-m", "qdsft", "preflight", *command_of(recipe))
+    process = launch(*several, "--main_process_port", str(free_port()), *command)
+    out, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors[-2000:]
+    names = [line.split("  ")[0].strip() for line in out.splitlines()]
+    assert names.count("memory") == names.count("isolation") == 1 and "FAILED" not in out
+    assert [path.name for path in tmp_path.iterdir() if "preflight" in path.name] == []

@@ -82,7 +82,7 @@ REACHED_BY = {
         "launched: torch.cuda.set_device()": SELECTED,
     },
     "qdsft/model/attention.py": {
-        "check_flash: wanted == FLASH and is_flash_attn_2_available() and (problem := _import_problem())": (
+        "check_flash: wanted == FLASH and is_flash_attn_2_available() and (problem := import_problem('flash_attn'))": (
             "tests/unit/model/test_attention.py::test_a_flash_attention_that_cannot_be_imported_is_not_chosen"
         ),
         "choose_attention: dtype not in {torch.bfloat16, torch.float16}": FLASH,
