@@ -28,6 +28,7 @@ ARITHMETIC = "tests/unit/training/test_build.py::test_the_arithmetic_is_that_of_
 PROBED = "tests/unit/training/test_memory_probe.py::test_the_peak_of_a_gpu_is_measured_from_the_probe_on"
 RECORD = "tests/unit/training/test_run_record.py::test_the_peak_of_a_gpu_is_that_of_its_allocator"
 STEP_OF_BFLOAT16 = "tests/unit/training/test_isolation.py::test_the_tolerance_is_no_finer_than_the_number_format"
+TOLERANCE = "tests/unit/training/test_loss_check.py::test_the_tolerance_follows_the_number_format"
 SELECTED = "tests/unit/inference/test_processes.py::test_each_process_selects_its_gpu_before_it_connects"
 SKIPS = "tests/unit/training/test_non_finite.py::test_float16_may_skip_steps_in_a_row_and_no_more"
 
@@ -146,7 +147,7 @@ REACHED_BY = {
     "qdsft/training/build.py": {
         "build_arguments: dtype == torch.bfloat16": ARITHMETIC,
         "build_arguments: dtype == torch.float16": ARITHMETIC,
-        "build_trainer: arguments.fp16": "tests/unit/training/test_build.py::test_float16_trains_adapters_in_float32",
+        "build_trainer: arguments.fp16 or recipe.quantization": "tests/unit/training/test_build.py::test_float16_trains_adapters_in_float32",
     },
     "qdsft/training/checks.py": {
         "require_checks: run.inputs.recipe.preflight and run.inputs.machine.device_type == 'cuda'": (
@@ -156,6 +157,10 @@ REACHED_BY = {
     "qdsft/training/isolation.py": {
         "_compute_dtype: trainer.args.bf16": STEP_OF_BFLOAT16,
         "_compute_dtype: trainer.args.fp16": STEP_OF_BFLOAT16,
+    },
+    "qdsft/training/loss_check.py": {
+        "check_fused_loss: trainer.args.bf16": TOLERANCE,
+        "check_fused_loss: trainer.args.fp16": TOLERANCE,
     },
     "qdsft/training/memory_probe.py": {
         "_untouched: torch.cuda.empty_cache()": PROBED,

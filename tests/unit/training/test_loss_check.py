@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
 from qdsft.errors import UserError
 from qdsft.recipe import load_recipe
+from qdsft.training import loss_check
 from qdsft.training.loss_check import Losses, check_fused_loss
 from qdsft.training.trainer import RecipeTrainer
 
@@ -110,4 +111,19 @@ def test_a_planted_fault_of_the_output_layer_is_refused(
     plant: Callable[[RecipeTrainer], None], check: Callable[..., Losses]
 ) -> None:
     with pytest.raises(UserError, match=r"TRL('s loss is| cannot compute the output layer of MistralForCausalLM)"):
+        check("mistral", plant=plant)
+
+
+@pytest.mark.parametrize(("number_format", "accepted"), [("fp32", 0.0005), ("fp16", 0.005), ("bf16", 0.02)])
+def test_the_tolerance_follows_the_number_format(
+    number_format: str, accepted: float, check: Callable[..., Losses], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plant(trainer: RecipeTrainer) -> None:
+        trainer.args.bf16, trainer.args.fp16 = number_format == "bf16", number_format == "fp16"
+
+    full = loss_check._full
+    monkeypatch.setattr(loss_check, "_full", lambda *given: full(*given) * (1 + accepted))
+    check("mistral", plant=plant)
+    monkeypatch.setattr(loss_check, "_full", lambda *given: full(*given) * (1 + 4 * accepted))
+    with pytest.raises(UserError, match="TRL's loss is"):
         check("mistral", plant=plant)
