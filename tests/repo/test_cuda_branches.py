@@ -147,7 +147,9 @@ REACHED_BY = {
     "qdsft/training/build.py": {
         "build_arguments: dtype == torch.bfloat16": ARITHMETIC,
         "build_arguments: dtype == torch.float16": ARITHMETIC,
-        "build_trainer: arguments.fp16 or recipe.quantization": "tests/unit/training/test_build.py::test_float16_trains_adapters_in_float32",
+        "build_trainer: arguments.fp16 or recipe.quantization": (
+            "tests/unit/training/test_build.py::test_float16_trains_adapters_in_float32"
+        ),
     },
     "qdsft/training/checks.py": {
         "require_checks: run.inputs.recipe.preflight and run.inputs.machine.device_type == 'cuda'": (
