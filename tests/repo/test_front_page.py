@@ -1,4 +1,4 @@
-"""README.md: its length, the address of the repository, and the source of its results."""
+"""README.md (length, address, source of its results) and the files that a hosting site reads."""
 
 from __future__ import annotations
 
@@ -46,3 +46,20 @@ def test_each_result_is_recorded(page: Path) -> None:
     figures = set(re.findall(r"\d+\.\d+", results))
     assert len(figures) > 10
     assert figures <= recorded
+
+
+def test_continuous_integration_runs_make() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    steps = [step.get("run") for step in workflow["jobs"]["test"]["steps"]]
+    assert [step for step in steps if step] == ["make setup", "make check", "make test"]
+    assert workflow[True].keys() == {"push", "pull_request"}  # YAML 1.1 reads `on` as true
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.name
+)
+def test_an_issue_form_has_unique_fields(path: Path) -> None:
+    form = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if path.name != "config.yml":
+        fields = [field["id"] for field in form["body"]]
+        assert form["name"] and form["description"] and len(fields) == len(set(fields)) >= 3
