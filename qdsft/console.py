@@ -62,9 +62,14 @@ def has_colour() -> bool:
     return sys.stdout.isatty() and not variable("NO_COLOR")
 
 
-def print_result(text: str) -> None:
+def print_result(text: str, *, end: str = "\n", flush: bool = False) -> None:
     """Print a line of a result to standard output."""
-    print(visible(text))
+    print(visible(text), end=end, flush=flush)
+
+
+def print_note(text: str) -> None:
+    """Print a line about a row or an answer to standard error, in every process of a launch."""
+    print(visible(text), file=sys.stderr)
 
 
 def print_error(error: UserError) -> None:

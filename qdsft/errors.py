@@ -1,5 +1,8 @@
 """Exceptions that the command line shows without a traceback."""
 
+LONGEST_WORD = 400
+"""Characters of a name or path that a message quotes."""
+
 
 class UserError(ValueError):
     """Bad input that the user can fix.
@@ -9,7 +12,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(" ".join(cut(word, LONGEST_WORD) for word in message.split()))
 
 
 class SharedError(UserError):

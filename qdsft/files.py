@@ -26,13 +26,40 @@ def disk_errors(path: Path, remedy: str = RUN_REMEDY) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}; free some space or {remedy}") from error
 
 
+def sync(path: Path) -> None:
+    """Write a file, or all files of a folder, from memory to the disk.
+
+    Without it, a power failure after a rename can leave the final name on an empty file.
+    """
+    for file in [path] if path.is_file() else [*path.rglob("*")]:
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        else:
+            sync_folder(file)
+    if path.is_dir():
+        sync_folder(path)
+
+
+def sync_folder(path: Path) -> None:
+    """Write the names in a folder to the disk."""
+    with suppress(OSError):  # Windows opens no folders, and some network disks cannot sync them
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name that replaces `path` if the block succeeds, and is deleted if it fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        sync(temporary)
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -112,8 +139,10 @@ def new_directory(path: Path, remedy: str = RUN_REMEDY) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         try:
             yield temporary
+            sync(temporary)
             shutil.rmtree(path, ignore_errors=True)
             os.replace(temporary, path)
+            sync_folder(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -55,6 +55,9 @@ check_settings() {
   for name in MAX_HOURS MAX_COST PRICE_PER_HOUR MIN_FREE_GB GRACE_MINUTES; do
     [[ -z ${!name:-} ]] || is_number "${!name}" || die "$name=${!name} is not a number above 0; correct or remove it"
   done
+  for name in NODES NODE_RANK HEAD_PORT MIN_DRIVER; do
+    [[ -z ${!name:-} ]] || is_whole "${!name}" || die "$name=${!name} is not a whole number; correct or remove it"
+  done
   for name in STOP_POD MERGE EVALUATE BASELINE ALLOW_CPU; do
     [[ ${!name:-0} =~ ^[01]$ ]] || die "$name=${!name} is neither 0 nor 1; correct it"
   done
@@ -89,6 +92,7 @@ check_driver() {
   say "GPUs:"
   echo "$gpus"
   driver=$(head -n 1 <<<"$gpus" | awk -F', *' '{print $NF}')
+  is_whole "${driver%%.*}" || die "nvidia-smi names the driver $driver, which is no version; update the driver"
   [[ ${driver%%.*} -ge ${MIN_DRIVER:-580} ]] ||
     die "the driver is $driver and torch requires ${MIN_DRIVER:-580} or newer; filter pods by CUDA version 13.0 and choose another (MIN_DRIVER overrides)"
 }

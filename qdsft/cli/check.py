@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from qdsft.cli.arguments import add_recipe_command
+from qdsft.console import print_result
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,5 +18,5 @@ def _check(options: argparse.Namespace) -> int:
     from qdsft.recipe import load_recipe
 
     for line in check_recipe(load_recipe(options.recipe, options.overrides)):
-        print(line)
+        print_result(line)
     return 0

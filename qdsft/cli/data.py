@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from qdsft.cli import data_check
+from qdsft.console import print_note, print_result
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,18 +51,18 @@ def _convert(options: argparse.Namespace) -> int:
         self_contained=options.self_contained,
         tool_name=options.tool_name or DEFAULT_TOOL,
         corpus=options.corpus,
-        on_dropped=lambda error: print(f"dropped: {error}", file=sys.stderr),
+        on_dropped=lambda error: print_note(f"dropped: {error}"),
     )
     for line in losses(options.target_format, self_contained=options.self_contained):
-        print(f"lost: {line}", file=sys.stderr)
+        print_note(f"lost: {line}")
     if report.left_out:
         columns = ", ".join(f"{name} ({count} rows)" for name, count in report.left_out.items())
-        print(f"lost: {options.target_format} does not keep the columns {columns}", file=sys.stderr)
+        print_note(f"lost: {options.target_format} does not keep the columns {columns}")
     kinds = ", ".join(f"{kind}: {count}" for kind, count in report.dropped.most_common())
     dropped = f"{report.dropped.total()} dropped" + (f" ({kinds})" if kinds else "")
-    print(f"{report.written} rows written to {options.target}, {dropped}")
+    print_result(f"{report.written} rows written to {options.target}, {dropped}")
     if options.corpus is not None:
-        print(f"{report.passages} passages written to {options.corpus}")
+        print_result(f"{report.passages} passages written to {options.corpus}")
     return 0
 
 
@@ -79,5 +79,5 @@ def _synth(options: argparse.Namespace) -> int:
         return 0
     for line in lines:
         with standard_output():
-            print(line)
+            print_result(line)
     return 0

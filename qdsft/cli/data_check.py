@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qdsft.console import print_result, say
+
 if TYPE_CHECKING:
     from qdsft.data.checks.check_files import Inputs
     from qdsft.data.checks.problems import Problem, Tally
@@ -74,8 +76,6 @@ def _check(options: argparse.Namespace) -> int:
         if clean is not None and not clean.written:
             raise UserError(f"{options.write_clean} is not written: no row is usable")
     if clean is not None:
-        from qdsft.console import say
-
         say(f"{options.write_clean}: {clean.summary()}")
     return 1 if tally.failed(options.strict) else 0
 
@@ -101,34 +101,34 @@ def _print_text(problems: Iterable[Problem], tally: Tally, elapsed: Callable[[],
         kind = (problem.level, problem.kind)
         if limit is None or shown[kind] < limit:
             shown[kind] += 1
-            print(f"{problem.source}: {problem.level}: {problem.message}")
+            print_result(f"{problem.source}: {problem.level}: {problem.message}")
     if tally.counts:
-        print(f"\n{'':<8} {'kind':<28} {'count':>9}")
+        print_result(f"\n{'':<8} {'kind':<28} {'count':>9}")
     for kind, count in sorted(tally.counts.items(), key=lambda item: (item[0][0], -item[1])):
         more = f"  {count - shown[kind]} more than shown; --all shows them" if count > shown[kind] else ""
-        print(f"{kind[0]:<8} {kind[1]:<28} {count:>9}{more}")
-    print(f"\n{'rows':<18} {tally.total:>9}")
+        print_result(f"{kind[0]:<8} {kind[1]:<28} {count:>9}{more}")
+    print_result(f"\n{'rows':<18} {tally.total:>9}")
     for name, count in (("clean", tally.clean), ("unusable", tally.unusable), ("with warnings", tally.warned)):
         share = f"  {count / tally.total:.1%}" if tally.total else ""
-        print(f"{name:<18} {count:>9}{share}")
-    print(f"{'seconds':<18} {elapsed():>9.2f}")
+        print_result(f"{name:<18} {count:>9}{share}")
+    print_result(f"{'seconds':<18} {elapsed():>9.2f}")
     for note in tally.notes:
-        print(note)
+        print_result(note)
 
 
 def _print_json(problems: Iterable[Problem], tally: Tally, elapsed: Callable[[], float]) -> None:
     """Print one document, problem by problem, so that a million of them take no memory."""
     separator = ""
-    print('{"problems": [', end="")
+    print_result('{"problems": [', end="")
     for problem in problems:
-        print(f"{separator}\n{json.dumps(asdict(problem), ensure_ascii=False, allow_nan=False)}", end="")
+        print_result(f"{separator}\n{json.dumps(asdict(problem), ensure_ascii=False, allow_nan=False)}", end="")
         separator = ","
     counts: dict[str, dict[str, int]] = {"error": {}, "warning": {}}
     for (level, kind), count in tally.counts.most_common():
         counts[level][kind] = count
     rows = {"total": tally.total, "clean": tally.clean, "unusable": tally.unusable, "with_warnings": tally.warned}
     rest = {"counts": counts, "rows": rows, "notes": tally.notes, "seconds": elapsed()}
-    print("\n], " + json.dumps(rest, ensure_ascii=False, allow_nan=False)[1:])
+    print_result("\n], " + json.dumps(rest, ensure_ascii=False, allow_nan=False)[1:])
 
 
 def _stats(options: argparse.Namespace) -> int:
@@ -143,7 +143,7 @@ def _stats(options: argparse.Namespace) -> int:
 
         plot_stats(stats, options.picture)
     if options.json:
-        print(json.dumps(stats.to_json(), ensure_ascii=False, allow_nan=False, indent=2))
+        print_result(json.dumps(stats.to_json(), ensure_ascii=False, allow_nan=False, indent=2))
     else:
         _print_stats(stats)
     return 0
@@ -152,16 +152,16 @@ def _stats(options: argparse.Namespace) -> int:
 def _print_stats(stats: Stats) -> None:
     from qdsft.data.checks.stats import SHAPES, summary
 
-    print(f"{'rows':<22} {stats.rows:>9}")
+    print_result(f"{'rows':<22} {stats.rows:>9}")
     if stats.unusable:
-        print(f"{'unusable, not counted':<22} {stats.unusable:>9}  qdsft data check lists them")
+        print_result(f"{'unusable, not counted':<22} {stats.unusable:>9}  qdsft data check lists them")
     if not stats.rows:
         return
-    print(f"{'with references':<22} {stats.with_references:>9}  {stats.with_references / stats.rows:.1%}")
-    print(f"\n{'':<22} {'min':>9} {'median':>9} {'p95':>9} {'max':>9}")
+    print_result(f"{'with references':<22} {stats.with_references:>9}  {stats.with_references / stats.rows:.1%}")
+    print_result(f"\n{'':<22} {'min':>9} {'median':>9} {'p95':>9} {'max':>9}")
     lengths = {"question (characters)": stats.question_length, "step (characters)": stats.step_length}
     for name, values in {"steps per row": stats.steps, **lengths}.items():
-        print(f"{name:<22}" + "".join(f" {value:>9}" for value in summary(values).values()))
+        print_result(f"{name:<22}" + "".join(f" {value:>9}" for value in summary(values).values()))
     many = sum(count for steps, count in stats.steps.items() if steps > MANY_STEPS)
     bars = {str(steps): stats.steps[steps] for steps in range(1, min(max(stats.steps), MANY_STEPS) + 1)}
     _print_bars("steps per row", {**bars, f"more than {MANY_STEPS}": many} if many else bars)
@@ -171,6 +171,6 @@ def _print_stats(stats: Stats) -> None:
 
 def _print_bars(title: str, counts: dict[str, int]) -> None:
     total, longest = sum(counts.values()), max(counts.values())
-    print(f"\n{title}")
+    print_result(f"\n{title}")
     for name, count in counts.items():
-        print(f"  {name:<20} {count:>9} {count / total:>6.1%}  {'█' * round(40 * count / longest)}".rstrip())
+        print_result(f"  {name:<20} {count:>9} {count / total:>6.1%}  {'█' * round(40 * count / longest)}".rstrip())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qdsft.cli.arguments import add_trust, positive
-from qdsft.console import say
+from qdsft.console import print_note, print_result, say
 from qdsft.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,11 +91,11 @@ def _answer_questions(options: argparse.Namespace, manifest: Manifest) -> int:
         except UserError as error:
             if options.question is not None:
                 raise
-            print(f"error: line {number}: {error}", file=sys.stderr)
+            print_note(f"error: line {number}: {error}")
             continue
-        print(shown.text, flush=True)
+        print_result(shown.text, flush=True)
         if shown.warning:
-            print(f"warning: {f'line {number}: ' if number else ''}{shown.warning}", file=sys.stderr)
+            print_note(f"warning: {f'line {number}: ' if number else ''}{shown.warning}")
     return 0
 
 
@@ -120,14 +120,16 @@ def _answer_file(options: argparse.Namespace, manifest: Manifest) -> int:
             engine=options.engine,
             merge=not options.no_merge,
             trust_remote_code=options.trust_remote_code,
-            on_refused=lambda error: print(f"left out: {error}", file=sys.stderr),
+            on_refused=lambda error: print_note(f"left out: {error}"),
             manifest=manifest,
         )
     except KeyboardInterrupt:
         say("\ninterrupted; run the same command again to continue after the answers written so far")
         return 130
     counts = [(len(report.refused), "left out"), (report.invalid, "not valid"), (report.unstopped, "cut off")]
-    print(f"{report.written} answers written to {options.output}", *(f"{n} {what}" for n, what in counts), sep=", ")
+    print_result(
+        ", ".join([f"{report.written} answers written to {options.output}", *(f"{n} {what}" for n, what in counts)])
+    )
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qdsft.cli.arguments import add_trust, positive
-from qdsft.console import is_main_process, say
+from qdsft.console import is_main_process, print_result, say
 from qdsft.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,14 +126,14 @@ def _print_table(results: Results, names: dict[str, str] | None = None) -> None:
     intervals = next(iter(results.values())).intervals
     by_label = {BY_KEY[name].name: f"{low:.3f} to {high:.3f}" for name, (low, high) in intervals.items()}
     first, *others = ((names or {}).get(name, name) for name in results)
-    print(f"{'metric':<24}{first:>12}{'95 % interval':>18}" + "".join(f"{name:>12}" for name in others))
+    print_result(f"{'metric':<24}{first:>12}{'95 % interval':>18}" + "".join(f"{name:>12}" for name in others))
     for label, (value, *rest) in metric_table(results):
         line = f"{label:<24}{value:>12}{by_label.get(label, ''):>18}" + "".join(f"{one:>12}" for one in rest)
-        print(line.rstrip())
+        print_result(line.rstrip())
     if rows := retrieval_rows(results):
-        print("\n" + f"{RETRIEVAL_HEADS[0]:<40}" + "".join(f"{head:>18}" for head in RETRIEVAL_HEADS[1:]))
+        print_result("\n" + f"{RETRIEVAL_HEADS[0]:<40}" + "".join(f"{head:>18}" for head in RETRIEVAL_HEADS[1:]))
         for name, cells in rows:
             texts = [
                 f"{one.mean_text} ({one.difference.mean:+.3f})" if one.difference else one.mean_text for one in cells
             ]
-            print(f"{name:<40}" + "".join(f"{text:>18}" for text in texts))
+            print_result(f"{name:<40}" + "".join(f"{text:>18}" for text in texts))

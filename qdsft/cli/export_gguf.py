@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from qdsft.cli.arguments import add_trust
-from qdsft.console import say
+from qdsft.console import print_result, say
 from qdsft.optional_packages import install_command
 
 
@@ -58,6 +58,6 @@ def _export(options: argparse.Namespace) -> int:
         checked = f"token ids NOT checked with llama.cpp ({install_command('gguf')})"
     if found.equal is not None:
         checked += f", and {found.equal} of {found.prompts} greedy answers are the run's"
-    print(f"{options.output}: {options.kind}, {found.tensors} tensors, {checked}")
+    print_result(f"{options.output}: {options.kind}, {found.tensors} tensors, {checked}")
     say(f"next: ollama create NAME -f {shlex.quote(str(found.modelfile))}")
     return 0

@@ -21,5 +21,5 @@ def _inspect(options: argparse.Namespace) -> int:
     from qdsft.tokenization.inspect_rows import inspect
 
     for line in inspect(recipe, options.rows, colour=has_colour()):
-        print(line)
+        print(line)  # with colours; `inspect` makes the text in them visible
     return 0

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from qdsft.cli.arguments import add_trust, positive
-from qdsft.console import say
+from qdsft.console import print_result, say
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -61,7 +61,7 @@ def _merge(options: argparse.Namespace) -> int:
     for base, figures in found.candidates.items():
         logits, answers = figures.logits, figures.answers
         scores = ", ".join(f"{name} {change.difference:+.3f}" for name, change in figures.scores.items())
-        print(
+        print_result(
             f"{base:<12} mean KL {logits.mean_kl:.2g} nats, largest logit difference "
             f"{logits.largest_difference:.2g}, {answers.identical:.0%} of {answers.compared} answers equal"
             + (f"; {scores}" if scores else "")
@@ -71,7 +71,7 @@ def _merge(options: argparse.Namespace) -> int:
         False: "NOT PASSED: " + "; ".join(found.failed),
         None: "not measured",
     }
-    print(f"{options.output}: {found.base} base, {found.dtype}, {verdict[found.passed]}")
+    print_result(f"{options.output}: {found.base} base, {found.dtype}, {verdict[found.passed]}")
     if found.passed:
         say(f"next: qdsft push {shlex.quote(str(options.output))} --repo-id user/name")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from qdsft.cli.arguments import gib, positive
+from qdsft.console import print_result
 from qdsft.strict_json import to_json
 
 
@@ -37,10 +38,10 @@ def _plan(options: argparse.Namespace) -> int:
         zero=options.zero,
     )
     if options.json:
-        print(to_json(found.to_json(), indent=2))
+        print_result(to_json(found.to_json(), indent=2))
         return 0
     from qdsft.planning.table import report
 
     for line in report(found):
-        print(line)
+        print_result(line)
     return 0

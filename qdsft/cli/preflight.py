@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from qdsft.cli.arguments import add_recipe_command
-from qdsft.console import has_colour, is_main_process
+from qdsft.console import has_colour, is_main_process, visible
 from qdsft.errors import UserError
 
 GREEN, RED, RESET = "\033[32m", "\033[31m", "\033[0m"
@@ -31,7 +31,7 @@ def _preflight(options: argparse.Namespace) -> int:
         if colour:
             word = f"{GREEN if check.passed else RED}{word}{RESET}{' ' * (6 - len(word))}"
         if is_main_process() or not check.passed:
-            print(f"{check.name:<12} {word:<6}  {check.found}", flush=True)
+            print(f"{check.name:<12} {word:<6}  {visible(check.found)}", flush=True)
         total += 1
         failed += not check.passed
     if failed:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from qdsft.cli.arguments import add_trust
+from qdsft.console import print_result
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,7 +42,7 @@ def _push(options: argparse.Namespace) -> int:
         trust_remote_code=options.trust_remote_code,
     )
     if pushed.is_new:
-        print(f"pushed to {pushed.url}: {', '.join(pushed.files)}")
+        print_result(f"pushed to {pushed.url}: {', '.join(pushed.files)}")
     else:
-        print(f"{pushed.url}: nothing has changed since the last push")
+        print_result(f"{pushed.url}: nothing has changed since the last push")
     return 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from qdsft.cli.arguments import add_recipe_command
-from qdsft.console import say
+from qdsft.console import print_result, say
 from qdsft.strict_json import to_json
 
 
@@ -38,12 +38,12 @@ def _recipe(options: argparse.Namespace) -> int:
         facts = {"name": recipe.name, "method": recipe.method}
         run = {"run_dir": str(recipe.run_dir), "run_state": run_state(recipe.run_dir)}
         values = {"values": recipe.resolved(), "origins": recipe.origins}
-        print(to_json(facts | run | values, indent=2))
+        print_result(to_json(facts | run | values, indent=2))
         return 0
     rows = recipe.rows()
     width = max(len(key) for key, _, _ in rows)
     for key, value, origin in rows:
-        print(f"{key:<{width}}  {to_json(value):<40}  {origin}")
+        print_result(f"{key:<{width}}  {to_json(value):<40}  {origin}")
     return 0
 
 
@@ -55,5 +55,5 @@ def _new_recipe(options: argparse.Namespace) -> int:
 
     overrides = [item for item in (options.recipe, *options.overrides) if item is not None]
     for line in new_recipe(options.new, options.output, overrides):
-        print(line)
+        print_result(line)
     return 0

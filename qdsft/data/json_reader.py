@@ -40,7 +40,7 @@ class _Decoder:
             value, end = self._decoder.raw_decode(text, start)
             fault = self._fault(value, text[start:end])
         except RecursionError as error:
-            raise RowError(where, "not JSON", "nested too deeply") from error
+            raise RowError(where, "not JSON", "nested too deeply; flatten or remove the row") from error
         return (RowError(where, *fault) if fault else Record(value, where)), end
 
     def _pairs(self, items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -114,7 +114,9 @@ def json_list(text: str, path: Path) -> Scanned:
         if text[position : position + 1] == "]":
             break
         if separator and text[position : position + 1] != separator:
-            raise RowError(f"{path}:{line}", "not JSON", "not JSON: expected ',' or ']' after a row")
+            raise RowError(
+                f"{path}:{line}", "not JSON", "not JSON: expected ',' or ']' after a row; correct or complete the list"
+            )
         position = _skip_space(text, position + len(separator))
         line, counted = line + text.count("\n", counted, position), position
         try:

@@ -101,9 +101,11 @@ def _compile(key: str, source: str) -> Renderer:
             parts = _parts(source)
     except jinja2.TemplateSyntaxError as error:
         line = f" in line {error.lineno} of the template" if error.lineno > 1 else ""
-        raise TemplateFault(key, f"not valid Jinja{line}: {cut(str(error.message), 200)}") from error
+        raise TemplateFault(
+            key, f"not valid Jinja{line}: {cut(str(error.message), 200)}; correct the template"
+        ) from error
     except RecursionError as error:
-        raise TemplateFault(key, "not valid Jinja: nested too deeply") from error
+        raise TemplateFault(key, "not valid Jinja: nested too deeply; simplify the template") from error
     except Exception as error:  # constants are computed while compiling
         raise TemplateFault(key, f"not valid Jinja: {reason(error)}; simplify the template") from error
     if _is_text(parts):
@@ -142,5 +144,5 @@ def _render(key: str, template: Renderer, record: Record) -> str:
         )
         raise RowError(record.source, "column missing", message) from error
     except Exception as error:  # the recipe's template may raise anything
-        message = f"prompt.{key} cannot be rendered for this row: {reason(error)}"
+        message = f"prompt.{key} cannot be rendered for this row: {reason(error)}; correct the template or the row"
         raise RowError(record.source, "prompt not rendered", message) from error

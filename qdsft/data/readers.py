@@ -89,7 +89,6 @@ def _starts_list(file: io.BufferedReader) -> bool:
 
 
 def _parquet(path: Path) -> Scanned:
-    import pyarrow as arrow
     from pyarrow import parquet
 
     number = 0
@@ -102,10 +101,10 @@ def _parquet(path: Path) -> Scanned:
                     yield checked(columns.fill(row), f"{path}:{number}", tabular=True)
     except HeaderError as error:
         raise RowError(str(path), "field given twice", str(error)) from error
-    # A date after the year 9999 is a ValueError, and so is text that is not UTF-8.
-    except (arrow.ArrowException, ValueError, OverflowError, EOFError) as error:
-        if isinstance(error, RowError):
-            raise
+    except (RowError, OSError):
+        raise
+    # Not only ArrowException: a date after the year 9999 is a ValueError, an unknown time zone a KeyError of pytz.
+    except Exception as error:
         message = f"not a readable Parquet file: {reason(error)}; make or download it again"
         yield RowError(f"{path}:{number + 1}", "damaged file", message)
 

@@ -25,6 +25,7 @@ from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_prompts, load
 from qdsft.model.attention import decoding_attention
 from qdsft.model.checked_weights import check_model
 from qdsft.model.device_errors import device_errors
+from qdsft.model.foreign_files import foreign_errors
 from qdsft.model.loading import load_config
 from qdsft.model.quantization import dequantized_weights
 from qdsft.model.weight_files import BaseWeights, open_base
@@ -204,13 +205,14 @@ def _make(folder: Path, weights: BaseWeights, job: _Job) -> _Comparison:
 
 def _load_merged(folder: Path, shell: LoadedRun, dtype: torch.dtype) -> LoadedRun:
     model: Any
-    model, info = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        attn_implementation=decoding_attention(shell.recipe.model.attn_implementation),
-        trust_remote_code=shell.recipe.model.trust_remote_code,
-        output_loading_info=True,
-    )
+    with foreign_errors("weights", folder):
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=decoding_attention(shell.recipe.model.attn_implementation),
+            trust_remote_code=shell.recipe.model.trust_remote_code,
+            output_loading_info=True,
+        )
     check_model(str(folder), model, info)
     size = sum(parameter.nbytes for parameter in model.parameters())
     device = shell.machine.device_type

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from qdsft.errors import UserError
 from qdsft.model.checked_weights import ADAPTER_REMEDY, BASE_REMEDY, check_adapter_tensors, check_tensor_names
+from qdsft.model.foreign_files import foreign_errors
 from qdsft.model.weight_files import BaseWeights, module_names
 
 SHARD_BYTES = 2 * 2**30
@@ -59,12 +60,14 @@ class Merge:
         self._tensors = _adapter_tensors(adapter)
         with warnings.catch_warnings(), torch.device("meta"):
             warnings.simplefilter("ignore")  # about tied weights, which are handled below
-            self.model: PreTrainedModel = AutoModelForCausalLM.from_config(
-                config, dtype=torch.float32, trust_remote_code=trust_remote_code
-            )
+            with foreign_errors("config.json", config.name_or_path):
+                self.model: PreTrainedModel = AutoModelForCausalLM.from_config(
+                    config, dtype=torch.float32, trust_remote_code=trust_remote_code
+                )
             self._known = {name: tuple(weight.shape) for name, weight in self.model.state_dict().items()}
             self._tied = dict(getattr(self.model, "_tied_weights_keys", None) or {})
-            wrapped = get_peft_model(self.model, peft_config)
+            with foreign_errors("adapter", adapter, remedy=lambda _: ADAPTER_REMEDY):
+                wrapped = get_peft_model(self.model, peft_config)
         self.changes = self._find_changes(wrapped.base_model.model)
         touched = self.changes.keys() & (self._tied.keys() | set(self._tied.values()))
         self.unties = bool(touched) and config.get_text_config().tie_word_embeddings
@@ -234,11 +237,8 @@ def _plan(shapes: dict[str, tuple[int, ...]], width: int) -> Iterator[list[str]]
 
 
 def _read_config(adapter: Path) -> LoraConfig:
-    try:
+    with foreign_errors("adapter", adapter, remedy=lambda _: ADAPTER_REMEDY):
         config = PeftConfig.from_pretrained(str(adapter))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"{adapter}/adapter_config.json: cannot be read: {first[:200]}; put it back") from error
     if not isinstance(config, LoraConfig):
         raise UserError(f"{adapter}: only LoRA adapters can be merged; this is {config.peft_type}")
     for key in ("target_parameters", "layer_replication", "megatron_config"):
@@ -252,14 +252,13 @@ def _read_config(adapter: Path) -> LoraConfig:
 
 def _adapter_tensors(adapter: Path) -> dict[str, tuple[int, ...]]:
     """Return name -> shape of the adapter's tensors, which are all read and checked once."""
-    path = adapter / ADAPTER_WEIGHTS
-    try:
-        with safe_open(path, framework="pt") as reader:
-            names = list(reader.keys())
-            check_adapter_tensors(adapter, ((name, reader.get_tensor(name)) for name in names))
-            return {name: tuple(reader.get_slice(name).get_shape()) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: cannot be read: {error}; put it back or train again") from error
+    with (
+        foreign_errors("adapter", adapter, remedy=lambda _: ADAPTER_REMEDY),
+        safe_open(adapter / ADAPTER_WEIGHTS, framework="pt") as reader,
+    ):
+        names = list(reader.keys())
+        check_adapter_tensors(adapter, ((name, reader.get_tensor(name)) for name in names))
+        return {name: tuple(reader.get_slice(name).get_shape()) for name in names}
 
 
 def _with_adapter_name(short: str, wanted: set[str]) -> str:

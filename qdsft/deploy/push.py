@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -26,7 +25,7 @@ from qdsft.runs.certificate import Certificate, read_certificate
 from qdsft.runs.layout import CARD, MANIFEST, MERGE_FILE
 from qdsft.runs.manifest import Manifest, read_finished
 from qdsft.runs.public import base_on_hub, check_secrets, public_base, public_manifest
-from qdsft.strict_json import to_json
+from qdsft.strict_json import read_object, to_json
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 """Files of an earlier push that are deleted from the repository."""
@@ -112,7 +111,7 @@ def collect(source: Path, manifest: Manifest, certificate: Certificate | None, r
         if path.name in ALLOWED[manifest.artifact] or (manifest.artifact == "model" and _MODEL.fullmatch(path.name))
     }
     if manifest.artifact == "adapter":
-        config = json.loads(_inside(folder / "adapter_config.json", folder).read_text(encoding="utf-8"))
+        config = read_object(_inside(folder / "adapter_config.json", folder), "put it back or train again")
         config["base_model_name_or_path"] = public_base(manifest)
         found["adapter_config.json"] = _json(config)
     if certificate is not None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from qdsft.console import say
-from qdsft.errors import UserError
 from qdsft.files import write_json
 from qdsft.inference.generation_config import generation_config
 from qdsft.inference.loaded_run import RunPrompts
 from qdsft.runs.certificate import read_certificate
 from qdsft.runs.layout import MERGE_FILE
+from qdsft.strict_json import read_object
 
 GENERATION = "generation_config.json"
 TOKENIZER = "tokenizer_config.json"
@@ -49,21 +47,13 @@ def stage(run: RunPrompts, folder: Path) -> None:
             "fields": {"content": {"close": stops, "content": "text"}},
         },
     }
-    write_json(folder / TOKENIZER, {**_read(source / TOKENIZER), **settings})
+    write_json(folder / TOKENIZER, {**read_object(source / TOKENIZER, "put it back or train again"), **settings})
 
 
 def served_name(run_dir: Path) -> str:
     """Return the name of a run's model on a server: its folder's name, in characters that a URL leaves unescaped."""
     name = run_dir.resolve().name
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return content
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read; put it back or train again") from error
 
 
 def _warn_of_merge(folder: Path) -> None:

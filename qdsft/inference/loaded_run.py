@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from qdsft.data.prompt import Message
@@ -20,14 +19,15 @@ from qdsft.inference.constrained import Grammar
 from qdsft.inference.generate import Answer, generate
 from qdsft.inference.remote_code import check_code, pinned
 from qdsft.inference.same_as_trained import check_base, check_golden_prompts, check_vocabulary
-from qdsft.model.checked_weights import check_adapter
+from qdsft.model.checked_weights import ADAPTER_REMEDY, check_adapter
 from qdsft.model.device import Machine, find_machine
 from qdsft.model.device_errors import FREE_DEVICE, device_errors
 from qdsft.model.file_check import check_adapter_files, check_model_files
+from qdsft.model.foreign_files import foreign_errors
 from qdsft.model.loading import CODE_REMEDY, load_config, load_model
 from qdsft.recipe import Recipe
 from qdsft.runs.manifest import Manifest, read_finished
-from qdsft.tokenization.chat_template import encode_prompts
+from qdsft.tokenization.chat_template import beyond_vocabulary, encode_prompts
 
 FIRST_ADAPTER = "default"
 """Name of the adapter that a model is loaded with."""
@@ -44,6 +44,8 @@ class RunPrompts:
     tokenizer: PreTrainedTokenizerBase
     positions: int | None
     """The model's max_position_embeddings; None if it has no such limit."""
+    vocabulary: int
+    """Number of the model's embeddings."""
 
     @property
     def max_new_tokens(self) -> int:
@@ -53,6 +55,8 @@ class RunPrompts:
     def encode(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
         """Return prompt token ids. Raises UserError if messages cannot be encoded or leave no room for an answer."""
         prompts = encode_prompts(self.tokenizer, conversations)
+        if (largest := max((token for ids in prompts for token in ids), default=0)) >= self.vocabulary:
+            raise UserError(f"{self.run_dir}: {beyond_vocabulary(self.tokenizer, largest, self.vocabulary)}")
         longest = max(map(len, prompts), default=0) + self.max_new_tokens
         if self.positions and longest > self.positions:
             raise UserError(
@@ -183,7 +187,9 @@ def load_prompts(run_dir: Path, manifest: Manifest | None = None, *, trust_remot
     check_vocabulary(run_dir, manifest, config)
     check_golden_prompts(run_dir, manifest, tokenizer)
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return RunPrompts(run_dir, manifest, recipe, make_task(recipe), tokenizer, positions)
+    return RunPrompts(
+        run_dir, manifest, recipe, make_task(recipe), tokenizer, positions, config.get_text_config().vocab_size
+    )
 
 
 def load_run(run_dir: Path, manifest: Manifest | None = None, *, trust_remote_code: bool = False) -> LoadedRun:
@@ -238,12 +244,11 @@ def _with_model_to_load(recipe: Recipe, run_dir: Path, manifest: Manifest) -> Re
 
 
 def _load_tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
-    try:
+    def remedy(error: Exception) -> str:
+        return CODE_REMEDY if "trust_remote_code" in str(error) else "put its files back or train again"
+
+    with foreign_errors("tokenizer", folder, remedy=remedy):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=recipe.model.trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        if "trust_remote_code" in str(error):
-            raise UserError(f"{folder}: the tokenizer saved with the run: {CODE_REMEDY}") from error
-        raise UserError(f"{folder}: the tokenizer saved with the run cannot be read; train again") from error
 
 
 def attach_adapter(model: Any, folder: Path, name: str) -> Any:
@@ -252,17 +257,16 @@ def attach_adapter(model: Any, folder: Path, name: str) -> Any:
     Raises UserError if it cannot be loaded, and as `check_adapter` does; a model that had adapters keeps only those.
     """
     try:
-        with device_errors(f"loading the adapter in {folder}", FREE_DEVICE):
+        with (
+            foreign_errors("adapter", folder, remedy=lambda _: ADAPTER_REMEDY),
+            device_errors(f"loading the adapter in {folder}", FREE_DEVICE),
+        ):
             adapted = model if isinstance(model, PeftModel) else PeftModel.from_pretrained(model, str(folder), name)
             # from_pretrained does not return which weights are missing; load_adapter reads the same weights again.
-            check_adapter(folder, adapted, name, adapted.load_adapter(str(folder), adapter_name=name))
-            return adapted
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            loaded = adapted.load_adapter(str(folder), adapter_name=name)
+        check_adapter(folder, adapted, name, loaded)
+        return adapted
+    except UserError:
         if isinstance(model, PeftModel) and name in model.peft_config:
             model.delete_adapter(name)
-        if isinstance(error, UserError):
-            raise
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(
-            f"{folder}: the adapter cannot be loaded ({first[:200]}); put its files back or train again"
-        ) from error
+        raise

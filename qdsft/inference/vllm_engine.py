@@ -5,7 +5,6 @@ vLLM pins another torch, so it is not part of the tested stack.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from qdsft.errors import UserError
 from qdsft.inference.generate import Answer, read_answer
 from qdsft.inference.loaded_run import RunPrompts
+from qdsft.strict_json import read_object
 
 CHUNK = 2048
 """Prompts per call: vLLM returns no answer before all are done."""
@@ -101,10 +101,7 @@ def _import_vllm() -> Any:
 
 def _max_rank(folder: Path, otherwise: str) -> int:
     """Return the smallest max_lora_rank for the adapter in `folder`."""
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'adapter_config.json'}: cannot be read; train again") from error
+    config = read_object(folder / "adapter_config.json", "put it back or train again")
     for key in ("use_dora", "modules_to_save"):
         if config.get(key):
             raise UserError(f"{folder}: vLLM does not support adapters with {key}; {otherwise}")

@@ -62,7 +62,7 @@ def check_adapters(recipe: Recipe, config: PretrainedConfig) -> Coverage | None:
             if str(peft_config.init_lora_weights).startswith(READS_WEIGHTS):
                 peft_config = dataclasses.replace(peft_config, init_lora_weights=True, eva_config=None)
             wrapped = get_peft_model(model, peft_config)
-        except (ValueError, TypeError) as error:
+        except Exception as error:
             raise UserError(f"{recipe.where('lora')}: lora: {' '.join(str(error).split())[:300]}") from error
     return find_coverage(recipe, wrapped)
 
@@ -91,7 +91,7 @@ def _without_weights(recipe: Recipe, config: PretrainedConfig) -> Any | None:
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=recipe.model.trust_remote_code)
-    except (ValueError, TypeError, RuntimeError, NotImplementedError, ImportError):
+    except Exception:  # also of a damaged config, which is refused when the weights are loaded
         return None
 
 

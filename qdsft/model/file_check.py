@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from qdsft.errors import UserError
@@ -20,6 +20,7 @@ from qdsft.model.checked_weights import (
     check_tensor_names,
     of_other_modules,
 )
+from qdsft.model.foreign_files import foreign_errors
 from qdsft.model.weight_files import BaseWeights, module_names
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -52,7 +53,7 @@ def check_adapter_files(folder: Path, config: PretrainedConfig, *, trust_remote_
     """Raise UserError unless `folder` holds an adapter that fits a model with this config."""
     model = _empty_model(config, trust_remote_code)
     path = folder / ADAPTER_WEIGHTS
-    try:
+    with foreign_errors("adapter", folder, remedy=lambda _: ADAPTER_REMEDY):
         with warnings.catch_warnings(), torch.device("meta"):
             warnings.simplefilter("ignore")  # about tied weights
             wrapped = get_peft_model(model, PeftConfig.from_pretrained(str(folder)))
@@ -60,10 +61,6 @@ def check_adapter_files(folder: Path, config: PretrainedConfig, *, trust_remote_
         with safe_open(path, framework="pt") as reader:
             shapes = {name: tuple(reader.get_slice(name).get_shape()) for name in reader.keys()}  # noqa: SIM118
             check_adapter_tensors(folder, ((name, reader.get_tensor(name)) for name in shapes))
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{folder}: the adapter cannot be read ({str(error)[:200]}); {ADAPTER_REMEDY}") from error
     # PEFT saves a copy of the base embedding beside an adapter on it.
     unexpected = {name for name in shapes if name not in expected and ".base_layer." not in name}
     check_tensor_names(str(folder), expected.keys() - shapes.keys(), unexpected, ADAPTER_REMEDY)
@@ -75,5 +72,5 @@ def check_adapter_files(folder: Path, config: PretrainedConfig, *, trust_remote_
 
 
 def _empty_model(config: PretrainedConfig, trust_remote_code: bool) -> Any:
-    with torch.device("meta"):
+    with foreign_errors("config.json", config.name_or_path), torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,6 +21,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import GENERATION_CONFIG_NAME, cached_file
 
 from qdsft.console import say
 from qdsft.errors import UserError
@@ -32,11 +32,15 @@ from qdsft.model.checked_weights import check_model
 from qdsft.model.device import Machine
 from qdsft.model.device_errors import FREE_DEVICE, device_errors, smaller_weights
 from qdsft.model.float16 import check_range
+from qdsft.model.foreign_files import PUT_BACK, Part, foreign_errors
 from qdsft.model.quantization import keep_quantized_weights, quantization_config
 from qdsft.model.template import name_template, with_fixed_date
 from qdsft.recipe import Recipe
+from qdsft.recipe.load import read_text
 from qdsft.recipe.saved_quantization import is_saved_quantized
 
+_QUIETLY = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+"""Options of transformers' cached_file: a file that is not there is None."""
 CODE_REMEDY = (
     "it comes with Python code; if you trust its author, train with model.trust_remote_code=true and give other "
     "commands --trust-remote-code"
@@ -51,7 +55,7 @@ def load_tokenizer(recipe: Recipe, day: date | None = None) -> PreTrainedTokeniz
     """
     path = recipe.chat_template_path()
     tokenizer = load_own_tokenizer(recipe)
-    template = path.read_text(encoding="utf-8") if path else _own_template(recipe, tokenizer)
+    template = read_text(path) if path else _own_template(recipe, tokenizer)
     tokenizer.chat_template = with_fixed_date(template, day or date.today())
     if path:
         name_template(tokenizer, path)
@@ -64,8 +68,16 @@ def load_own_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
     Raises UserError if it cannot be loaded, or has no end-of-sequence token.
     """
     tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, recipe, what="tokenizer")
+    if len(tokenizer) <= len(tokenizer.added_tokens_decoder):  # transformers makes an empty one without its file
+        raise UserError(
+            f"{recipe.where('model.name_or_path')}: {recipe.model.name_or_path} has a tokenizer without a vocabulary "
+            f"(tokenizer.json is missing); {PUT_BACK}"
+        )
     if tokenizer.eos_token_id is None:
-        raise UserError(f"{recipe.where('model.name_or_path')}: the tokenizer has no end-of-sequence token to stop at")
+        raise UserError(
+            f"{recipe.where('model.name_or_path')}: the tokenizer of {recipe.model.name_or_path} has no "
+            f"end-of-sequence token to stop at (eos_token in tokenizer_config.json); {PUT_BACK}"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -99,13 +111,12 @@ def load_config(recipe: Recipe) -> PretrainedConfig:
 
 def stop_token_ids(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> list[int]:
     """Return the token ids at which generation stops, of the tokenizer and the generation config, sorted."""
-    try:
-        generation = GenerationConfig.from_pretrained(
-            recipe.model.name_or_path, revision=recipe.model.revision or "main"
-        )
-        found = generation.eos_token_id
-    except OSError:  # the model has no generation_config.json
-        found = config.get_text_config().eos_token_id
+    name, revision = recipe.model.name_or_path, recipe.model.revision or "main"
+    found = config.get_text_config().eos_token_id
+    with foreign_errors("generation config", name, where=recipe.where("model.name_or_path")):
+        # Without the file, transformers raises the same OSError as for a damaged one.
+        if cached_file(name, GENERATION_CONFIG_NAME, revision=revision, **_QUIETLY):
+            found = GenerationConfig.from_pretrained(name, revision=revision).eos_token_id
     ids = {tokenizer.eos_token_id, *(found if isinstance(found, list) else [found])}
     return sorted(int(token) for token in ids if token is not None)
 
@@ -196,37 +207,34 @@ def _code_facts(recipe: Recipe) -> dict[str, Any]:
     return {"code_sha256": code_hashes(folder)} if recipe.model.trust_remote_code and folder.is_dir() else {}
 
 
-def _from_pretrained(factory: Any, recipe: Recipe, *, what: str, remedy: str = FREE_DEVICE, **options: Any) -> Any:
+def _from_pretrained(factory: Any, recipe: Recipe, *, what: Part, remedy: str = FREE_DEVICE, **options: Any) -> Any:
     name = recipe.model.name_or_path
-    where = recipe.where("model.name_or_path")
     recipe.check_local_model()
-    try:
-        with device_errors(f"loading the {what} of {name}", remedy):
-            return factory.from_pretrained(
-                name,
-                revision=recipe.model.revision or "main",
-                trust_remote_code=recipe.model.trust_remote_code,
-                **options,
-            )
-    except UserError:
-        raise
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"{where}: the {what} of {name} cannot be loaded: {_first_line(error)} {_remedy(error)}"
-        ) from error
+    with (
+        foreign_errors(what, name, where=recipe.where("model.name_or_path"), remedy=lambda error: _remedy(error, name)),
+        device_errors(f"loading the {what} of {name}", remedy),
+    ):
+        return factory.from_pretrained(
+            name,
+            revision=recipe.model.revision or "main",
+            trust_remote_code=recipe.model.trust_remote_code,
+            **options,
+        )
 
 
-def _remedy(error: Exception) -> str:
+def _remedy(error: Exception, name: str) -> str:
     text = str(error).lower()
     if "gated" in text or "401" in text or "403" in text:
-        return "(accept the model's licence on its Hub page and set HF_TOKEN)"
+        return "accept the model's licence on its Hub page and set HF_TOKEN"
     if "trust_remote_code" in text:
-        return f"({CODE_REMEDY})"
+        return CODE_REMEDY
     if any(
         part in text for part in ("attn_implementation", "attention implementation", "flash attention", "flash_attn")
     ):
-        return "(set model.attn_implementation=auto)"
-    return "(give a folder that exists here, or a Hub model id and a connection)"
+        return "set model.attn_implementation=auto"
+    if Path(name).is_dir():
+        return PUT_BACK
+    return "give a folder that exists here, or a Hub model id and a connection"
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from transformers.utils import cached_file
 
 from qdsft.errors import UserError
 from qdsft.model.checked_weights import BASE_REMEDY, check_finite
+from qdsft.model.foreign_files import foreign_errors
 from qdsft.recipe import Recipe
+from qdsft.strict_json import read_object
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLE = ("model.safetensors", "pytorch_model.bin")
@@ -37,15 +38,15 @@ class BaseWeights:
 
     def __enter__(self) -> BaseWeights:
         for path in self._files:
-            try:
+            with foreign_errors("weights", path.parent):
                 if path.suffix == ".safetensors":
                     reader = self._stack.enter_context(safe_open(path, framework="pt"))
                     self._places |= {name: (path, reader) for name in reader.keys()}  # noqa: SIM118
                 else:  # memory-mapped
                     content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-                    self._places |= {name: (path, content) for name in content}
-            except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-                raise UserError(f"{path}: the base model's weights cannot be read: {error}") from error
+                    self._places |= {
+                        name: (path, content) for name, tensor in content.items() if isinstance(tensor, torch.Tensor)
+                    }
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,7 +102,10 @@ def module_names(model: PreTrainedModel, names: list[str]) -> dict[str, tuple[st
 def _find_files(name: str, revision: str | None) -> list[Path]:
     for index in INDEXES:
         if path := _find(name, index, revision):
-            parts = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+            places = read_object(path, BASE_REMEDY).get("weight_map")
+            if not isinstance(places, dict) or not all(isinstance(part, str) for part in places.values()):
+                raise UserError(f"{path}: weight_map does not name a file for each weight; {BASE_REMEDY}")
+            parts = sorted(set(places.values()))
             found = [_find(name, part, revision) for part in parts]
             if None in found:
                 raise UserError(f"{name}: {parts[found.index(None)]} is missing; download the base model again")

@@ -47,7 +47,7 @@ def _read(source: str | Path) -> tuple[Path, dict[str, Any], dict[str, str]]:
     path = find_recipe(source)
     data, lines = strict_yaml.load(read_text(path), str(path))
     if not isinstance(data, dict):
-        raise UserError(f"{path}: a recipe is a YAML mapping with the sections model, data, training, ...")
+        raise UserError(f"{path}: not a recipe; write a YAML mapping with the sections model, data, training, ...")
     return path, data, {".".join(key): f"{path}:{line}" for key, line in lines.items()}
 
 

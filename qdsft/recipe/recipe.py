@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any, Literal
@@ -85,11 +86,11 @@ class Recipe(Section):
             return None
         places = [self.path.parent / self.model.chat_template, Path(self.model.chat_template)]
         for place in places:
-            if place.is_file():
+            if os.path.isfile(place):  # unlike place.is_file, no error for a loop of links
                 return place
         raise UserError(
-            f"{self.where('model.chat_template')}: no template {self.model.chat_template} beside the recipe "
-            f"({places[0]}) or at {places[1].resolve()}; correct the name"
+            f"{self.where('model.chat_template')}: model.chat_template: no {self.model.chat_template} beside the "
+            f"recipe ({places[0]}) or at {places[1].absolute()}; correct the name"
         )
 
     def check_local_model(self) -> None:

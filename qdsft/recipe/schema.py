@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -95,7 +95,7 @@ def _unknown_section(name: str) -> str:
         return f"{name} is not a section of a recipe; write {found}"
     if reasons := [keys[name] for keys in RESERVED.values() if name in keys]:
         return f"{name} is not set in a recipe: {reasons[0]}"
-    return f"{name} is not a section of a recipe{_suggest(name, recipe_schema()['properties'])}"
+    return f"{name} is not a section of a recipe{_suggest(name, recipe_schema()['properties']) or LISTED}"
 
 
 def _key_problem(section: str, key: str) -> str:
@@ -114,11 +114,14 @@ def _key_problem(section: str, key: str) -> str:
         homes = [
             other for other in UPSTREAM | {"model": "", "data": "", "evaluation": ""} if key in section_schema(other)
         ]
-        suggestion = f"; it belongs under {homes[0]}:" if homes else "; recipes/recipe.schema.json lists them"
+        suggestion = f"; it belongs under {homes[0]}:" if homes else LISTED
     return f"{section}.{key} is not a {owner}{suggestion}"
 
 
-def _suggest(name: str, known: Mapping[str, Any]) -> str:
+LISTED = "; recipes/recipe.schema.json lists them"
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name.lower(), known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -142,7 +145,7 @@ def _value_problem(value: Any, schema: dict[str, Any], name: str) -> str | None:
         return f"{name}: {error.message}"
     options = [option for option in schema.get("enum", ()) if isinstance(option, str)]
     if len(options) > 8:
-        return f"{name} cannot be {_show(value)}{_suggest(str(value), dict.fromkeys(options))}"
+        return f"{name} cannot be {_show(value)}{_suggest(str(value), options) or LISTED}"
     return f"{name} must be {describe(schema)}, not {_show(value)}{_hint(value, schema)}"
 
 

@@ -16,6 +16,7 @@ import yaml
 from qdsft.errors import UserError
 
 Path = tuple[str, ...]
+CORRECT = "; correct this line or the one before it"
 
 _INT = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
@@ -59,18 +60,18 @@ def load(text: str, name: str) -> tuple[Any, dict[Path, int]]:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if mark else name
         problem = (error.problem or error.context or "").removeprefix("but ")
-        raise UserError(f"{where}: not valid YAML: {problem}") from error
+        raise UserError(f"{where}: not valid YAML: {problem if ';' in problem else problem + CORRECT}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         problem = f"the character U+{error.character:04X} is not allowed; remove it"
         raise UserError(f"{name}:{line}: not valid YAML: {problem}") from error
     except RecursionError as error:
-        raise UserError(f"{name}: nested too deeply to be a recipe") from error
+        raise UserError(f"{name}: nested too deeply to be a recipe; give a recipe") from error
     except UserError:
         raise
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML converts numbers in escapes unchecked
         where = f"{name}:{loader.line + 1}" if loader else name
-        raise UserError(f"{where}: not valid YAML: {error}") from error
+        raise UserError(f"{where}: not valid YAML: {error}{CORRECT}") from error
 
 
 def _value(node: yaml.Node, name: str, path: Path, lines: dict[Path, int]) -> Any:

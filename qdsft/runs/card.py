@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qdsft.console import visible
 from qdsft.files import write_text
 from qdsft.metrics.catalog import METRICS
 from qdsft.runs.card_header import card_header
@@ -17,6 +21,7 @@ from qdsft.runs.public import base_on_hub, public_base
 from qdsft.runs.results import Results, method, parse_results, read_example, read_metrics
 from qdsft.runs.retrieval_table import RETRIEVAL_HEADS, RETRIEVAL_NOTE, RetrievalCell, retrieval_rows
 
+_MARKDOWN = re.compile(r"[\\`*\[\]|!]|(?<!\w)_|_(?!\w)")
 EXAMPLE = "Who is older, Ada Lovelace or Charles Babbage?"
 
 
@@ -41,7 +46,7 @@ def render_card(
     """
     results = parse_results(merge.results_of_adapter, str(run_dir)) if merge else read_metrics(run_dir)
     name = name or Path(run_dir).resolve().name
-    title = name.rpartition("/")[2]
+    title = _one_line(name.rpartition("/")[2])
     facts = {
         "base model": public_base(manifest),
         "base model commit": manifest.base_model.revision,
@@ -55,7 +60,7 @@ def render_card(
         "versions": ", ".join(f"{package} {version}" for package, version in manifest.versions.items()),
         "code": manifest.git,
     }
-    rows = [f"| {key} | {value} |" for key, value in facts.items() if value not in (None, "")]
+    rows = [f"| {key} | {_cell(value)} |" for key, value in facts.items() if value not in (None, "")]
     header = card_header(manifest, title, results, merged=merge is not None, licence=licence)
     lines = [header, f"# {title}", "", "| | |", "|---|---|", *rows, ""]
     lines += _metric_lines(results, "Held-out results" + (" of the adapter, before the merge" if merge else ""))
@@ -99,10 +104,7 @@ def _example_lines(example: dict[str, Any] | None) -> list[str]:
         "",
         "A held-out question and the answer to it:",
         "",
-        "```",
-        example["question"],
-        *steps,
-        "```",
+        *_fenced("", [example["question"], *steps]),
         "",
     ]
 
@@ -133,11 +135,12 @@ def _merged_example(merge: Certificate) -> dict[str, Any] | None:
 
 def _merge_lines(merge: Certificate) -> list[str]:
     """Return the section on the merge certificate."""
-    state = {True: "passed", False: f"**not passed**: {'; '.join(merge.failed)}", None: "not measured"}
+    state = {True: "passed", False: f"**not passed**: {_cell('; '.join(merge.failed))}", None: "not measured"}
     lines = [
         "## Merge",
         "",
-        f"The adapter was merged into the {merge.base} base model in float32 and cast once to {merge.dtype}. "
+        f"The adapter was merged into the {_cell(merge.base)} base model in float32 and cast once to "
+        f"{_cell(merge.dtype)}. "
         f"Agreement with the adapter as it was trained: {state[merge.passed]}.",
         "",
     ]
@@ -147,36 +150,32 @@ def _merge_lines(merge: Certificate) -> list[str]:
     for base, found in merge.candidates.items():
         logits, answers = found.logits, found.answers
         equal = f"{answers.identical:.0%} of {answers.compared}"
-        lines.append(f"| {base} | {logits.mean_kl:.2g} | {logits.largest_difference:.2g} | {equal} |")
+        lines.append(f"| {_cell(base)} | {logits.mean_kl:.2g} | {logits.largest_difference:.2g} | {equal} |")
     return [*lines, ""]
 
 
 def _use_lines(manifest: Manifest, name: str, weights: str, *, is_adapter: bool) -> list[str]:
     """Return how to use a model that others load as `name`; `weights` is what transformers or PEFT load."""
     messages = [dict(message) for message in manifest.golden_prompts[0].messages] if manifest.golden_prompts else []
-    load = [f'model = AutoModelForCausalLM.from_pretrained("{weights}")']
+    load = [f"model = AutoModelForCausalLM.from_pretrained({_text(weights)})"]
     imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
     if is_adapter:
         base = public_base(manifest)
         imports = f"from peft import PeftModel\n{imports}"
-        load = [f'base = AutoModelForCausalLM.from_pretrained("{base}")']
-        load += [f'model = PeftModel.from_pretrained(base, "{weights}")']
-    folder = name.rpartition("/")[2]
-    lines = ["## Use", "", "```bash"]
-    lines += [f"hf download {name} --local-dir {folder}"] if "/" in name else []
-    lines += [f'qdsft decompose {folder} "{EXAMPLE}"', "```", ""]
+        load = [f"base = AutoModelForCausalLM.from_pretrained({_text(base)})"]
+        load += [f"model = PeftModel.from_pretrained(base, {_text(weights)})"]
+    folder = shlex.quote(name.rpartition("/")[2])
+    download = [f"hf download {shlex.quote(name)} --local-dir {folder}"] if "/" in name else []
+    lines = ["## Use", "", *_fenced("bash", [*download, f'qdsft decompose {folder} "{EXAMPLE}"']), ""]
     if "/" not in name:
-        lines += [f"The paths are relative to the folder that holds `{name}`.", ""]
+        shown = _one_line(name).replace("`", "'")
+        lines += [f"The paths are relative to the folder that holds `{shown}`.", ""]
     if is_adapter and not base_on_hub(manifest):
         lines += ["The base model is not on the Hub; it must exist as a local folder of that name.", ""]
-    return [
-        *lines,
-        "Without qdsft, with the wording that it was trained on:",
-        "",
-        "```python",
+    code = [
         imports,
         "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{weights}")',
+        f"tokenizer = AutoTokenizer.from_pretrained({_text(weights)})",
         *load,
         f"messages = {json.dumps(messages, ensure_ascii=False)}",
         "inputs = tokenizer.apply_chat_template(",
@@ -188,8 +187,30 @@ def _use_lines(manifest: Manifest, name: str, weights: str, *, is_adapter: bool)
         "    **inputs, max_new_tokens=limit, do_sample=False, eos_token_id=stop, pad_token_id=tokenizer.pad_token_id",
         ")",
         'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
-        "```",
     ]
+    return [*lines, "Without qdsft, with the wording that it was trained on:", "", *_fenced("python", code)]
+
+
+def _text(value: str) -> str:
+    """Return a text as Python and JSON write it."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _one_line(text: str) -> str:
+    """Return a text on one line, without control characters."""
+    return visible(" ".join(text.split()))
+
+
+def _cell(value: object) -> str:
+    """Return a value as text of a sentence or table cell: Markdown in names and questions of others has no effect."""
+    return _MARKDOWN.sub(r"\\\g<0>", _one_line(str(value))).replace("<", "&lt;")
+
+
+def _fenced(language: str, lines: Sequence[str]) -> list[str]:
+    """Return a block of code whose fence is longer than each in its lines."""
+    text = visible("\n".join(lines))
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return [f"{fence}{language}", text, fence]
 
 
 def _losses(results: ResultFacts) -> str | None:

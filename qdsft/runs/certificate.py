@@ -97,11 +97,11 @@ def write_certificate(folder: Path, certificate: Certificate) -> None:
 def read_certificate(folder: Path) -> Certificate | None:
     """Return the certificate in `folder`, None if there is none; raises UserError if it is damaged."""
     path = folder / MERGE_FILE
-    if not path.is_file():
-        return None
     try:
         return Certificate.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
+        raise UserError(f"{path}: {error.strerror or error}; merge again") from error
     except ValueError as error:  # also pydantic's ValidationError and text that is not UTF-8
         raise UserError(f"{path}: damaged; merge again") from error

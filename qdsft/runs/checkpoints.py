@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from qdsft.runs.layout import CHECKPOINT
 
@@ -16,6 +18,23 @@ RUN_DIGEST = "run.sha256"
 """File in a checkpoint with the hash of its run's fingerprint."""
 OPTIMIZERS = ("optimizer.pt", "optimizer.bin")
 """The second is FSDP's. The trainer needs one of them to resume."""
+DEEPSPEED = "global_step"
+"""What the name of DeepSpeed's folder in a checkpoint starts with."""
+
+
+class TrainerStateFile(BaseModel):
+    """What a resume reads of a checkpoint's trainer_state.json."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    global_step: Annotated[int, Field(ge=1)]
+    max_steps: Annotated[int, Field(ge=1)]
+    epoch: float | None = None
+    log_history: list[dict[str, Any]] = []
+    best_metric: float | None = None
+    best_global_step: int | None = None
+    best_model_checkpoint: str | None = None
+    stateful_callbacks: dict[str, Any] = {}
 
 
 def complete_checkpoints(run_dir: Path) -> tuple[list[Path], list[Path]]:
@@ -28,10 +47,12 @@ def complete_checkpoints(run_dir: Path) -> tuple[list[Path], list[Path]]:
 
 def _is_complete(checkpoint: Path) -> bool:
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        state = TrainerStateFile.model_validate_json((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    if any(checkpoint.glob("global_step*")):  # DeepSpeed keeps weights, optimizer and scheduler in there
+    if checkpoint.name != f"{CHECKPOINT}{state.global_step}":
+        return False
+    if any(checkpoint.glob(f"{DEEPSPEED}*")):  # DeepSpeed keeps weights, optimizer and scheduler in there
         return True
     return (
         (checkpoint / "scheduler.pt").is_file()

@@ -21,6 +21,15 @@ TokenIds = Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_l
 """Never empty: a check over an empty list would pass."""
 
 
+class _Training(BaseModel):
+    """The upstream keys that are read after the training; `Manifest.load_recipe` does not check the others again."""
+
+    model_config = ConfigDict(strict=True)
+
+    max_length: Annotated[int, Field(ge=1)] | None = None
+    output_dir: str | None = None
+
+
 class GoldenPrompt(BaseModel):
     """A training prompt with its token ids, which inference compares with its own."""
 
@@ -86,7 +95,7 @@ def read_manifest(run_dir: Path) -> Manifest:
     path = run_dir / MANIFEST
     try:
         manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-        manifest.load_recipe()
+        _Training.model_validate(manifest.load_recipe().training)
         return manifest
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
@@ -94,7 +103,7 @@ def read_manifest(run_dir: Path) -> Manifest:
             "such as outputs/tiny-full"
         ) from error
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
+        raise UserError(f"{path}: {error.strerror or error}; make it a readable file, or train again") from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: damaged, or written by another version of qdsft; train again") from error
 
@@ -103,7 +112,7 @@ def read_adapter_run(run_dir: Path) -> Manifest:
     """Return the manifest of a finished adapter run; raises UserError as read_finished, or for a whole model."""
     manifest = read_finished(run_dir)
     if manifest.artifact == "model":
-        raise UserError(f"{run_dir}: is a whole model already: {manifest.weights_folder(run_dir)}")
+        raise UserError(f"{run_dir}: is a whole model already; use {manifest.weights_folder(run_dir)} as it is")
     return manifest
 
 

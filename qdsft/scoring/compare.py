@@ -113,6 +113,8 @@ def read_scored_predictions(path: Path) -> ScoredPredictions:
         seen[row.question] += 1
     if not rows:
         raise UserError(f"{file}: there are no rows; evaluate again")
+    if not any(value is not None for row in rows.values() for value in row.scores.values()):
+        raise UserError(f"{file}: the rows have no scores; evaluate again")
     return ScoredPredictions(str(path), rows)
 
 

@@ -11,6 +11,7 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from qdsft.data.prompt import Message
 from qdsft.errors import UserError, reason
+from qdsft.model.foreign_files import foreign_errors
 from qdsft.model.template import has_fixed_date, template_name
 from qdsft.time_limit import time_limit
 
@@ -47,11 +48,13 @@ def render_texts(
     except jinja2.TemplateSyntaxError as error:
         line = error.lineno - has_fixed_date(str(tokenizer.chat_template))
         raise UserError(
-            f"the chat template ({template_name(tokenizer)}) is not valid Jinja in its line {line}: {error.message}"
+            f"the chat template ({template_name(tokenizer)}) is not valid Jinja in its line {line}: {error.message}; "
+            "correct it"
         ) from error
     except jinja2.TemplateError as error:
         raise UserError(
-            f"the chat template ({template_name(tokenizer)}) refuses the messages: {reason(error)}"
+            f"the chat template ({template_name(tokenizer)}) refuses the messages: {reason(error)}; "
+            "change the messages or the template"
         ) from error
     except Exception as error:  # a template may raise anything
         raise UserError(
@@ -65,9 +68,19 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list
         return []
     # The template writes BOS, so the tokenizer must not add another one. data.overlength handles long rows, so the
     # tokenizer's own warning about them (verbose) would be noise.
-    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    with foreign_errors("tokenizer", tokenizer.name_or_path):
+        encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
     ids: list[list[int]] = encoded["input_ids"]
     return ids
+
+
+def beyond_vocabulary(tokenizer: PreTrainedTokenizerBase, token: int, size: int) -> str:
+    """Return the message for a token that a model of `size` embeddings does not have."""
+    text = tokenizer.convert_ids_to_tokens(token)
+    return (
+        f"the tokenizer yields token {token} ({text!r}), and the model has {size} embeddings (vocab_size in "
+        "config.json); use the tokenizer that the model was saved with"
+    )
 
 
 def check_bos(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:

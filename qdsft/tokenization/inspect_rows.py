@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.compute as compute
 from transformers import PreTrainedTokenizerBase
 
+from qdsft.console import visible
 from qdsft.data.sources import read_rows
 from qdsft.data.split import stream_split
 from qdsft.model.loading import load_config, load_tokenizer, stop_token_ids
@@ -91,5 +92,5 @@ def _token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> Iter
         text = tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
         if text.endswith("\ufffd") and end < len(ids):
             continue
-        yield text[len(done) :], ids[end - 1]
+        yield visible(text[len(done) :]), ids[end - 1]
         done = text

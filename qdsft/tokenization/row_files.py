@@ -9,6 +9,7 @@ from pathlib import Path
 
 import datasets
 import pyarrow as arrow
+import pyarrow.compute as compute
 from datasets import Dataset
 from datasets.table import MemoryMappedTable
 from trl import pack_dataset
@@ -37,6 +38,12 @@ def load_rows(path: Path) -> Dataset | None:
     table = MemoryMappedTable.from_file(str(path))
     # The folder is named by the hash of its contents, so datasets need not compute a fingerprint.
     return Dataset(table, fingerprint=f"{path.parent.name[:32]}-{path.stem}") if len(table) else None
+
+
+def largest_token(rows: Dataset) -> int:
+    """Return the largest token id of a file of rows."""
+    batches = rows.data.table.to_batches()
+    return max(compute.max(batch.column("input_ids").flatten()).as_py() or 0 for batch in batches)
 
 
 def pack_file(path: Path, max_length: int, strategy: str) -> int:

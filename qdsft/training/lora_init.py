@@ -21,6 +21,7 @@ from qdsft.model.device import fork_rng
 from qdsft.recipe import Recipe
 from qdsft.recipe.lora_init_keys import changes_base
 from qdsft.runs.layout import INITIAL_ADAPTER
+from qdsft.strict_json import read_object
 from qdsft.training.trainer import RecipeTrainer
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -30,7 +31,7 @@ Tensors = dict[str, torch.Tensor]
 def resumed_config(config: LoraConfig, checkpoint: Path) -> LoraConfig:
     """Return `config` for an adapter whose weights are those of a checkpoint: with its ranks, and default values."""
     if str(config.init_lora_weights).startswith(("eva", "pissa", "olora")):
-        saved = json.loads((checkpoint / CONFIG).read_text(encoding="utf-8"))
+        saved = read_object(checkpoint / CONFIG, "delete this checkpoint to resume from the one before it")
         config.init_lora_weights, config.eva_config = True, None
         config.rank_pattern, config.alpha_pattern = saved["rank_pattern"], saved["alpha_pattern"]
     return config

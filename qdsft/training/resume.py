@@ -15,6 +15,7 @@ from qdsft.errors import UserError
 from qdsft.runs.checkpoints import complete_checkpoints, is_of_run, remove_leftovers
 from qdsft.runs.directory import open_run
 from qdsft.runs.manifest import Manifest, check_resume, read_manifest, write_manifest
+from qdsft.training.checkpoint_files import checkpoint_fault
 
 
 @dataclass(frozen=True)
@@ -63,26 +64,38 @@ def start_or_resume(run_dir: Path, manifest: Manifest, *, resume: bool, overwrit
 
 
 def _newest_checkpoint(run_dir: Path, digest: str) -> Path | None:
-    """Return the newest complete checkpoint of this run; None if the run has saved none.
+    """Return the newest undamaged checkpoint of this run; None if the run has saved none.
 
-    Raises UserError if there are checkpoints and all are unusable, since only the user may decide to start again.
+    The main process reads the files of the checkpoints and tells the others. Raises UserError if there are checkpoints
+    and all are unusable, since only the user may decide to start again.
     """
     state = PartialState()
-    with state.main_process_first():
-        if state.is_main_process:
-            for name in remove_leftovers(run_dir):
-                say(f"{run_dir / name}: incomplete, its save was interrupted; deleted")
-    complete, incomplete = complete_checkpoints(run_dir)
-    own = [path for path in complete if is_of_run(path, digest)]
-    for path in incomplete:
-        say(f"{path}: incomplete (weights, optimizer, scheduler or trainer_state.json is missing); not used")
-    for path in complete:
-        if path not in own:
-            say(f"{path}: belongs to another run; not used")
-    if not own and (complete or incomplete):
+    names: list[str | None] = [None, None]
+    if state.is_main_process:
+        for name in remove_leftovers(run_dir):
+            say(f"{run_dir / name}: incomplete, its save was interrupted; deleted")
+        names = _choose(run_dir, digest, state.num_processes)
+    chosen, newest = broadcast_object_list(names)
+    if newest and not chosen:
         raise UserError(
             f"{run_dir}: none of its checkpoints can be resumed from; put the missing files back, or start again with "
             "--overwrite"
         )
-    say(f"resuming from {own[-1]}" if own else "no checkpoint was saved; starting from the first step")
-    return own[-1] if own else None
+    say(f"resuming from {run_dir / chosen}" if chosen else "no checkpoint was saved; starting from the first step")
+    return run_dir / chosen if chosen else None
+
+
+def _choose(run_dir: Path, digest: str, processes: int) -> list[str | None]:
+    """Return the names of the checkpoint to resume from and of the newest one, None for none; print why they differ."""
+    complete, incomplete = complete_checkpoints(run_dir)
+    for path in incomplete:
+        say(f"{path}: incomplete (weights, optimizer, scheduler or trainer_state.json is missing or damaged); not used")
+    names = [path.name for path in complete + incomplete]
+    for path in reversed(complete):
+        if not is_of_run(path, digest):
+            say(f"{path}: belongs to another run; not used")
+        elif fault := checkpoint_fault(path, processes):
+            say(f"{path}: {fault}; not used")
+        else:
+            return [path.name, names[-1]]
+    return [None, names[-1] if names else None]

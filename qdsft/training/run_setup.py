@@ -10,6 +10,7 @@ from accelerate import PartialState
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from qdsft.console import say
+from qdsft.errors import UserError
 from qdsft.launch import check_launch, check_running, refuse_sharding, waiting_for_processes, world_size
 from qdsft.model.adapters import check_adapters
 from qdsft.model.device import Machine, check_own_gpu, find_machine
@@ -21,7 +22,9 @@ from qdsft.recipe import Recipe
 from qdsft.recipe.lora_init_keys import check_sharded_init
 from qdsft.recipe.required_packages import check_optional_packages
 from qdsft.recipe.saved_quantization import is_saved_quantized, with_saved_quantization
+from qdsft.tokenization.chat_template import beyond_vocabulary
 from qdsft.tokenization.prepared import Prepared, describe_data, prepare
+from qdsft.tokenization.row_files import largest_token
 from qdsft.training.build import build_arguments, build_trainer
 from qdsft.training.checkpointing_choice import CheckpointingChoice, choose_checkpointing
 from qdsft.training.decode_held_out import training_evaluation
@@ -101,6 +104,7 @@ def prepare_run(recipe: Recipe, *, resume: bool = False) -> RunInputs:
         prepared = prepare(recipe, tokenizer, stop_ids)
     for line in describe_data(prepared, recipe):
         say(line)
+    _check_vocabulary(recipe, config, tokenizer, prepared)
     return RunInputs(recipe, machine, config, tokenizer, template_date, stop_ids, prepared)
 
 
@@ -129,6 +133,19 @@ def build_run(inputs: RunInputs, *, checkpoint: Path | None = None) -> Run:
     )
     trainer.held_out = training_evaluation(recipe, prepared.folder, inputs.tokenizer, inputs.stop_ids)
     return Run(inputs, trainer, checkpointing)
+
+
+def _check_vocabulary(
+    recipe: Recipe, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, prepared: Prepared
+) -> None:
+    """Raise UserError for a token of the rows that has no embedding. A token that no row has may lack one."""
+    size = config.get_text_config().vocab_size
+    largest = max(largest_token(rows) for rows in (prepared.train, prepared.eval) if rows is not None)
+    if largest >= size:
+        raise UserError(
+            f"{recipe.where('model.name_or_path')}: {recipe.model.name_or_path}: "
+            f"{beyond_vocabulary(tokenizer, largest, size)}"
+        )
 
 
 def _say_device_and_batch(recipe: Recipe, machine: Machine) -> None:

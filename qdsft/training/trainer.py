@@ -14,12 +14,14 @@ import torch
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
+from qdsft.files import sync, sync_folder
 from qdsft.launch import uses_deepspeed
 from qdsft.model.device import fork_rng
 from qdsft.runs.checkpoints import RUN_DIGEST, SAVING, complete_checkpoints, remove_checkpoint
 from qdsft.runs.layout import CHECKPOINT
 from qdsft.training import cpu_loss
 from qdsft.training.callbacks import EarlyStopping, StopRequest
+from qdsft.training.checkpoint_files import checkpoint_errors
 from qdsft.training.decode_held_out import PREFIX, TrainingEvaluation
 from qdsft.training.non_finite import NonFiniteStop
 from qdsft.training.token_means import TokenMeans
@@ -145,9 +147,11 @@ class RecipeTrainer(SFTTrainer):
         if self.args.should_save:
             (run_dir / SAVING / name / RUN_DIGEST).write_text(self.run_digest, encoding="utf-8")
             self.state.save_to_json(str(run_dir / SAVING / name / "trainer_state.json"))
+            sync(run_dir / SAVING / name)
             if (run_dir / name).exists():  # an incomplete checkpoint of the same step, which the resume skipped
                 remove_checkpoint(run_dir / name)
             os.replace(run_dir / SAVING / name, run_dir / name)
+            sync_folder(run_dir)
             (run_dir / SAVING).rmdir()
             self._rotate(run_dir)
         self.accelerator.wait_for_everyone()
@@ -170,6 +174,18 @@ class RecipeTrainer(SFTTrainer):
             self.control.should_training_stop = True
             return
         super()._run_epoch(*arguments, **options)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with checkpoint_errors(resume_from_checkpoint, "weights"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with checkpoint_errors(checkpoint or "", "optimizer or scheduler"):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with checkpoint_errors(checkpoint or "", "random state"):
+            super()._load_rng_state(checkpoint)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write nothing: `runs.card` writes README.md at the end of a run, without local paths."""

@@ -16,17 +16,25 @@ is_number() {
   [[ $1 =~ ^[0-9]+(\.[0-9]+)?$ && ! $1 =~ ^[0.]+$ ]]
 }
 
+# For values that are compared as numbers: bash would run a command in what is no number.
+is_whole() {
+  [[ $1 =~ ^(0|[1-9][0-9]{0,8})$ ]]
+}
+
 # read_recipe RECIPE [OVERRIDE ...]: set run_name, method (full, lora, qlora), run_dir, run_dir_origin, and
 # run_state (none, begun, finished).
 read_recipe() {
   local facts
   facts=$("$bin/qdsft" recipe "$@" --json) || exit 1
-  facts=$("$bin/python" -c '
+  {
+    IFS= read -r -d '' run_name && IFS= read -r -d '' method && IFS= read -r -d '' run_state &&
+      IFS= read -r -d '' run_dir && IFS= read -r -d '' run_dir_origin
+  } < <("$bin/python" -c '
 import json, sys
 facts = json.load(sys.stdin)
 values = [facts[key] for key in ("name", "method", "run_state", "run_dir")]
-print("\n".join([*values, facts["origins"].get("training.output_dir", "default")]))' <<<"$facts")
-  { read -r run_name && read -r method && read -r run_state && read -r run_dir && read -r run_dir_origin; } <<<"$facts"
+for value in [*values, facts["origins"].get("training.output_dir", "default")]:
+    sys.stdout.write(value + "\0")' <<<"$facts") || die "qdsft recipe $1: its answer cannot be read"
 }
 
 # Print the number of GPUs that this process may use; 0 without a driver.
@@ -45,6 +53,7 @@ count_gpus() {
 # NODES, NODE_RANK, HEAD_IP and HEAD_PORT describe several machines with GPUS each.
 launch_arguments() {
   local gpus=$1 method=$2 nodes=${NODES:-1} config
+  is_whole "$nodes" || die "NODES=$nodes is not a whole number; correct or remove it"
   if [[ $nodes -gt 1 ]]; then
     config=ddp
     [[ $method == full ]] && config=multi_node_zero3

@@ -73,6 +73,44 @@ def test_setup_and_run_do_what_they_say(tmp_path: Path) -> None:
     assert pod.words()[-1] == "qdsft evaluate"
 
 
+def run_with(tmp_path: Path, overrides: str) -> tuple[int, str, list[str]]:
+    """Return status, output and the overrides that reach the script."""
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / "train_runpod.sh"
+    script.write_text('#!/usr/bin/env bash\nfor word in "${@:4}"; do echo "<$word>"; done\n', encoding="utf-8")
+    script.chmod(0o755)
+    sky = {"SKYPILOT_NUM_NODES": "1", "SKYPILOT_NODE_RANK": "0", "SKYPILOT_NODE_IPS": "10.0.0.1"}
+    environment = {**os.environ, **values(), **sky, "OVERRIDES": overrides}
+    run = yaml.safe_load(TASK.read_text(encoding="utf-8"))["run"]
+    done = subprocess.run(["bash", "-c", run], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["scripts"]
+    return done.returncode, done.stderr, done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ("", []),
+        ("  ", []),
+        ("a.b=1 c.d=2", ["a.b=1", "c.d=2"]),
+        ("'prompt.system=Be brief' \"x=a  b\" y=\\'", ["prompt.system=Be brief", "x=a  b", "y='"]),
+        ("$(touch executed) `touch executed` ; touch executed", ["$(touch", "executed)", "`touch", "executed`"]),
+        ("x=$HOME y=* z=a;b", ["x=$HOME", "y=*", "z=a;b"]),
+        ("x=${IFS}>executed", ["x=${IFS}>executed"]),
+    ],
+)
+def test_overrides_are_split_and_never_run(tmp_path: Path, overrides: str, words: list[str]) -> None:
+    status, _, found = run_with(tmp_path, overrides)
+    assert status == 0 and found[: len(words)] == [f"<{word}>" for word in words]
+    assert len(found) == len(words) or ";" in overrides
+
+
+@pytest.mark.parametrize("overrides", ["'open", '"open', "a 'b\nc'"])
+def test_overrides_with_broken_quotes_are_refused(tmp_path: Path, overrides: str) -> None:
+    status, said, _ = run_with(tmp_path, overrides)
+    assert status == 1 and "error: OVERRIDES: correct its quotes" in said
+
+
 def test_the_address_of_the_first_machine_reaches_accelerate(tmp_path: Path) -> None:
     pod = Pod(tmp_path)
     run = yaml.safe_load(TASK.read_text(encoding="utf-8"))["run"]

@@ -184,11 +184,20 @@ def test_no_card(pod: Pod) -> None:
         ({"MAX_HOURS": "0"}, "MAX_HOURS=0 is not a number above 0"),
         ({"PUSH_TO": "name"}, "PUSH_TO=name is not a repository; write user/name"),
         ({"MERGE": "yes"}, "MERGE=yes is neither 0 nor 1; correct it"),
+        ({"NODES": "a[$(touch executed)]"}, "NODES=a[$(touch executed)] is not a whole number; correct"),
+        ({"NODES": "2x"}, "NODES=2x is not a whole number"),
+        ({"NODES": "-1"}, "NODES=-1 is not a whole number"),
+        ({"NODES": "010"}, "NODES=010 is not a whole number"),
+        ({"NODE_RANK": "x[$(touch executed)]"}, "NODE_RANK=x[$(touch executed)] is not a whole number"),
+        ({"MIN_DRIVER": "x[$(touch executed)]"}, "MIN_DRIVER=x[$(touch executed)] is not a whole number"),
+        ({"HEAD_PORT": "; touch executed"}, "HEAD_PORT=; touch executed is not a whole number"),
+        ({"FAKE_DRIVER": "x[$(touch executed)]"}, "nvidia-smi names the driver x[$(touch executed)], which is no vers"),
     ],
 )
 def test_what_is_refused(pod: Pod, variables: dict[str, str], message: str) -> None:
     assert message in refused(pod, **variables)
     assert {call[0] for call in pod.calls()} <= {"runpodctl"}
+    assert not list(pod.folder.glob("**/executed")) and not (ROOT / "executed").exists()
 
 
 def test_stopping_needs_the_program_for_it(pod: Pod) -> None:

@@ -36,7 +36,7 @@ def run(
     [
         ("model.name_or_path=./nope", "./nope is not a folder with a model"),
         ("model.name_or_path=models/nope", "the config.json of models/nope cannot be loaded"),
-        ("model.chat_template=nope.jinja", "no template nope.jinja beside the recipe"),
+        ("model.chat_template=nope.jinja", "model.chat_template: no nope.jinja beside the recipe"),
         ("model.chat_template=null", "has no chat template"),
         ("model.attn_implementation=nope", "nope"),
         ("training.max_length=8192", "more than the 4096 positions"),

@@ -70,6 +70,28 @@ def test_facts_that_a_script_reads_of_a_recipe(tmp_path: Path, capsys: pytest.Ca
         assert facts["values"]["training"]["output_dir"] == str(run_dir)
 
 
+@pytest.mark.parametrize("run_dir", ["a b", "a\nb", " a ", "a\\b", "$(touch executed)", "한국", ""])
+def test_values_of_a_recipe_are_read_whole(tmp_path: Path, run_dir: str) -> None:
+    facts = {"name": "x-y", "method": "full", "run_state": "none", "run_dir": run_dir, "origins": {}}
+    (tmp_path / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    (tmp_path / "qdsft").write_text(f"#!/bin/sh\ncat {tmp_path}/facts.json\n", encoding="utf-8")
+    (tmp_path / "qdsft").chmod(0o755)
+    (tmp_path / "python").symlink_to(sys.executable)
+    script = (
+        f"set -euo pipefail; bin={tmp_path}; source {ROOT}/scripts/lib/train.sh; read_recipe r.yaml; "
+        'printf "%s|" "$run_name" "$method" "$run_state" "$run_dir" "$run_dir_origin"'
+    )
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == f"x-y|full|none|{run_dir}|default|", done.stderr
+    assert not (tmp_path / "executed").exists()
+
+
+def test_no_number_is_computed_that_is_none(machine: Pod) -> None:
+    status, out = machine.run(QLORA, script="train_local.sh", NODES="a[$(touch executed)]")
+    assert status == 1 and "NODES=a[$(touch executed)] is not a whole number" in out
+    assert not (ROOT / "executed").exists()
+
+
 # train_local.sh
 
 

@@ -25,6 +25,18 @@ from qdsft.files import (
 REMEDY = "free some space or choose another folder with training.output_dir"
 
 
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of what was written to the disk, and "-> NAME" for a rename, in order."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("which file a descriptor belongs to is only known on Linux")
+    done: list[str] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: done.append(Path(f"/proc/self/fd/{number}").readlink().name))
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append(f"-> {Path(b).name}"), replace(a, b)))
+    return done
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -42,6 +54,17 @@ def test_json_is_readable_by_people(tmp_path: Path) -> None:
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert text == '{\n  "질문": [\n    1,\n    null\n  ]\n}\n'
     assert json.loads(text) == {"질문": [1, None]}
+
+
+def test_contents_are_on_the_disk_before_the_name_is(tmp_path: Path, synced: list[str]) -> None:
+    write_text(tmp_path / "a", "x")
+    assert len(synced) == 3 and synced[0].startswith(".a.") and synced[1:] == ["-> a", tmp_path.name]
+    synced.clear()
+    with new_directory(tmp_path / "run") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "weights").write_bytes(b"x")
+    renamed = synced.index("-> run")
+    assert {"weights", "inner", ".run.tmp"} == set(synced[:renamed]) and synced[renamed + 1 :] == [tmp_path.name]
 
 
 def test_a_target_that_is_a_folder_is_left_alone(tmp_path: Path) -> None:

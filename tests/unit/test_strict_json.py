@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from qdsft.errors import UserError
 from qdsft.files import write_json
-from qdsft.strict_json import to_json
+from qdsft.strict_json import read_object, to_json
 
 NAN, INF = float("nan"), float("inf")
 ROOT = Path(__file__).parents[2]
@@ -62,3 +63,19 @@ def test_nothing_else_writes_nan() -> None:
         for line in path.read_text(encoding="utf-8").splitlines():
             if re.search(r"json\.dumps?\(", line) and "allow_nan=False" not in line:
                 assert path.relative_to(ROOT / "qdsft").as_posix() in NO_NUMBERS, f"{path}: {line}"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"7", b"{", b"[" * 100_000, b"\xff", "서울".encode("cp949")])
+def test_another_programs_file_that_holds_no_object(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.json: not (a )?JSON.*; put it back$"):
+        read_object(path, "put it back")
+
+
+def test_an_object_is_read_and_a_missing_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"a": [1]}')
+    assert read_object(tmp_path / "a.json", "x") == {"a": [1]}
+    for path, reason in ((tmp_path / "nope", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(UserError, match=f"cannot be read: {reason}.*; put it back"):
+            read_object(path, "put it back")

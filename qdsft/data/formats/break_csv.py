@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from qdsft.data.formats.csv_rows import unguarded
 from qdsft.data.formats.format import Format, Reader
 from qdsft.data.formats.read import get_field, make_row, read_changed
 from qdsft.data.record import Record, RowError, Scanned, short_json
@@ -26,13 +27,16 @@ def break_steps(text: str) -> list[str]:
 def read(path: Path) -> Scanned:
     """Yield the rows of a CSV file with `question_text` and `decomposition` ("return x ;return #1 that y").
 
-    A step is the text after the "return " at its start. Other columns are kept as text, empty cells left out.
-    BREAK lost some references itself (`#REF`): such a row is a RowError.
+    A step is the text after the "return " at its start. Other columns are kept as text, empty cells left out. The
+    apostrophe is removed that `--to qdmr` writes before a formula. BREAK lost some references itself (`#REF`): such a
+    row is a RowError.
     """
     return read_changed(path, _row)
 
 
 def _row(record: Record) -> dict[str, Any]:
+    cells = {name: unguarded(cell) if isinstance(cell, str) else cell for name, cell in record.row.items()}
+    record = Record(cells, record.source, record.tabular)
     text = get_field(record, "decomposition")
     if not isinstance(text, str):
         raise RowError(record.source, "not a decomposition", f"decomposition must be text, not {short_json(text)}")

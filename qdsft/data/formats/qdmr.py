@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Collection, Sequence
 
+from qdsft.data.formats.csv_rows import guarded
 from qdsft.data.formats.format import Format, Item, Writer, one_line
 from qdsft.errors import UserError
 
@@ -21,7 +22,7 @@ def _entry(item: Item, text: str) -> str:
     columns = item.columns
     identity = columns.get(_id_column(columns))
     cells = (identity, one_line(item.question), text, columns.get("operators"), columns.get("split"))
-    return _csv_line(["" if cell is None else str(cell) for cell in cells])
+    return _csv_line(["" if cell is None else guarded(str(cell)) for cell in cells])
 
 
 def _keep(columns: Collection[str]) -> Collection[str]:
@@ -43,7 +44,8 @@ FORMAT = Format(
     "qdmr",
     writer=Writer(
         _text,
-        holds="BREAK's CSV again; `id` or `qid` become `question_id`. A row with `;` in a step is dropped",
+        holds="BREAK's CSV again; `id` or `qid` become `question_id`. A row with `;` in a step is dropped, and a "
+        "cell that a spreadsheet would take for a formula gets a leading `'`, which `--from break` removes",
         columns="those that BREAK has",
         entry=_entry,
         header=_csv_line(["question_id", "question_text", "decomposition", "operators", "split"]),

@@ -17,6 +17,7 @@ from qdsft.errors import UserError
 from qdsft.files import write_json
 from qdsft.inference.loaded_run import RunPrompts
 from qdsft.optional_packages import require
+from qdsft.strict_json import read_object
 from qdsft.tokenization.chat_template import render_texts, special_token_pattern
 
 PIECES = "tokenizer.model"
@@ -55,7 +56,7 @@ def stage_for_conversion(run: RunPrompts, folder: Path) -> None:
     """
     stage(run, folder)
     tokenizer = run.tokenizer
-    settings = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
+    settings = read_object(folder / TOKENIZER, "put it back or train again")
     if SPACE in tokenizer.get_vocab():
         settings["add_prefix_space"] = _begins_with_a_space(run)
     write_json(folder / TOKENIZER, settings)
@@ -64,7 +65,7 @@ def stage_for_conversion(run: RunPrompts, folder: Path) -> None:
             (folder / PIECES).symlink_to(pieces.resolve())
         elif SPACE in tokenizer.get_vocab() and (merges := _merges(run)):
             (folder / PIECES).write_bytes(_make_pieces(run, merges))
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_object(folder / "config.json", "put it back or train again")
     share = (config.get("rope_parameters") or {}).get("partial_rotary_factor")
     if share is not None:  # the keys of transformers 4, which the converter reads
         config = {"rotary_pct": share, "partial_rotary_factor": share, **config}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe
+from qdsft.strict_json import read_object
 
 NAME = "config.json"
 SECONDS = 5
@@ -23,13 +23,7 @@ def read_config(recipe: Recipe) -> tuple[dict[str, Any], str]:
     """
     recipe.check_local_model()
     path = _find(recipe)
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON: {error}; put the model's config.json there") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: is not a JSON mapping; put the model's config.json there")
-    return config, str(path)
+    return read_object(path, "put the model's config.json there"), str(path)
 
 
 def _find(recipe: Recipe) -> Path:

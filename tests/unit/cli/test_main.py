@@ -156,7 +156,7 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
         ),
         (
             "check r.yaml model.chat_template=nope.jinja",
-            "command line: no template nope.jinja beside the recipe (nope.",
+            "command line: model.chat_template: no nope.jinja beside the recipe (nope.",
         ),
         ("check r.yaml prompt.user={{", "command line: prompt.user: not valid Jinja: "),
         ("check r.yaml data.train=.", ".: Is a directory (looked at /"),

@@ -42,7 +42,7 @@ def test_blank_lines_are_skipped_and_counted() -> None:
         ("[1]", "f:1: a row must be an object with fields, not [1]"),
         ('  {"a":1} x', "f:1: not JSON at column 11: Extra data; write one object a line, or one JSON list"),
         ('{"a":1},null,{"b":[1', "f:1: not JSON at column 8: Extra data; write one object a line, or one JSON list"),
-        ("[" * 100_000, "f:1: nested too deeply"),
+        ("[" * 100_000, "f:1: nested too deeply; flatten or remove the row"),
     ],
 )
 def test_a_fault_and_the_row_after_it(text: str, message: str) -> None:
@@ -76,11 +76,11 @@ def test_a_list_has_a_line_for_each_row() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[{"a": 1}\n{"b": 2}]', "f:2: not JSON: expected ',' or ']' after a row"),
+        ('[{"a": 1}\n{"b": 2}]', "f:2: not JSON: expected ',' or ']' after a row; correct or complete the list"),
         ('[{"a": 1},\n{"b": }]', "f:2: not JSON at column 7: Expecting value; the rest of the file is not read"),
         ('[{"a": 1}]\nx', "f:1: there is text after the closing ']'; remove it"),
         ('[{"a": 1}]\u2028', "f:1: there is text after the closing ']'; remove it"),
-        ('[{"a": 1}', "f:1: not JSON: expected ',' or ']' after a row"),
+        ('[{"a": 1}', "f:1: not JSON: expected ',' or ']' after a row; correct or complete the list"),
     ],
 )
 def test_a_list_that_is_not_read_to_its_end(text: str, message: str) -> None:

@@ -150,7 +150,7 @@ def test_runs_that_cannot_be_merged_are_refused(
     output = tmp_path / "out"
     assert "no run directory (run.json is missing)" in refusal(capsys, tmp_path / "nope", "--output", output)
     whole = make_run(tmp_path / "whole", tiny_model("llama"))
-    assert f"is a whole model already: {whole / 'model'}" in refusal(capsys, whole, "--output", output)
+    assert f"is a whole model already; use {whole / 'model'} as it is" in refusal(capsys, whole, "--output", output)
     with pytest.raises(UserError, match="is a whole model already"):
         merge(whole, output)
     assert "exists; delete it or choose another --output" in refusal(capsys, adapter_run, "--output", tmp_path)
@@ -164,7 +164,7 @@ def test_runs_that_cannot_be_merged_are_refused(
     damaged = Path(shutil.copytree(adapter_run, tmp_path / "damaged"))
     weights = damaged / "adapter" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-64])
-    assert "adapter_model.safetensors: cannot be read" in refusal(capsys, damaged, "--output", output)
+    assert "adapter_model.safetensors is cut or damaged" in refusal(capsys, damaged, "--output", output)
     (tmp_path / "file").touch()
     assert "cannot be written" in refusal(capsys, adapter_run, "--output", tmp_path / "file" / "m")
     assert not output.exists() and not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

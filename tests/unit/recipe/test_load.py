@@ -48,8 +48,8 @@ def test_the_byte_order_mark_and_crlf_of_windows_are_read() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "r.yaml: a recipe is a YAML mapping with the sections model, data, training, ..."),
-        ("- model\n", "r.yaml: a recipe is a YAML mapping with the sections model, data, training, ..."),
+        ("", "r.yaml: not a recipe; write a YAML mapping with the sections model, data, training, ..."),
+        ("- model\n", "r.yaml: not a recipe; write a YAML mapping with the sections model, data, training, ..."),
         (
             "data:\n  train: t\nmodel:\n  dtype: auto\n",
             "r.yaml:3: model.name_or_path is missing; it names a Hub model or a local folder",

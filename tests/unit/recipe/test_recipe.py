@@ -122,7 +122,8 @@ def test_the_chat_template_stands_beside_the_recipe_or_here(tmp_path: Path) -> N
     path = folder / "r.yaml"
     path.write_text("model:\n  name_or_path: m\n  chat_template: t.jinja\ndata: {train: x}\n", encoding="utf-8")
     assert refusal(lambda: load_recipe(path).chat_template_path()) == (
-        f"{path}:3: no template t.jinja beside the recipe ({folder}/t.jinja) or at {tmp_path}/t.jinja; correct the name"
+        f"{path}:3: model.chat_template: no t.jinja beside the recipe ({folder}/t.jinja) or at {tmp_path}/t.jinja; "
+        "correct the name"
     )
     Path("t.jinja").touch()
     assert load_recipe(path).chat_template_path() == Path("t.jinja")

@@ -89,10 +89,10 @@ def test_other_sections_may_not(section: str) -> None:
         ("learning_rate", 1e-4, "learning_rate is at the top level; it belongs under training:"),
         ("name_or_path", "x", "name_or_path is at the top level; it belongs under model:"),
         ("trainig", {}, "trainig is not a section of a recipe; did you mean training?"),
-        ("zzz", {}, "zzz is not a section of a recipe"),
+        ("zzz", {}, "zzz is not a section of a recipe; recipes/recipe.schema.json lists them"),
         # pydantic's own fields of a Recipe are no sections
-        ("path", "x", "path is not a section of a recipe"),
-        ("origins", {}, "origins is not a section of a recipe"),
+        ("path", "x", "path is not a section of a recipe; recipes/recipe.schema.json lists them"),
+        ("origins", {}, "origins is not a section of a recipe; recipes/recipe.schema.json lists them"),
         # renamed
         ("training.max_seq_length", 512, "training.max_seq_length is called max_length"),
         ("training.evaluation_strategy", "no", "training.evaluation_strategy is called eval_strategy"),

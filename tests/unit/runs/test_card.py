@@ -118,3 +118,39 @@ def test_a_merged_model_shows_its_certificate(run_dir: Path) -> None:
 def test_the_table_has_a_dash_for_a_metric_that_a_model_lacks() -> None:
     table = dict(metric_table(parse_results(METRICS, "metrics.json")))
     assert table["exact match"] == ["0.500", "0.250"] and ["-", "1.000"] in table.values()
+
+
+HOSTILE = "a? ```\n# Owned\n<script>alert(1)</script> \x1b]0;x\x07"
+
+
+def test_a_question_stays_in_its_block(run_dir: Path) -> None:
+    row = {"question": HOSTILE, "gold": ["b?"], "sub_questions": ["````b?"], "scores": {"exact_match": 1.0}}
+    (run_dir / "predictions.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    lines = render_card(run_dir, manifest()).splitlines()
+    fences = [number for number, line in enumerate(lines) if line == "`````"]
+    assert len(fences) == 2 and fences[0] < lines.index("# Owned") < fences[1]
+    assert "\x1b" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    "text", ["a | b", "[x](https://example.org)", "`code`", "<img src=x>", "**bold**", "_it_", "!x"]
+)
+def test_a_name_is_text_in_the_table(run_dir: Path, text: str) -> None:
+    changed = manifest(device={"kind": "cpu", "name": f"{text}\n## Owned"}, versions={"torch": text})
+    card = render_card(run_dir, changed)
+    [row] = [line for line in card.splitlines() if line.startswith("| device |")]
+    for mark in "|`*[]!":
+        assert row.removeprefix("| device |").removesuffix("|").replace(f"\\{mark}", "").count(mark) == 0
+    assert "<" not in row and "## Owned" in row and "\n## Owned" not in card
+
+
+def test_a_name_cannot_leave_the_code(run_dir: Path) -> None:
+    card = render_card(run_dir, manifest(), name='user/x"); import os  # $(id)')
+    assert 'from_pretrained("user/x\\"); import os  # $(id)")' in card
+    assert "hf download 'user/x\"); import os  # $(id)'" in card
+
+
+def test_messages_stay_in_the_code(run_dir: Path) -> None:
+    golden = [{"messages": [{"role": "user", "content": HOSTILE}], "ids": [1]}]
+    lines = render_card(run_dir, manifest(golden_prompts=golden)).splitlines()
+    assert lines.count("````python") == 1 and lines[-1] == "````" and "# Owned" not in lines

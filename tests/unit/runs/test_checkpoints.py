@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,15 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
 
 
-WHOLE = {"trainer_state.json": "{}", "optimizer.pt": "x", "scheduler.pt": "x", "model.safetensors": "x"}
+WHOLE = {"trainer_state.json": "", "optimizer.pt": "x", "scheduler.pt": "x", "model.safetensors": "x"}
 
 
 def checkpoint(step: str, files: dict[str, str]) -> Path:
     folder = Path("run") / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        state = f'{{"global_step": {step}, "max_steps": 100}}'
+        (folder / name).write_text(text or state, encoding="utf-8")
     return folder
 
 
@@ -46,14 +48,34 @@ def test_a_checkpoint_without_one_of_its_files_is_incomplete(missing: str) -> No
     assert complete_checkpoints(Path("run")) == ([good], [bad])
 
 
-@pytest.mark.parametrize("state", ["", '{"global_step": 10, "log_his', "\0" * 100])
+@pytest.mark.parametrize("state", [" ", '{"global_step": 10, "log_his', "\0" * 100])
 def test_a_checkpoint_with_half_a_state_is_incomplete(state: str) -> None:
     bad = checkpoint("10", {**WHOLE, "trainer_state.json": state})
     assert complete_checkpoints(Path("run")) == ([], [bad])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"global_step": "10"},
+        {"global_step": 99},
+        {"global_step": None},
+        {"max_steps": -1},
+        {"epoch": []},
+        {"log_history": 3},
+        {"log_history": [3]},
+        {"best_model_checkpoint": 1},
+        {"stateful_callbacks": []},
+    ],
+)
+def test_a_state_of_other_types_or_of_another_step_is_not_used(change: dict[str, object]) -> None:
+    state = {"global_step": 10, "max_steps": 100, "a_later_key": 1, **change}
+    bad = checkpoint("10", {**WHOLE, "trainer_state.json": json.dumps(state)})
+    assert complete_checkpoints(Path("run")) == ([], [bad])
+
+
 def test_deepspeed_keeps_the_optimizer_in_a_folder_of_its_own() -> None:
-    folder = checkpoint("10", {"trainer_state.json": "{}"})
+    folder = checkpoint("10", {"trainer_state.json": ""})
     assert complete_checkpoints(Path("run")) == ([], [folder])
     (folder / "global_step10").mkdir()
     assert complete_checkpoints(Path("run")) == ([folder], [])

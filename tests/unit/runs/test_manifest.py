@@ -98,7 +98,9 @@ def test_a_damaged_manifest(damage: Callable[[str], str]) -> None:
 
 def test_a_manifest_that_is_a_folder() -> None:
     Path("run/run.json").mkdir(parents=True)
-    assert refusal(lambda: read_manifest(Path("run"))) == "run/run.json: Is a directory"
+    assert refusal(lambda: read_manifest(Path("run"))) == (
+        "run/run.json: Is a directory; make it a readable file, or train again"
+    )
 
 
 def test_a_finished_run_is_one_whose_artifact_is_there() -> None:

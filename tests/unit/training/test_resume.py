@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.checkpoints import write_checkpoint
 from helpers.tiny_recipe import MakeRecipe, recipe_maker
 
 from qdsft.errors import UserError
-from qdsft.runs.checkpoints import RUN_DIGEST
 from qdsft.runs.manifest import Manifest, read_manifest, write_manifest
 from qdsft.training.resume import Start, start_or_resume
 from qdsft.training.run_record import new_manifest
@@ -27,12 +27,9 @@ def manifest(make_recipe: MakeRecipe) -> Manifest:
 
 
 def save(run_dir: Path, step: int, digest: str, *, complete: bool = True) -> Path:
-    folder = run_dir / f"checkpoint-{step}"
-    folder.mkdir()
-    names = ["trainer_state.json", "optimizer.pt", "scheduler.pt", "adapter_model.safetensors"]
-    for name in names if complete else names[:1]:
-        (folder / name).write_text("{}", encoding="utf-8")
-    (folder / RUN_DIGEST).write_text(digest, encoding="utf-8")
+    folder = write_checkpoint(run_dir, step, digest)
+    if not complete:
+        (folder / "optimizer.pt").unlink()
     return folder
 
 
@@ -55,6 +52,21 @@ def test_the_newest_complete_checkpoint_of_the_run_is_used(
     assert start_or_resume(run_dir, manifest, resume=True, overwrite=False) == Start(checkpoint=newest)
     said = capsys.readouterr().err
     assert "checkpoint-6: incomplete" in said and "checkpoint-8: belongs to another run" in said
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_named(
+    manifest: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir, digest = tmp_path / "cut", manifest.fingerprint.sha256()
+    start_or_resume(run_dir, manifest, resume=False, overwrite=False)
+    oldest, *others = (save(run_dir, step, digest) for step in (2, 4, 6))
+    (others[0] / "rng_state.pth").unlink()
+    (others[1] / "optimizer.pt").write_bytes(b"PK")
+    assert start_or_resume(run_dir, manifest, resume=True, overwrite=False) == Start(checkpoint=oldest)
+    said = capsys.readouterr().err
+    assert "checkpoint-4: rng_state.pth is missing; not used" in said
+    assert "checkpoint-6: optimizer.pt cannot be read" in said
+    assert all(folder.exists() for folder in others)
 
 
 def test_a_resume_without_a_usable_checkpoint_is_refused(manifest: Manifest, tmp_path: Path) -> None:

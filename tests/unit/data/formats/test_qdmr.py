@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qdsft.data.decomposition import Decomposition
-from qdsft.data.formats import WRITERS
+from qdsft.data.formats import READERS, WRITERS
 from qdsft.data.formats.write import entry, make_item, render_as
+from qdsft.data.record import Record
 from qdsft.errors import UserError
 
 QUESTION = "Did Ada outlive Bob?"
@@ -41,6 +43,26 @@ def test_qdmr() -> None:
 def test_qdmr_names_a_row_by_whatever_id_it_has(columns: dict[str, Any], identity: str) -> None:
     line = entry("qdmr", make_item("qdmr", "q", RELATIONS, columns))
     assert line == f"{identity},q,return Mount Ida >> country ;return #1 >> capital,,\n"
+
+
+FORMULAS = ["=cmd|'/c calc'!A0", "+1+1", "-2-3", "@SUM(A1)", "'=1", "=", "-x"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_formula_is_text_for_a_spreadsheet_and_comes_back(tmp_path: Path, text: str) -> None:
+    line = entry("qdmr", make_item("qdmr", text, RELATIONS, {"id": text, "split": text}))
+    [cells] = csv.reader(io.StringIO(line))
+    assert cells[0] == cells[1] == cells[4] == f"'{text}"
+    path = tmp_path / "out.csv"
+    path.write_text(WRITERS["qdmr"].header + line, encoding="utf-8")
+    [row] = READERS["break"].read(path)
+    assert isinstance(row, Record)
+    assert (row.row["question"], row.row["question_id"], row.row["split"]) == (text, text, text)
+
+
+@pytest.mark.parametrize("text", ["-1", "+1.5", "a=b", "'quoted'", "1-2", "한국"])
+def test_other_cells_stay_as_they_are(text: str) -> None:
+    assert next(csv.reader(io.StringIO(entry("qdmr", make_item("qdmr", text, RELATIONS, {})))))[1] == text
 
 
 def test_qdmr_has_no_semicolon_inside_a_step() -> None:

@@ -1,0 +1,50 @@
+"""Hostile cases over every command: a result or one line, nothing of others deleted, no more memory or time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.corpus import all_cases
+from helpers.corpus.workspace import build_workspace, contents, run_case
+from helpers.paths import RECIPES, ROOT
+
+CASES = all_cases()
+PAGE = ROOT / "docs" / "SECURITY.md"
+
+
+def table() -> str:
+    """The cases by kind, as docs/SECURITY.md shows them."""
+    rows = [f"| {kind} | {len(cases)} |" for kind, cases in CASES.items()]
+    total = sum(len(cases) for cases in CASES.values())
+    return "\n".join(["| kind | cases |", "|---|---|", *rows, f"| **{len(CASES)} kinds** | **{total}, failures: 0** |"])
+
+
+def test_the_page_has_the_figures() -> None:
+    assert sum(len(cases) for cases in CASES.values()) >= 400
+    assert f"\n{table()}\n" in PAGE.read_text(encoding="utf-8")
+
+
+def test_no_case_is_planted_twice() -> None:
+    names = [(kind, case.name) for kind, cases in CASES.items() for case in cases]
+    assert len(names) == len(set(names))
+
+
+@pytest.fixture(scope="module")
+def workspace(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus") / "workspace"
+    build_workspace(folder, tiny_model("llama"), RECIPES / "tiny" / "chat_template.jinja")
+    return folder
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_every_case_is_a_result_or_one_line(
+    kind: str, workspace: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    before = contents(workspace)
+    faults = [run_case(case, workspace, tmp_path / "case", lambda: tuple(capfd.readouterr())) for case in CASES[kind]]
+    found = [fault for fault in faults if fault]
+    assert not found, f"{len(found)} of {len(faults)}:\n" + "\n\n".join(found)
+    assert contents(workspace) == before

@@ -1,0 +1,47 @@
+"""Checkpoints of an adapter run with tiny files, as the trainer writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig
+from safetensors.torch import save_file
+
+from qdsft.runs.checkpoints import RUN_DIGEST
+
+
+def trainer_state(step: int) -> str:
+    """The trainer_state.json of a checkpoint."""
+    return json.dumps({"global_step": step, "max_steps": 99, "epoch": 0.5, "log_history": []})
+
+
+def write_checkpoint(run_dir: Path, step: int, digest: str, *, processes: int = 1) -> Path:
+    """Write checkpoint-STEP of the run with this digest, and return its folder."""
+    folder = run_dir / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    (folder / "trainer_state.json").write_text(trainer_state(step), encoding="utf-8")
+    torch.save({"state": {0: torch.ones(8)}, "param_groups": [{"lr": 1.0}]}, folder / "optimizer.pt")
+    torch.save({"last_epoch": step}, folder / "scheduler.pt")
+    random = {"numpy": np.random.get_state(), "cpu": torch.get_rng_state()}
+    for name in ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]:
+        torch.save(random, folder / name)
+    LoraConfig(task_type="CAUSAL_LM", base_model_name_or_path="base").save_pretrained(str(folder))
+    save_file({"lora_B": torch.ones(2, 2)}, folder / "adapter_model.safetensors")
+    (folder / RUN_DIGEST).write_text(digest, encoding="utf-8")
+    return folder
+
+
+def write_deepspeed_checkpoint(run_dir: Path, step: int, digest: str) -> Path:
+    """Write a checkpoint of DeepSpeed with one process."""
+    folder = write_checkpoint(run_dir, step, digest)
+    for name in ("optimizer.pt", "scheduler.pt", "adapter_model.safetensors"):
+        (folder / name).unlink()
+    inside = folder / f"global_step{step}"
+    inside.mkdir()
+    torch.save({"optimizer_state_dict": {}}, inside / "zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    torch.save({"module": {}}, inside / "mp_rank_00_model_states.pt")
+    (folder / "latest").write_text(inside.name, encoding="utf-8")
+    return folder
