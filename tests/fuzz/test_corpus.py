@@ -44,7 +44,12 @@ def test_every_case_is_a_result_or_one_line(
 ) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     before = contents(workspace)
-    faults = [run_case(case, workspace, tmp_path / "case", lambda: tuple(capfd.readouterr())) for case in CASES[kind]]
+
+    def printed() -> tuple[str, str]:
+        out, err = capfd.readouterr()
+        return out, err
+
+    faults = [run_case(case, workspace, tmp_path / "case", printed) for case in CASES[kind]]
     found = [fault for fault in faults if fault]
     assert not found, f"{len(found)} of {len(faults)}:\n" + "\n\n".join(found)
     assert contents(workspace) == before

@@ -33,7 +33,12 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     replace = os.replace
     monkeypatch.setattr(os, "fsync", lambda number: done.append(Path(f"/proc/self/fd/{number}").readlink().name))
-    monkeypatch.setattr(os, "replace", lambda a, b: (done.append(f"-> {Path(b).name}"), replace(a, b)))
+
+    def rename(source: Path, target: Path) -> None:
+        done.append(f"-> {Path(target).name}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", rename)
     return done
 
 

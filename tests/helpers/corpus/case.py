@@ -102,7 +102,7 @@ def together(*damages: Damage) -> Damage:
 
 
 def _folder_instead(name: str) -> Damage:
-    return lambda folder: (removed(name)(folder), (folder / name).mkdir())[0]
+    return together(removed(name), lambda folder: (folder / name).mkdir())
 
 
 def spoiled(name: str) -> dict[str, Damage]:
@@ -118,7 +118,7 @@ def spoiled(name: str) -> dict[str, Damage]:
         "UTF-16": replaced(name, '{"서울": 1}'.encode("utf-16")),
         "CP949": replaced(name, '{"서울": 1}'.encode("cp949")),
         "a folder": _folder_instead(name),
-        "a loop of links": lambda folder: (removed(name)(folder), (folder / name).symlink_to(Path(name).name))[0],
+        "a loop of links": together(removed(name), lambda folder: (folder / name).symlink_to(Path(name).name)),
     }
 
 

@@ -58,7 +58,7 @@ YAMLS = {
     "control characters": "model: {name_or_path: \x1b]0;x\x07}\n",
     "no data": "model: {name_or_path: base}\n",
 }
-TEMPLATES = {
+TEMPLATES: dict[str, bytes | str] = {
     "unclosed": "{% for message in messages %}",
     "unknown tag": "{% nope %}",
     "a loop of 10^12": "{% for i in range(10**12) %}{{ i }}{% endfor %}",

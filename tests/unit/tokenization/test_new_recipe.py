@@ -29,7 +29,7 @@ TARGETS = {
 SAID = {
     "phi3": r"chat template: the model's own\nstop token: <\|im_end\|>",
     "olmo2": r"chat template: chat_template.jinja, a plain one; the model has none\nstop token: <\|eot_id\|>",
-    "granite": r"a plain one; training cannot use the model's own: .*System role not supported\nstop token: <",
+    "granite": r"a plain one; training cannot use the model's own: .*System role not supported; .*\nstop token: <",
     "starcoder2": r"chat template: chat_template.jinja, the model's own without thinking\nstop token: <\|im_end\|>",
     "gpt2": r"a plain one; the model has none\nstop token: <\|endoftext",
 }
