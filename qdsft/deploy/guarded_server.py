@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from qdsft.deploy.request_guard import RequestGuard
+from qdsft.deploy.whole_body import WholeBody
 from qdsft.environment import variable
 
 HOSTS, TOKEN = "QDSFT_SERVE_HOSTS", "QDSFT_SERVE_TOKEN"
@@ -28,7 +29,7 @@ def main() -> None:
     build = server.build_server
 
     def guarded(*arguments: Any, **options: Any) -> Any:
-        return RequestGuard(build(*arguments, **options), model=model, hosts=known, token=token)
+        return RequestGuard(WholeBody(build(*arguments, **options)), model=model, hosts=known, token=token)
 
     server.build_server = guarded  # type: ignore[assignment]  # in this process alone, which ends with the server
     sys.argv = ["transformers", "serve", *sys.argv[1:]]

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from qdsft.deploy.whole_body import MOST_BYTES, App, Message, Receive, Send
 from qdsft.strict_json import to_json
 
 MODELS = "/v1/models"
 ALLOWED = {"/v1/chat/completions": "POST", MODELS: "GET", "/health": "GET"}
 """Path -> method. transformers' other paths load and unload models for whoever asks."""
-MOST_BYTES = 2**20
-"""Largest body of a request."""
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from qdsft.console import say
 from qdsft.data.references import has_hangul
 from qdsft.deploy.demo.page import FONTS, HEAD, MONOSPACE, Model, build_page
+from qdsft.deploy.demo.places import FairPlaces
 from qdsft.deploy.listening import LOCAL_NAMES, listen, reachable, refuse_open_server
+from qdsft.deploy.whole_body import WholeBody
 from qdsft.errors import UserError
 from qdsft.inference.generate import Answer
 from qdsft.inference.loaded_run import LoadedRun
@@ -91,6 +93,11 @@ def demo(
 
 def launch(page: gr.Blocks, host: str, port: int, hosts: list[str], *, share: bool) -> None:
     """Start Gradio's server in a thread. `hosts` are the names under which browsers may ask for the page."""
+    middleware = [
+        Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
+        Middleware(WholeBody),
+        Middleware(FairPlaces, page=page),
+    ]
     os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("no_proxy"), *LOCAL_NAMES[:2]]))
     try:
         with redirect_stdout(io.StringIO()):  # Gradio reports a failed tunnel in several lines
@@ -103,7 +110,7 @@ def launch(page: gr.Blocks, host: str, port: int, hosts: list[str], *, share: bo
                 run_history=False,
                 ssr_mode=False,
                 footer_links=["settings"],
-                app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]},
+                app_kwargs={"middleware": middleware},
                 i18n=page.i18n_instance,
                 theme=gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONOSPACE),
                 head=HEAD,

@@ -26,6 +26,8 @@ WORDS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("words.js
 """Language -> name -> text."""
 COPIES = {"json": "JSON", "mermaid": "Mermaid", "self-ask": "Self-ask"}
 """Formats that the page offers to copy, with their labels."""
+LONGEST_QUESTION = 20_000
+"""Characters."""
 MOST_WAITING = 20
 """Gradio refuses further questions."""
 FONTS = ("system-ui", "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", "Noto Sans CJK KR", "sans-serif")
@@ -95,6 +97,9 @@ def build_page(models: Sequence[Model], examples: Sequence[str]) -> gr.Blocks:
             words = WORDS.get(language, WORDS["en"])
             if not question.strip() or not chosen:
                 gr.Warning(words["empty"])
+                return
+            if len(chosen) > len(set(chosen)) or len(question) > LONGEST_QUESTION:
+                gr.Warning(words["refused"])
                 return
             for place, column in enumerate(columns):
                 yield column.clear(visible=place in chosen)

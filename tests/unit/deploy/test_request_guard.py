@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from qdsft.deploy.request_guard import MOST_BYTES, RequestGuard
+from qdsft.deploy.request_guard import RequestGuard
+from qdsft.deploy.whole_body import MOST_BYTES
 
 Headers = list[tuple[bytes, bytes]]
 HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})

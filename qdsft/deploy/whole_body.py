@@ -1,0 +1,81 @@
+"""Pass a request on to a server only when its whole body has arrived."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from qdsft.strict_json import to_json
+
+MOST_BYTES = 2**20
+"""Largest body of a request."""
+SECONDS = 10.0
+"""Time that a client has to send a body."""
+BODY = "qdsft.body"
+"""Key of an ASGI scope: the body that was received."""
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+
+class _TooLong(Exception):
+    """The body has more than the allowed bytes."""
+
+
+class WholeBody:
+    """An ASGI application around another: receives the body of a request first.
+
+    The application never sees a request whose body takes too long, is too long, or whose client leaves before its end.
+    """
+
+    def __init__(self, app: App, *, seconds: float = SECONDS, most_bytes: int = MOST_BYTES) -> None:
+        self._app = app
+        self._seconds = seconds
+        self._most_bytes = most_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Receive the body and pass the request on, or answer 408 or 413."""
+        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(self._seconds):
+                body = await self._receive(receive)
+        except TimeoutError:
+            await answer(send, 408, f"the request was not complete after {self._seconds:g} seconds; send it again")
+            return
+        except _TooLong:
+            await answer(send, 413, f"a request has at most {self._most_bytes} bytes; ask a shorter question")
+            return
+        if body is None:  # the client has left
+            return
+        pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return pending.pop() if pending else await receive()
+
+        await self._app({**scope, BODY: body}, replay, send)
+
+    async def _receive(self, receive: Receive) -> bytes | None:
+        parts: list[bytes] = []
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            parts.append(message.get("body", b""))
+            if sum(map(len, parts)) > self._most_bytes:
+                raise _TooLong
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+
+async def answer(send: Send, status: int, detail: str) -> None:
+    """Refuse a request in one sentence, which Gradio's page and OpenAI's clients show, and end the connection."""
+    headers: list[Header] = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    content = to_json({"detail": detail, "error": {"message": detail}}).encode("utf-8")
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
