@@ -95,11 +95,8 @@ def build_page(models: Sequence[Model], examples: Sequence[str]) -> gr.Blocks:
             question: str, chosen: list[int], language: str, number: int, request: gr.Request
         ) -> Iterator[Update]:
             words = WORDS.get(language, WORDS["en"])
-            if not question.strip() or not chosen:
-                gr.Warning(words["empty"])
-                return
-            if len(chosen) > len(set(chosen)) or len(question) > LONGEST_QUESTION:
-                gr.Warning(words["refused"])
+            if problem := request_problem(question, chosen):
+                gr.Warning(words[problem])
                 return
             for place, column in enumerate(columns):
                 yield column.clear(visible=place in chosen)
@@ -122,6 +119,14 @@ def build_page(models: Sequence[Model], examples: Sequence[str]) -> gr.Blocks:
         stop.click(end, queue=False, api_visibility="private")
     built: gr.Blocks = page.queue(max_size=MOST_WAITING, default_concurrency_limit=1)
     return built
+
+
+def request_problem(question: str, chosen: Sequence[int]) -> str | None:
+    """Return the name of the word of WORDS that says what is wrong with a request, or None."""
+    if not question.strip() or not chosen:
+        return "empty"
+    is_refused = len(chosen) > len(set(chosen)) or len(question) > LONGEST_QUESTION
+    return "refused" if is_refused else None
 
 
 class _Column:

@@ -11,7 +11,7 @@ from helpers.demo_page import DECOMPOSITION, FREE_TEXT, served, writes
 
 from qdsft.data.decomposition import Decomposition
 from qdsft.data.task import Task
-from qdsft.deploy.demo.page import HEAD, WORDS, Model, answer_html, build_page, copies, partial_html
+from qdsft.deploy.demo.page import HEAD, WORDS, Model, answer_html, build_page, copies, partial_html, request_problem
 from qdsft.errors import UserError
 from qdsft.inference.generate import Answer
 
@@ -78,6 +78,22 @@ def test_copies_are_those_that_the_answer_allows() -> None:
     assert "step1 --> step3" in good["mermaid"] and good["self-ask"].count("Follow up: ") == 3
     assert list(copies(DECOMPOSITION, QUESTION, HOSTILE)) == ["json"]
     assert copies(FREE_TEXT, "q", "abc") == {"json": '{"input": "q", "output": "abc"}'}
+
+
+@pytest.mark.parametrize(
+    ("question", "chosen", "word"),
+    [
+        ("Who?", [0, 1], None),
+        ("", [0], "empty"),
+        ("Who?", [], "empty"),
+        ("Who?", [0, 0], "refused"),
+        ("Who?", [1, 0, 1], "refused"),
+        ("x" * 20_001, [0], "refused"),
+    ],
+)
+def test_a_request_that_would_hold_the_queue_is_refused(question: str, chosen: list[int], word: str | None) -> None:
+    assert request_problem(question, chosen) == word
+    assert word is None or word in WORDS["ko"]
 
 
 def test_both_languages_have_the_same_words() -> None:
