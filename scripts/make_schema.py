@@ -108,7 +108,10 @@ def own_section(cls: type[sections.Section]) -> dict[str, Any]:
         part.pop("title", None)
         for option in part.get("anyOf", ()):
             option.pop("title", None)
-    return {key: schema[key] for key in ("type", "description", "properties")} | {"additionalProperties": False}
+            if "$ref" in option.get("items", {}):  # a definition of this section, which the recipe's schema lacks
+                option["items"] = own_section(getattr(sections, option["items"]["$ref"].rpartition("/")[2]))
+    kept = {key: schema[key] for key in ("type", "description", "properties")} | {"additionalProperties": False}
+    return kept | ({"required": schema["required"]} if cls is sections.TrainSource else {})
 
 
 def loss_types(config: type) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +16,98 @@ from qdsft.recipe import Recipe
 
 
 def read_rows(recipe: Recipe, key: str) -> Iterator[Record]:
-    """Yield the rows of data.train or data.eval (`key`).
+    """Yield the rows of data.train or data.eval (`key`), one source after the other.
 
     Raises UserError as `file_records` does, and if a Hub dataset cannot be loaded.
     """
-    name: str = getattr(recipe.data, key)
-    if not is_hub_id(name):
-        yield from file_records(recipe, key)
-        return
+    for name in _names(recipe, key):
+        if is_hub_id(name):
+            yield from _with_source(recipe, key, name, _hub_records(recipe, key, name))
+        else:
+            yield from _file_records(recipe, key, name)
+
+
+def content_id(recipe: Recipe, key: str) -> str | list[str] | None:
+    """Return the SHA-256 of a file or the fingerprint of a Hub dataset, which change with the rows of data.`key`.
+
+    Return a list of them, and of the weights, for several sources.
+    """
+    found = [_content_id(recipe, key, name) for name in _names(recipe, key)]
+    if key == "train" and not isinstance(recipe.data.train, str):
+        weighted = zip(recipe.data.train_sources, found, strict=True)
+        return [f"{source.weight!r} {Path(source.path).name} {one}" for source, one in weighted]
+    return found[0] if found else None
+
+
+def file_records(recipe: Recipe, key: str) -> Iterator[Record]:
+    """Yield the rows of the files in data.`key`. Raises UserError with the recipe's line for one that does not exist.
+
+    Rows of several files that do not say where they come from have the name of their file in the column `source`, by
+    which scores are grouped.
+    """
+    for name in _names(recipe, key):
+        yield from _file_records(recipe, key, name)
+
+
+def data_files(recipe: Recipe, key: str) -> list[Path]:
+    """Return the files in data.`key`. Raises UserError with the recipe's line for one that does not exist."""
+    return [_data_file(recipe, key, name) for name in _names(recipe, key)]
+
+
+def is_on_hub(recipe: Recipe) -> bool:
+    """Return whether any of the recipe's data must be downloaded."""
+    return any(is_hub_id(name) for key in ("train", "eval") for name in _names(recipe, key))
+
+
+def train_weights(recipe: Recipe) -> dict[str, float]:
+    """Return the weight of each source in data.train, under what `Record.source` begins with."""
+    split = recipe.data.train_split
+    return {
+        f"{one.path}[{split}]" if is_hub_id(one.path) else str(Path(one.path)): one.weight
+        for one in recipe.data.train_sources
+    }
+
+
+def _names(recipe: Recipe, key: str) -> list[str]:
+    if key == "train":
+        return recipe.data.train_paths
+    return [recipe.data.eval] if recipe.data.eval else []
+
+
+def _file_records(recipe: Recipe, key: str, name: str) -> Iterator[Record]:
+    yield from _with_source(recipe, key, name, stream_records(_data_file(recipe, key, name)))
+
+
+def _with_source(recipe: Recipe, key: str, name: str, records: Iterable[Record]) -> Iterator[Record]:
+    several = key == "train" and not isinstance(recipe.data.train, str)
+    for record in records:
+        if several and not {"source", "dataset"} & record.row.keys():
+            record = record._replace(row={**record.row, "source": Path(name).name.partition(".")[0]})
+        yield record
+
+
+def _hub_records(recipe: Recipe, key: str, name: str) -> Iterator[Record]:
     split = recipe.data.train_split if key == "train" else recipe.data.eval_split
-    for number, row in enumerate(_hub_dataset(recipe, key), start=1):
+    for number, row in enumerate(_hub_dataset(recipe, key, name), start=1):
         record = checked(dict(row), f"{name}[{split}]:{number}", tabular=True)
         if isinstance(record, RowError):
             raise record
         yield record
 
 
-def content_id(recipe: Recipe, key: str) -> str | None:
-    """Return the SHA-256 of a file or the fingerprint of a Hub dataset, which change with the rows of data.`key`."""
-    name: str | None = getattr(recipe.data, key)
-    if name is None:
-        return None
+def _content_id(recipe: Recipe, key: str, name: str) -> str:
     if is_hub_id(name):
-        return str(_hub_dataset(recipe, key)._fingerprint)
+        return str(_hub_dataset(recipe, key, name)._fingerprint)
     if not Path(name).is_file():
-        next(file_records(recipe, key))  # raises UserError
+        next(_file_records(recipe, key, name))  # raises UserError
     with Path(name).open("rb") as file:
         # The name decides how the bytes are read.
         return f"{''.join(Path(name).suffixes)} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _hub_dataset(recipe: Recipe, key: str) -> Any:
+def _hub_dataset(recipe: Recipe, key: str, name: str) -> Any:
     from datasets import load_dataset
 
-    name: str = getattr(recipe.data, key)
     split = recipe.data.train_split if key == "train" else recipe.data.eval_split
     try:
         return load_dataset(name, split=split, revision=recipe.data.revision)
@@ -60,25 +118,13 @@ def _hub_dataset(recipe: Recipe, key: str) -> Any:
         ) from error
 
 
-def file_records(recipe: Recipe, key: str) -> Iterator[Record]:
-    """Yield the rows of the file in data.`key`. Raises UserError with the recipe's line if the file does not exist."""
-    yield from stream_records(data_file(recipe, key))
-
-
-def data_file(recipe: Recipe, key: str) -> Path:
-    """Return the file in data.`key`. Raises UserError with the recipe's line if the file does not exist."""
-    name: str = getattr(recipe.data, key)
+def _data_file(recipe: Recipe, key: str, name: str) -> Path:
     if not os.path.exists(name):
         raise UserError(
             f"{recipe.where(f'data.{key}')}: data.{key}: there is no file {name} (looked at {Path(name).absolute()}); "
             f"give another with data.{key}=FILE, or a Hub dataset as user/name"
         )
     return Path(name)
-
-
-def is_on_hub(recipe: Recipe) -> bool:
-    """Return whether any of the recipe's data must be downloaded."""
-    return any(is_hub_id(name) for name in (recipe.data.train, recipe.data.eval) if name)
 
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")

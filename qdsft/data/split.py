@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from qdsft.data.examples import Digest, Example
+from qdsft.data.mix import epoch_rows, repeats
 from qdsft.data.record import Record
-from qdsft.data.sources import file_records
+from qdsft.data.sources import file_records, train_weights
 from qdsft.data.task import make_task
 from qdsft.data.text import question_hash
 from qdsft.errors import UserError
@@ -24,11 +26,14 @@ class SplitTally:
 
     def __init__(self) -> None:
         self.rows: Counter[Side] = Counter()
+        self._origins: Counter[str] = Counter()
         self._digests = {side: Digest() for side in ("train", "eval")}
 
     def add(self, side: Side, example: Example) -> None:
         """Add one row."""
         self.rows[side] += 1
+        if side == "train":
+            self._origins[origin(example)] += 1
         if side != "left_out":
             self._digests[side].add(example)
 
@@ -38,9 +43,17 @@ class SplitTally:
             "train_rows": self.rows["train"],
             "eval_rows": self.rows["eval"],
             "left_out": self.rows["left_out"],
+            **({"train_sources": self._sources()} if len(self._origins) > 1 else {}),
             "train_sha256": self._digests["train"].hexdigest(),
             "eval_sha256": self._digests["eval"].hexdigest(),
         }
+
+    def _sources(self) -> dict[str, int]:
+        """Return name without folders -> training rows."""
+        found: Counter[str] = Counter()
+        for name, count in self._origins.items():
+            found[name if name.endswith("]") else Path(name).name] += count
+        return dict(found)
 
 
 def assign_sides(
@@ -103,5 +116,32 @@ def stream_split(
     The default reads files only; pass `sources.read_rows` to download Hub datasets as well.
     """
     task = make_task(recipe)
-    held_out = map(task.example, read(recipe, "eval")) if recipe.data.eval else None
-    return assign_sides(map(task.example, read(recipe, "train")), held_out, recipe)
+
+    def split() -> Iterator[tuple[Side, Example]]:
+        held_out = map(task.example, read(recipe, "eval")) if recipe.data.eval else None
+        return assign_sides(map(task.example, read(recipe, "train")), held_out, recipe)
+
+    return split() if len(recipe.data.train_sources) == 1 else _mixed(split, train_weights(recipe))
+
+
+def _mixed(
+    split: Callable[[], Iterator[tuple[Side, Example]]], weights: Mapping[str, float]
+) -> Iterator[tuple[Side, Example]]:
+    """Yield the rows of a split, with training rows as often as the weights of their sources ask for.
+
+    The rows are read twice: how often a row occurs depends on how many there are.
+    """
+    keys: dict[str, list[str]] = {name: [] for name in weights}
+    for side, example in split():
+        if side == "train":
+            keys[origin(example)].append(question_hash(example.question)[16:])
+    sizes = epoch_rows({name: len(found) for name, found in keys.items()}, weights)
+    times = {name: iter(repeats(keys[name], size)) for name, size in sizes.items()}
+    for side, example in split():
+        for _ in range(next(times[origin(example)]) if side == "train" else 1):
+            yield side, example
+
+
+def origin(example: Example) -> str:
+    """Return the file or Hub dataset that a row was read from."""
+    return example.record.source.rpartition(":")[0]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from qdsft.data.examples import Example
-from qdsft.data.sources import data_file, is_on_hub
+from qdsft.data.sources import data_files, is_on_hub
 from qdsft.data.split import stream_split
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe
@@ -64,13 +65,13 @@ def estimate_workload(recipe: Recipe) -> tuple[Workload | None, str]:
     if is_on_hub(recipe):
         return None, "the data are on the Hub and were not read"
     try:
-        path = data_file(recipe, "train")
+        paths = data_files(recipe, "train")
         training = (example for side, example in stream_split(recipe) if side == "train")
         examples = list(islice(training, READ_AT_MOST))
     except UserError as error:
         return None, f"the data cannot be read: {error}"
     lengths = [_tokens(_prompt(example) + example.completion) for example in examples]
-    rows = _rows(path, len(examples), recipe)
+    rows = _rows(paths, len(examples), recipe)
     workload = Workload(
         rows=rows,
         tokens=round(sum(lengths) * rows / len(examples)),
@@ -82,16 +83,20 @@ def estimate_workload(recipe: Recipe) -> tuple[Workload | None, str]:
     return workload, f"estimated from {len(examples)} rows at {BYTES_PER_TOKEN} bytes a token{others}"
 
 
-def _rows(path: Path, read: int, recipe: Recipe) -> int:
+def _rows(paths: Sequence[Path], read: int, recipe: Recipe) -> int:
     """Return the training rows of the whole file: counted if all were read, otherwise estimated from its lines."""
     if read < READ_AT_MOST:
         return read
     rows = read
-    if path.suffix == ".jsonl":
-        with path.open("rb") as file:
-            lines = sum(1 for _ in file)
+    if all(path.suffix == ".jsonl" for path in paths):
+        lines = sum(_count_lines(path) for path in paths)
         rows = max(read, round(lines * (1 if recipe.data.eval else 1 - recipe.data.eval_fraction)))
     return min(rows, recipe.data.max_samples or rows)
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
 
 
 def _prompt(example: Example) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -225,8 +226,8 @@ def _check_sources(recipe: Recipe) -> None:
     model, data = recipe.model, recipe.data
     local = {
         "model.revision": model.revision is not None and Path(model.name_or_path).is_dir(),
-        "data.revision": data.revision is not None and Path(data.train).is_file(),
-        "data.train_split": data.train_split != "train" and Path(data.train).is_file(),
+        "data.revision": data.revision is not None and all(map(os.path.isfile, data.train_paths)),
+        "data.train_split": data.train_split != "train" and all(map(os.path.isfile, data.train_paths)),
         "data.eval_split": data.eval_split != "validation" and (data.eval is None or Path(data.eval).is_file()),
     }
     for key in (key for key, idle in local.items() if idle):

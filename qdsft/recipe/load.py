@@ -142,12 +142,22 @@ def _override_value(name: str, text: str) -> tuple[Any, dict[strict_yaml.Path, i
     section, _, key = name.partition(".")
     schema = section_schema(section).get(key, {}) if section in recipe_schema()["properties"] else {}
     kinds = {part.get("type") for part in schema.get("anyOf", [schema])} - {"null"}
-    if kinds == {"string"} and text != "null" and text[:1] not in {"'", '"'}:
+    is_text = kinds == {"string"} or (kinds == {"string", "array"} and not text.startswith("["))
+    if is_text and text != "null" and text[:1] not in {"'", '"'}:
         return text, {}
     return strict_yaml.load(text, f"{COMMAND_LINE}: {name}")
 
 
+def _check_sources(recipe: Recipe) -> None:
+    paths = [str(Path(name)) for name in recipe.data.train_paths]
+    for name in (name for place, name in enumerate(paths) if name in paths[:place]):
+        raise UserError(
+            f"{recipe.where('data.train')}: data.train names {name} twice; give it once, with the sum of the weights"
+        )
+
+
 def _check_combinations(recipe: Recipe) -> None:
+    _check_sources(recipe)
     given = recipe.training.get("output_dir")
     if problem := folder_problem(str(Path("outputs") / recipe.name) if given is None else given):
         raise UserError(f"{recipe.where('training.output_dir')}: training.output_dir: {problem}")

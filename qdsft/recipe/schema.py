@@ -171,6 +171,8 @@ def describe(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         parts = [describe(part) for part in schema["anyOf"]]
         return " or ".join(dict.fromkeys(parts))
+    if "properties" in schema.get("items", {}):
+        return f"a list of mappings with the keys {', '.join(schema['items']['properties'])}"
     if isinstance(schema.get("additionalProperties"), dict):
         return f"a mapping to {describe(schema['additionalProperties'])}"
     if "properties" in schema:

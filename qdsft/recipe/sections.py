@@ -34,11 +34,21 @@ class Model(Section):
     """Whether Python code in the model's folder may run in training; other commands need --trust-remote-code."""
 
 
+class TrainSource(Section):
+    """One of several sources of training rows."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """A file or the id of a Hub dataset, as data.train."""
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Its share of the training rows, in proportion to the other weights."""
+
+
 class Data(Section):
     """Where the examples come from and which of them are held out."""
 
-    train: Annotated[str, Field(min_length=1)]
-    """A file (JSON, JSON Lines, CSV, TSV or Parquet), as data/DATA_FORMAT.md says, or the id of a Hub dataset."""
+    train: Annotated[str, Field(min_length=1)] | Annotated[list[TrainSource], Field(min_length=1)]
+    """A file (JSON, JSON Lines, CSV, TSV or Parquet), as data/DATA_FORMAT.md says, or the id of a Hub dataset; or a
+    list of {path, weight} to mix several."""
     train_split: str = "train"
     """Split of a Hub dataset."""
     revision: str | None = None
@@ -53,6 +63,16 @@ class Data(Section):
     """Use at most this many training rows, chosen by the same hash."""
     overlength: Literal["error", "drop", "truncate"] = "error"
     """What to do with a row of more than training.max_length tokens; truncate shortens the user text alone."""
+
+    @property
+    def train_sources(self) -> list[TrainSource]:
+        """The sources of training rows: one, or those of the list."""
+        return [TrainSource(path=self.train)] if isinstance(self.train, str) else self.train
+
+    @property
+    def train_paths(self) -> list[str]:
+        """The files and Hub datasets of the training rows."""
+        return [source.path for source in self.train_sources]
 
 
 class Prompt(Section):

@@ -9,7 +9,7 @@ import yaml
 
 from qdsft.metrics.catalog import BY_KEY, of_kind
 from qdsft.runs.manifest import Manifest
-from qdsft.runs.public import base_on_hub, on_hub, public_name
+from qdsft.runs.public import base_on_hub, on_hub, public_name, train_names
 from qdsft.runs.results import Results
 
 LICENCE_KEYS = ("license", "license_name", "license_link")
@@ -38,7 +38,8 @@ def card_header(
     if base_on_hub(manifest):
         relation = "adapter" if is_adapter else "merge" if merged else "finetune"
         base = {"base_model": manifest.base_model.name_or_path, "base_model_relation": relation}
-    data = manifest.recipe.get("data", {}).get("train", "")
+    names = train_names(manifest.recipe)
+    data = ", ".join(map(public_name, names))
     is_decomposition = manifest.recipe["prompt"].get("completion") is None
     adapted = ["lora"] if manifest.artifact == "adapter" or manifest.recipe.get("lora") is not None else []
     scores: dict[str, float] = {}
@@ -48,7 +49,7 @@ def card_header(
     header = ModelCardData(
         **base,
         **(licence or {}),
-        datasets=[data] if on_hub(data) else None,
+        datasets=list(filter(on_hub, names)) or None,
         language=[name for name in LANGUAGES if tuned and name in tuned.group("language")] or None,
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag="text-generation",
@@ -59,8 +60,8 @@ def card_header(
             EvalResult(
                 task_type="text-generation",
                 task_name="question decomposition",
-                dataset_type=public_name(data),
-                dataset_name=f"held-out rows of {public_name(data)}",
+                dataset_type=data,
+                dataset_name=f"held-out rows of {data}",
                 metric_type=name,
                 metric_name=BY_KEY[name].name,
                 metric_value=round(value, 6),

@@ -49,16 +49,16 @@ def open_run(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
 def refuse_inputs_inside(recipe: Recipe) -> None:
     """Raise UserError if a run would delete, with an earlier run in its directory, something that it reads."""
     template, loss = recipe.chat_template_path(), find_custom_loss(recipe)
-    inputs = {
-        "model.name_or_path": Path(recipe.model.name_or_path),
-        "data.train": Path(recipe.data.train),
-        "data.eval": Path(recipe.data.eval) if recipe.data.eval else None,
-        "model.chat_template": template,
-        "training.loss_type": loss.path if loss else None,
-        "the recipe": recipe.path,
-    }
+    inputs = [
+        ("model.name_or_path", Path(recipe.model.name_or_path)),
+        *(("data.train", Path(name)) for name in recipe.data.train_paths),
+        ("data.eval", Path(recipe.data.eval) if recipe.data.eval else None),
+        ("model.chat_template", template),
+        ("training.loss_type", loss.path if loss else None),
+        ("the recipe", recipe.path),
+    ]
     folders = {Path(os.path.abspath(recipe.run_dir)), recipe.run_dir.resolve()}
-    for key, path in inputs.items():
+    for key, path in inputs:
         if path is None or not path.exists():  # on the Hub
             continue
         for place in (Path(os.path.abspath(path)), path.resolve()):

@@ -31,6 +31,8 @@ class DataFacts(Facts):
     train_rows: int
     eval_rows: int
     left_out: int = 0
+    train_sources: dict[str, int] = {}
+    """Source -> training rows in an epoch, repeated ones included; empty for a single source."""
     train_sha256: str = ""
     eval_sha256: str = ""
 

@@ -72,7 +72,7 @@ def _describe(path: Path) -> ListedRun:
         task=task_type(manifest.load_recipe().prompt).name,
         model=public_name(manifest.base_model.name_or_path),
         method=_merged_method(path) or method(manifest),
-        data=public_name(manifest.load_recipe().data.train),
+        data=", ".join(map(public_name, manifest.load_recipe().data.train_paths)),
         steps=saved if manifest.results.steps is None else manifest.results.steps,
         metrics={metric.key: found[metric.key] for metric in shown_in("runs") if metric.key in found},
     )

@@ -164,7 +164,8 @@ def check_resume(run_dir: Path, earlier: Fingerprint, current: Fingerprint) -> N
     if earlier.data != current.data:
         data = current.recipe["data"]
         rows = "training rows" if earlier.data[:1] != current.data[:1] else "held-out rows"
-        file = data["train"] if rows == "training rows" else data["eval"] or data["train"]
+        given = data["train"] if rows == "training rows" else data["eval"] or data["train"]
+        file = given if isinstance(given, str) else ", ".join(source["path"] for source in given)
         raise _changed(run_dir, f"the {rows} from {file} have changed since the run began; restore the file")
     if earlier.template != current.template:
         raise _changed(run_dir, "the chat template has changed since the run began; restore it")

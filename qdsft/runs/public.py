@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def public_manifest(manifest: Manifest, *, merged_dtype: str | None = None) -> M
     }
     for key in ("train", "eval"):
         if name := recipe["data"].get(key):
-            recipe["data"] = {**recipe["data"], key: public_name(name)}
+            public = public_name(name) if isinstance(name, str) else [_public_source(one) for one in name]
+            recipe["data"] = {**recipe["data"], key: public}
     recipe["training"] = {key: value for key, value in recipe["training"].items() if _says_no_path(key, value)}
     recipe.pop("publish", None)
     if merged_dtype:
@@ -77,6 +79,16 @@ def public_manifest(manifest: Manifest, *, merged_dtype: str | None = None) -> M
             "results": ResultFacts.model_validate(manifest.results.model_dump(exclude={"preflight"})),
         }
     )
+
+
+def _public_source(source: dict[str, Any]) -> dict[str, Any]:
+    return {**source, "path": public_name(source["path"])}
+
+
+def train_names(recipe: Mapping[str, Any]) -> list[str]:
+    """Return the files and Hub datasets of the training rows of a recipe in run.json."""
+    data = recipe.get("data", {}).get("train") or ""
+    return [data] if isinstance(data, str) else [source["path"] for source in data]
 
 
 def _says_no_path(key: str, value: Any) -> bool:

@@ -109,6 +109,9 @@ def describe_data(prepared: Prepared, recipe: Recipe) -> Iterator[str]:
         yield prepared.facts.findings
     note = f", {data.left_out} left out because they are in data.eval" if data.left_out else ""
     yield f"data: {data.train_rows} rows to train on, {data.eval_rows} held out{note}"
+    if data.train_sources:
+        shares = (f"{name} {rows} rows ({rows / data.train_rows:.1%})" for name, rows in data.train_sources.items())
+        yield f"mix of an epoch: {', '.join(shares)}"
     if nothing := nothing_held_out(recipe, data.train_rows, data.eval_rows):
         yield nothing
     yield (

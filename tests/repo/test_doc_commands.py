@@ -91,7 +91,7 @@ class Clone:
     def run_of(self, name: str, model: Path, recipe: str, scale: float = 0.0, tokens: int = 16) -> None:
         """A finished run outputs/`name`; with a scale an adapter of such random weights."""
         values = load_recipe(self.folder / "recipes" / f"{recipe}.yaml").data
-        train = values.train if recipe.startswith("tasks/") else "data/examples/sample_train.jsonl"
+        train = values.train_paths[0] if recipe.startswith("tasks/") else "data/examples/sample_train.jsonl"
         overrides = [f"data.train={self.folder / train}", f"data.eval_fraction={max(values.eval_fraction, 0.1)}"]
         overrides.append(f"evaluation.max_new_tokens={tokens}")
         run_dir = make_run(self.folder / "outputs" / name, model, recipe, *overrides, lora_scale=scale)

@@ -17,7 +17,7 @@ from qdsft.data.checks.near_duplicates import THRESHOLD, HeldOut
 from qdsft.data.checks.problems import CheckedRow, Problem, Tally
 from qdsft.data.readers import scan
 from qdsft.data.record import Record, RowError, Scanned
-from qdsft.data.sources import data_file, is_hub_id
+from qdsft.data.sources import data_files, is_hub_id
 from qdsft.data.task import DecompositionTask, make_task
 from qdsft.data.text import normalise
 from qdsft.data.validation import faults
@@ -46,15 +46,15 @@ def recipe_inputs(recipe: Recipe, held_out: Path | None, read: Callable[[Path], 
 
     Raises UserError if data.train is not a file, or data.eval is a file that does not exist.
     """
-    if is_hub_id(recipe.data.train):
+    for name in filter(is_hub_id, recipe.data.train_paths):
         where = recipe.where("data.train")
-        raise UserError(f"{where}: data.train: {recipe.data.train} is on the Hub; name a FILE to check instead")
+        raise UserError(f"{where}: data.train: {name} is on the Hub; name a FILE to check instead")
     if held_out is None and recipe.data.eval:
         if is_hub_id(recipe.data.eval):
             tally.notes.append(f"data.eval was not checked: {recipe.data.eval} is on the Hub")
         else:
-            held_out = data_file(recipe, "eval")
-    return Inputs((data_file(recipe, "train"),), held_out, recipe, read)
+            [held_out] = data_files(recipe, "eval")
+    return Inputs(tuple(data_files(recipe, "train")), held_out, recipe, read)
 
 
 def check_files(

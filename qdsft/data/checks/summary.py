@@ -16,7 +16,7 @@ def summarise_check(recipe: Recipe, *, lengths: bool) -> str | None:
 
     `lengths` also counts tokens, if the tokenizer is on this machine. Data on the Hub are not checked.
     """
-    if is_hub_id(recipe.data.train):
+    if any(map(is_hub_id, recipe.data.train_paths)):
         return None
     tally = Tally()
     for _ in check_files(recipe_inputs(recipe, None, scan, tally), tally, lengths=lengths):
@@ -24,7 +24,7 @@ def summarise_check(recipe: Recipe, *, lengths: bool) -> str | None:
     if not tally.counts:
         return None
     found = ", ".join(_counted(tally, level) for level in ("error", "warning") if _kinds(tally, level))
-    command = ["qdsft", "data", "check", recipe.data.train]
+    command = ["qdsft", "data", "check", *recipe.data.train_paths]
     if recipe.data.eval and not is_hub_id(recipe.data.eval):
         command += ["--eval", recipe.data.eval]
     return f"data check: {found}; list them with: {shlex.join([*command, '--recipe', str(recipe.path)])}"

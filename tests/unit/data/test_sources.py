@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qdsft.data.sources import content_id, data_file, file_records, is_hub_id, is_on_hub, read_rows
+from qdsft.data.sources import content_id, data_files, file_records, is_hub_id, is_on_hub, read_rows
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe, load_recipe
 
@@ -29,7 +29,7 @@ def test_rows_of_a_file() -> None:
     recipe = recipe_of("data.eval=t.jsonl")
     for key in ("train", "eval"):
         assert [record.source for record in read_rows(recipe, key)] == ["t.jsonl:1"]
-    assert data_file(recipe, "train") == Path("t.jsonl")
+    assert data_files(recipe, "train") == [Path("t.jsonl")]
     assert not is_on_hub(recipe)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -324,3 +325,67 @@ def test_an_empty_held_out_set_is_reported_with_its_reason() -> None:
         "raise data.eval_fraction, or set data.eval=FILE"
     )
     assert "(8 rows, e.jsonl has none)" in str(nothing_held_out(recipe_of("data.eval=e.jsonl"), 8, 0))
+
+
+MIX = "data.train=[{path: en.jsonl, weight: 3}, {path: ko.jsonl, weight: 1}]"
+
+
+def mixed(*overrides: str) -> Split:
+    return collected(stream_split(recipe_of(MIX, *overrides)))
+
+
+def test_several_files_are_mixed_in_exact_shares() -> None:
+    written("en.jsonl", [f"en {number}?" for number in range(300)])
+    written("ko.jsonl", [f"ko {number}?" for number in range(300)])
+    split = mixed("data.eval_fraction=0.2")
+    counts = Counter(question.split()[0] for question in questions_of(split.train))
+    # Every Korean row once, and three times as many English ones.
+    ko = len({question for question in questions_of(split.train) if question.startswith("ko")})
+    assert counts["ko"] == ko and abs(counts["en"] - 3 * ko) <= 1
+    held_out = set(questions_of(split.eval))
+    assert not held_out & set(questions_of(split.train)) and len(held_out) == len(split.eval)
+    assert len({*held_out, *questions_of(split.train)}) == 600, "no row is lost"
+    facts = split.tally.summary()
+    assert facts["train_sources"] == {"en.jsonl": counts["en"], "ko.jsonl": counts["ko"]}
+    assert facts["train_rows"] == len(split.train) == sum(counts.values())
+    again = mixed("data.eval_fraction=0.2").tally.summary()
+    assert again == facts, "the mix is the same each time"
+
+
+def test_a_question_of_two_files_is_on_one_side() -> None:
+    shared = [f"shared {number}?" for number in range(100)]
+    written("en.jsonl", [*shared, *(f"en {number}?" for number in range(100))])
+    written("ko.jsonl", [*(f"ko {number}?" for number in range(100)), *(text.upper() for text in shared)])
+    split = mixed("data.eval_fraction=0.3")
+    train, held_out = ({text.lower() for text in questions_of(side)} for side in (split.train, split.eval))
+    assert not train & held_out and any("shared" in text for text in held_out)
+    written("eval.jsonl", shared[:50])
+    given = mixed("data.eval=eval.jsonl")
+    assert not {text.lower() for text in questions_of(given.train)} & set(shared[:50]) and given.left_out == 100
+
+
+def test_rows_of_several_files_have_a_source() -> None:
+    written("en.jsonl", ["en?"])
+    Path("ko.jsonl").write_text(json.dumps({**row_of("ko?"), "source": "own"}) + "\n", encoding="utf-8")
+    sources = {example.record.row["source"] for example in mixed("data.eval_fraction=0").train}
+    assert sources == {"en", "own"}
+    written("t.jsonl", ["en?"])
+    assert "source" not in next(iter(collected(stream_split(recipe_of())).train)).record.row
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("[{path: en.jsonl}, {path: ./en.jsonl}]", "data.train names en.jsonl twice; give it once, with the sum of"),
+        ("[{path: en.jsonl, weight: 0}]", "data.train must be text or a list of mappings with the keys path, weight"),
+        ("[{path: en.jsonl, wieght: 2}]", "data.train must be text or a list of mappings with the keys path, weight"),
+        ("[{weight: 2}]", "data.train must be text or a list of mappings with the keys path, weight"),
+        ("[]", "data.train must be text or a list of mappings with the keys path, weight"),
+        ("[{path: en.jsonl}, {path: gone.jsonl}]", "data.train: there is no file gone.jsonl"),
+    ],
+)
+def test_a_mix_that_cannot_be_is_one_line(value: str, message: str) -> None:
+    written("en.jsonl", ["en?"])
+    with pytest.raises(UserError) as caught:
+        collected(stream_split(recipe_of(f"data.train={value}")))
+    assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -149,8 +149,16 @@ def test_other_sections_may_not(section: str) -> None:
             'seed must be a whole number of at least 0 and up to 4294967295, not the text "7"; remove the quotes',
         ),
         ("evaluation.batch_size", True, "evaluation.batch_size must be a whole number of at least 1, not true"),
-        ("data.train", 12, "data.train must be text, not the number 12"),
-        ("data.train", ["a", "b"], 'data.train must be text, not the list ["a", "b"]'),
+        (
+            "data.train",
+            12,
+            "data.train must be text or a list of mappings with the keys path, weight, not the number 12",
+        ),
+        (
+            "data.train",
+            ["a", "b"],
+            'data.train must be text or a list of mappings with the keys path, weight, not the list ["a", "b"]',
+        ),
         ("prompt.user", {"question": None}, 'prompt.user must be text or null, not the mapping {"question": null}'),
         ("model", "m", 'model must be a mapping, not the text "m"'),
         ("lora", True, "lora must be a mapping or null, not true"),
@@ -181,7 +189,7 @@ def test_other_sections_may_not(section: str) -> None:
             0,
             "data.max_samples must be a whole number of at least 1 or null, not the number 0",
         ),
-        ("data.train", "", "data.train: '' should be non-empty"),
+        ("data.train", "", 'data.train must be text or a list of mappings with the keys path, weight, not the text ""'),
         (
             "training.per_device_train_batch_size",
             0,

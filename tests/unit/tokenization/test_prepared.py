@@ -338,3 +338,21 @@ def test_memory_does_not_grow_with_the_rows(
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0]
+
+
+def test_a_mix_is_prepared_the_same_each_time_and_again_for_another_weight(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = "{path: data/examples/sample_train.jsonl, weight: %s}, {path: data/examples/sample_eval.jsonl}"
+
+    def prepared_mix(weight: int) -> Any:
+        options = (f"data.train=[{files % weight}]", "data.eval=null", "training.packing=false")
+        return prepare_recipe(tiny_recipe("recipes/tiny/full.yaml", tiny_model, *options))
+
+    first = prepared_mix(9)
+    assert first.train.num_rows == first.facts.data.train_rows > 96
+    assert set(first.facts.data.train_sources) == {"sample_train.jsonl", "sample_eval.jsonl"}
+    monkeypatch.setenv("QDSFT_CACHE", str(tmp_path / "another"))  # as on another machine, or after a deleted cache
+    again, other = prepared_mix(9), prepared_mix(1)
+    assert rows_of(first.train) == rows_of(again.train) and first.facts == again.facts
+    assert other.folder != again.folder and len(rows_of(other.train)) != len(rows_of(again.train))
