@@ -32,6 +32,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     synth.add_argument("--rows", type=int, metavar="N", required=True, help="rows in all")
     synth.add_argument("--seed", type=int, metavar="S", required=True, help="the same seed gives the same rows")
     synth.add_argument("--max-steps", type=int, metavar="N", help="leave out questions with more steps")
+    synth.add_argument("--min-steps", type=int, metavar="N", default=1, help="leave out questions with fewer steps")
     synth.add_argument("--output", type=Path, metavar="FILE", help="a new JSON Lines file; without it, standard output")
     synth.set_defaults(handler=_synth)
 
@@ -71,7 +72,7 @@ def _synth(options: argparse.Namespace) -> int:
     from qdsft.data.synth import generate_mixed
     from qdsft.files import write_new_lines
 
-    rows = generate_mixed(options.language.split(","), options.rows, options.seed, options.max_steps)
+    rows = generate_mixed(options.language.split(","), options.rows, options.seed, options.max_steps, options.min_steps)
     lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
     if options.output is not None:
         written = write_new_lines(options.output, lines)

@@ -37,7 +37,12 @@ HELD_OUT = 13
 def trained(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one step: its answers are nonsense, and as good as any other for what is tested here."""
     folder = tmp_path_factory.mktemp("trained")
-    rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in generate_mixed(["en", "ko"], HELD_OUT + 4, 5)]
+    made = list(generate_mixed(["en", "ko"], HELD_OUT + 4, 5))
+    rows = [json.dumps({**row, "evidence": [row["question"]]}, ensure_ascii=False) + "\n" for row in made]
+    passages = [{"id": str(place), "text": row["question"]} for place, row in enumerate(made)]
+    (folder / "corpus.jsonl").write_text(
+        "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in passages), encoding="utf-8"
+    )
     (folder / "eval.jsonl").write_text("".join(rows[:HELD_OUT]), encoding="utf-8")
     (folder / "train.jsonl").write_text("".join(rows[HELD_OUT:]), encoding="utf-8")
     values = {
@@ -99,6 +104,31 @@ def test_files_of_an_evaluation(run_dir: Path) -> None:
         assert [row["question"] for row in predictions(run_dir, name)] == [row["question"] for row in golden]
         assert all(row["stopped"] is False for row in predictions(run_dir, name))
     assert kept(run_dir) == []
+
+
+def test_answers_are_searched_with_and_executed(
+    trained: Path, run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("bm25s")
+    corpus = trained.parent / "corpus.jsonl"
+    assert main(["evaluate", str(run_dir), "--baseline", "--retrieval", str(corpus), "--execute"]) == 0
+    assert "question and predicted steps" in capsys.readouterr().out
+    content = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
+    assert content["retrieval"]["rows"] == HELD_OUT and content["retrieval"]["corpus"] == "corpus.jsonl"
+    for model in ("tuned", "baseline"):
+        found = content[model]
+        assert (found["retrieval_recall_question"], found["execution_accuracy"]) == (1.0, 0.0)
+        assert found["differences"]["retrieval_recall_steps"]["mean"] < 0
+    assert "## Retrieval" in (run_dir / "README.md").read_text(encoding="utf-8")
+    assert '<section id="retrieval">' in (run_dir / "report.html").read_text(encoding="utf-8")
+    again = evaluate(run_dir)
+    said = capsys.readouterr().err
+    assert "the retrieval metrics of baseline are of another corpus and are discarded" in said
+    assert "add --execute and --retrieval" in said
+    assert again["baseline"].get("retrieval_recall") is None and not again["baseline"].differences
+    corpus.write_text('{"id": "x", "text": "y"}\n', encoding="utf-8")
+    assert main(["evaluate", str(run_dir), "--retrieval", str(corpus)]) == 1
+    assert "is no id and no text in" in capsys.readouterr().err and kept(run_dir) == []
 
 
 def test_evaluating_again_keeps_what_still_holds_and_says_what_goes(

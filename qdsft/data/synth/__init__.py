@@ -26,16 +26,18 @@ from qdsft.errors import UserError
 LANGUAGES: dict[str, type[English] | type[Korean]] = {"en": English, "ko": Korean}
 
 
-def generate(language: str, rows: int, seed: int, max_steps: int | None = None) -> Iterator[dict[str, Any]]:
+def generate(
+    language: str, rows: int, seed: int, max_steps: int | None = None, min_steps: int = 1
+) -> Iterator[dict[str, Any]]:
     """Return rows with `question`, `sub_questions`, `operations`, `language` and `answer`, without repeated questions.
 
     The answer is the name of an entity, a number, a boolean, a list of names, or an object of name -> count. The rows
     depend only on the arguments, and the first rows do not depend on `rows`. The shapes of program take turns, so each
     is equally frequent until it is used up. With `max_steps`, questions with more steps are left out; with 1 the rows
-    are single-hop questions, which are one step already and never made otherwise.
+    are single-hop questions, which are one step already and never made otherwise. `min_steps` leaves out shorter ones.
 
-    Raises UserError at once for an unknown language, `rows` or `max_steps` below 1, and more rows than there are
-    questions; at the end, if too few questions have at most `max_steps` steps.
+    Raises UserError at once for an unknown language, `rows`, `max_steps` or `min_steps` below 1, `min_steps` above
+    `max_steps`, and more rows than there are questions; at the end, if too few questions have so many steps.
     """
     if language not in LANGUAGES:
         raise UserError(f"there is no language {language!r}; choose one of: {', '.join(LANGUAGES)}")
@@ -47,26 +49,33 @@ def generate(language: str, rows: int, seed: int, max_steps: int | None = None) 
         raise UserError(
             f"rows is {rows}, but there are only {available} distinct questions in {language}; ask for fewer"
         )
-    if max_steps is None:
+    for name, value in (("max_steps", max_steps), ("min_steps", min_steps)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}; ask for at least 1")
+    if max_steps is None and min_steps == 1:
         return _rows(language, rows, seed, world, shapes)
-    if max_steps < 1:
-        raise UserError(f"max_steps is {max_steps}; ask for at least 1")
+    if max_steps is not None and min_steps > max_steps:
+        raise UserError(f"min_steps is {min_steps} and max_steps {max_steps}; ask for no fewer than min_steps")
     if max_steps == 1:
         shapes = single_hop_forms(world)
         every = _rows(language, sum(len(form) for form in shapes.values()), seed, world, shapes)
-        return _short(_distinct(every), rows, max_steps)
-    return _short(_rows(language, available, seed, world, shapes), rows, max_steps)
+        return _between(_distinct(every), rows, 1, 1)
+    return _between(_rows(language, available, seed, world, shapes), rows, min_steps, max_steps)
 
 
-def _short(stream: Iterator[dict[str, Any]], rows: int, max_steps: int) -> Iterator[dict[str, Any]]:
+def _between(
+    stream: Iterator[dict[str, Any]], rows: int, min_steps: int, max_steps: int | None
+) -> Iterator[dict[str, Any]]:
     found = 0
     for row in stream:
-        if len(row["sub_questions"]) <= max_steps:
+        steps = len(row["sub_questions"])
+        if steps >= min_steps and (max_steps is None or steps <= max_steps):
             yield row
             found += 1
             if found == rows:
                 return
-    raise UserError(f"rows is {rows}, but only {found} questions have at most {max_steps} steps; ask for fewer")
+    depth = f"at least {min_steps}" if max_steps is None else f"{min_steps} to {max_steps}"
+    raise UserError(f"rows is {rows}, but only {found} questions have {depth} steps; ask for fewer")
 
 
 def _distinct(stream: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -78,14 +87,16 @@ def _distinct(stream: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def generate_mixed(
-    languages: Sequence[str], rows: int, seed: int, max_steps: int | None = None
+    languages: Sequence[str], rows: int, seed: int, max_steps: int | None = None, min_steps: int = 1
 ) -> Iterator[dict[str, Any]]:
     """Return `rows` rows, of several languages in turn. Raises UserError as `generate`, and for a repeated language."""
     if len(set(languages)) < len(languages):
         raise UserError(f"a language is given twice: {','.join(languages)}; give each once")
     share, rest = divmod(rows, len(languages))
     counts = [share + (place < rest) for place in range(len(languages))]
-    streams = [generate(language, count, seed, max_steps) for language, count in zip(languages, counts, strict=True)]
+    streams = [
+        generate(language, count, seed, max_steps, min_steps) for language, count in zip(languages, counts, strict=True)
+    ]
     return (row for turn in zip_longest(*streams) for row in turn if row is not None)
 
 

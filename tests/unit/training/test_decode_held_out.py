@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,30 @@ def test_training_stops_when_a_decoded_metric_gets_no_better_and_a_resume_ends_a
     train(recipe, resume=True)
     assert set(logged(run_dir, "loss")) == set(steps) == {1, 2, 3, 4}
     assert all(torch.equal(weights(run_dir)[name], at_two[name]) for name in at_two)
+
+
+def test_a_resume_of_a_mix_trains_on_the_same_rows(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    row = '{"question": "Where is town %d?", "sub_questions": ["What is town %d?", "Where is #1?"]}\n'
+    (tmp_path / "towns.jsonl").write_text("".join(row % (i, i) for i in range(6)), encoding="utf-8")
+    mix = f"data.train=[{{path: {tmp_path}/rows.jsonl, weight: 2}}, {{path: {tmp_path}/towns.jsonl}}]"
+    limits = ("training.save_total_limit=5", "data.max_samples=null")
+    saves = ("training.save_strategy=steps", "training.save_steps=2", *limits)
+    whole = train(make_recipe("whole", mix, *saves))
+    manifest = json.loads((whole / "run.json").read_text(encoding="utf-8"))
+    assert manifest["data"]["train_sources"].keys() == {"rows.jsonl", "towns.jsonl"}
+    recipe = make_recipe("killed", mix, *saves)
+    killed = train(recipe)
+    for step in (4, 6):
+        shutil.rmtree(killed / f"checkpoint-{step}")
+    shutil.rmtree(killed / "model")
+    manifest = json.loads((killed / "run.json").read_text(encoding="utf-8"))
+    (killed / "run.json").write_text(json.dumps({**manifest, "state": "running"}), encoding="utf-8")
+    resumed = train(recipe, resume=True)
+    assert all(torch.equal(weights(resumed)[name], tensor) for name, tensor in weights(whole).items())
+    other = mix.replace("weight: 2", "weight: 3")
+    (killed / "run.json").write_text(json.dumps({**manifest, "state": "running"}), encoding="utf-8")
+    with pytest.raises(UserError, match="has changed since the run began"):
+        train(make_recipe("killed", other, *saves), resume=True)
 
 
 def test_training_follows_what_a_search_finds(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from qdsft.data.synth import generate
 from qdsft.data.synth.interpreter import CannotAnswer, Interpreter, agrees
+from qdsft.errors import UserError
 
 ENGLISH, KOREAN = Interpreter("en"), Interpreter("ko")
 
@@ -56,3 +57,13 @@ def test_single_hop_questions_are_one_step_that_is_answered(language: str, inter
     assert all(len(row["sub_questions"]) == 1 for row in rows)
     assert all(agrees(interpreter.answer(row["sub_questions"]), row["answer"]) for row in rows)
     assert rows[:50] == list(generate(language, 50, 7, max_steps=1))
+
+
+def test_deeper_questions_are_answered() -> None:
+    rows = list(generate("en", 100, 7, min_steps=4, max_steps=4))
+    assert {len(row["sub_questions"]) for row in rows} == {4}
+    assert all(agrees(ENGLISH.answer(row["sub_questions"]), row["answer"]) for row in rows)
+    assert min(len(row["sub_questions"]) for row in generate("ko", 50, 7, min_steps=3)) == 3
+    for limits in ({"min_steps": 0}, {"min_steps": 4, "max_steps": 3}, {"min_steps": 2, "max_steps": 1}):
+        with pytest.raises(UserError, match="ask for"):
+            generate("en", 5, 7, **limits)
