@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from qdsft.errors import UserError
 from qdsft.planning.fitting import LENGTH_STEP, Fitting, largest
 from qdsft.recipe import Recipe, RecipeSource, load_recipe
+from qdsft.recipe.saved_quantization import with_saved_quantization
 
 
 @dataclass(frozen=True)
@@ -21,15 +24,23 @@ class Change:
     fits: bool
 
 
-def find_changes(fitting: Fitting, recipe: Recipe, path: RecipeSource, overrides: Sequence[str]) -> Iterator[Change]:
-    """Yield changes, each on top of those before it, until training and evaluation fit or no more are known."""
+def find_changes(
+    fitting: Fitting, recipe: Recipe, path: RecipeSource, overrides: Sequence[str], config: Mapping[str, Any]
+) -> Iterator[Change]:
+    """Yield changes, each on top of those before it, until training and evaluation fit or no more are known.
+
+    `config` are the fields of the base model's config.json.
+    """
     done = list(overrides)
     for propose in _PROPOSALS:
         total = fitting.largest_total(recipe)
         if total <= fitting.target.memory:
             return
         for extra, why in propose(fitting, recipe):
-            changed = load_recipe(path, [*done, *extra])
+            try:
+                changed = with_saved_quantization(load_recipe(path, [*done, *extra]), config)
+            except UserError:  # other bits than those in which the base model is saved
+                continue
             after = fitting.largest_total(changed)
             if after < total:
                 done, recipe = [*done, *extra], changed

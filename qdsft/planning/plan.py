@@ -17,6 +17,7 @@ from qdsft.planning.memory.shapes import Shapes, read_shapes
 from qdsft.planning.memory.training_memory import Peak
 from qdsft.planning.workload import Workload, estimate_workload
 from qdsft.recipe import Recipe, RecipeSource, load_recipe
+from qdsft.recipe.saved_quantization import with_saved_quantization
 
 NOT_COUNTED = {
     "training": ("activation_offloading", "torch_compile", "use_liger_kernel", "pad_to_multiple_of"),
@@ -133,6 +134,7 @@ def make_plan(path: RecipeSource, overrides: Sequence[str], target: Target) -> P
     if target.zero and target.count == 1:
         raise UserError("--zero shards over several GPUs; add --gpus 2 or more")
     config, found = read_config(recipe)
+    recipe = with_saved_quantization(recipe, config)
     shapes = read_shapes(config, found)
     workload, note = estimate_workload(recipe)
     fitting = Fitting(shapes, target, workload)
@@ -157,7 +159,7 @@ def make_plan(path: RecipeSource, overrides: Sequence[str], target: Target) -> P
         usd=hours * measured.usd_per_hour * target.count if hours and measured and measured.usd_per_hour else None,
         largest_length=fitting.largest_length(setup),
         largest_micro_batch=fitting.largest_micro_batch(setup),
-        changes=tuple(find_changes(fitting, recipe, path, overrides)),
+        changes=tuple(find_changes(fitting, recipe, path, overrides, config)),
         config=found,
     )
 
