@@ -52,6 +52,7 @@ NO_NUMBERS = {
     "data/json_reader.py",
     "hashing.py",
     "model/loading.py",
+    "model/template.py",
     "tokenization/prepared.py",
 }
 """Modules that hash or show JSON, or write texts and integers."""

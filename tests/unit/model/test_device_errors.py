@@ -115,7 +115,7 @@ def test_training_says_at_which_stage_memory_ran_out(
     with monkeypatch.context() as planted:
         planted.setattr(run.trainer.model, "forward", fails_with(error))
         failed = {check.name: check.found for check in run_checks(run, thorough=True) if not check.passed}
-        assert failed.keys() == {"isolation", "memory"}
+        assert failed.keys() == {"isolation", "loss", "memory"}
         assert failed["isolation"].startswith("out of memory while checking isolation before the first step; ")
         assert all(found.endswith(less_memory(recipe)) for found in failed.values())
         planted.setattr(training, "require_checks", lambda _: [])
