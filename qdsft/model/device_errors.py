@@ -36,7 +36,7 @@ def device_errors(stage: str, remedy: str) -> Iterator[None]:
         text = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
         if is_out_of_memory(error):
             raise UserError(f"out of memory while {stage}; {remedy}") from error
-        if isinstance(error, torch.AcceleratorError) or _mentions(error, _DEVICE):
+        if is_device_error(error):
             raise UserError(
                 f"the device failed while {stage} ({text}); start again, and if it fails again run qdsft doctor and "
                 "set CUDA_LAUNCH_BLOCKING=1 to find the operation"
@@ -55,6 +55,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError | SafetensorError) and _mentions(error, _OUT_OF_MEMORY)
+
+
+def is_device_error(error: BaseException) -> bool:
+    """Return whether an error comes from the device or its libraries, not from the code that uses them."""
+    return is_out_of_memory(error) or isinstance(error, torch.AcceleratorError) or _mentions(error, _DEVICE)
 
 
 def less_memory(recipe: Recipe) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from qdsft.errors import UserError, reason
+from qdsft.model.device_errors import is_device_error
 from qdsft.recipe import Recipe
 from qdsft.tokenization.rows import IGNORED
 from qdsft.training import cpu_loss
@@ -61,9 +62,9 @@ def _fused(trainer: RecipeTrainer, inputs: dict[str, Any], recipe: Recipe) -> fl
         # With a gradient, as in training: the loss for CPUs computes in another way without.
         with cpu_loss.used_by_trl() if trainer.args.use_cpu else nullcontext():
             output = trainer.model(**inputs, use_cache=False, fused_lm_head=True)
-    except torch.OutOfMemoryError:
-        raise
     except (AttributeError, TypeError, KeyError, ValueError, RuntimeError, IndexError) as error:
+        if is_device_error(error):
+            raise
         raise UserError(
             f"{_where(recipe)}: TRL cannot compute the output layer of {_name(trainer)} ({reason(error)}); choose "
             "another model"

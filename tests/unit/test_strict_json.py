@@ -46,6 +46,7 @@ NO_NUMBERS = {
     "deploy/serve.py",
     "deploy/demo/app.py",
     "recipe/idle_keys.py",
+    "recipe/new_text.py",
     "recipe/schema.py",
     "runs/card.py",
     "data/record.py",
