@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from qdsft.data.execution import execute as execute
     from qdsft.inference.decomposer import Decomposer as Decomposer
     from qdsft.inference.evaluate import evaluate as evaluate
-    from qdsft.planning.plan import plan as plan
     from qdsft.recipe.load import load_recipe as load_recipe
     from qdsft.training.library import train as train
+    from qdsft.training.plan import plan as plan
 
 __version__ = "0.1.0"
 _PUBLIC = {
@@ -23,7 +23,7 @@ _PUBLIC = {
     "execute": "qdsft.data.execution",
     "evaluate": "qdsft.inference.evaluate",
     "load_recipe": "qdsft.recipe.load",
-    "plan": "qdsft.planning.plan",
+    "plan": "qdsft.training.plan",
     "train": "qdsft.training.library",
 }
 """Name -> its module, which is imported when the name is first used, so that `import qdsft` stays light."""

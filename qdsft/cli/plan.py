@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 
 from qdsft.cli.arguments import gib, positive
 from qdsft.console import print_result
@@ -22,12 +23,20 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     plan.add_argument(
         "--zero", type=int, choices=(0, 1, 2, 3), default=0, help="DeepSpeed ZeRO stage (default: 0, no ZeRO)"
     )
+    plan.add_argument("--fsdp", action="store_true", help="shard with PyTorch's FSDP2")
+    plan.add_argument(
+        "--offload", action="store_true", help="keep what --zero or --fsdp shards in the machine's memory"
+    )
+    plan.add_argument(
+        "--full", action="store_true", help="trace every layer of the model instead of a few: about ten times slower"
+    )
     plan.add_argument("--json", action="store_true", help="print the plan as JSON, in bytes")
     plan.set_defaults(handler=_plan)
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from qdsft.planning.plan import plan
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports missing CPU kernels when it is imported
+    from qdsft.training.plan import plan
 
     found = plan(
         options.recipe,
@@ -36,6 +45,9 @@ def _plan(options: argparse.Namespace) -> int:
         gpu_memory=options.gpu_memory,
         gpus=options.gpus,
         zero=options.zero,
+        fsdp=options.fsdp,
+        offload=options.offload,
+        full=options.full,
     )
     if options.json:
         print_result(to_json(found.to_json(), indent=2))

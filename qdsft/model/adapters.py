@@ -225,3 +225,8 @@ def _excluded(decoder: str, also: Any) -> str:
     """Return a regular expression of every module outside of the decoder and of those that are excluded already."""
     parts: Sequence[str] = [also] if isinstance(also, str) else [rf"(?:.*\.)?{re.escape(name)}" for name in also or ()]
     return "|".join([rf"(?!{re.escape(decoder)}).*", *parts])
+
+
+def decoder_layers(model: Any) -> str:
+    """Return the name of the list of decoder layers in a model without adapters; "" if there is none."""
+    return _layers(model, _decoder_prefix(model)).prefix.removesuffix(".")

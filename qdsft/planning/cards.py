@@ -58,14 +58,29 @@ class Target:
     """Bytes of one GPU."""
     count: int = 1
     zero: int = 0
-    """ZeRO stage; 0 means a single GPU or DDP."""
+    """ZeRO stage; 0 means a single GPU, DDP or FSDP."""
     name: str | None = None
     card: Card | None = None
+    fsdp: bool = False
+    """Whether FSDP2 shards weights, gradients and optimizer states."""
+    offload: bool = False
+    """Whether what is sharded is kept in the machine's memory between its uses."""
 
     @property
     def bfloat16(self) -> bool:
         """Whether the GPUs compute in bfloat16; GPUs without a name are assumed to."""
         return self.card is None or self.card.bfloat16
+
+    def check(self) -> None:
+        """Raise UserError for options that contradict each other."""
+        if self.zero and self.fsdp:
+            raise UserError("--zero and --fsdp are two ways to shard; give one of them")
+        if self.zero and self.count == 1:
+            raise UserError("--zero shards over several GPUs; add --gpus 2 or more")
+        if self.fsdp and self.count == 1:
+            raise UserError("--fsdp shards over several GPUs; add --gpus 2 or more")
+        if self.offload and not (self.zero or self.fsdp):
+            raise UserError("--offload moves what is sharded to the machine's memory; add --zero 3 or --fsdp")
 
 
 @cache

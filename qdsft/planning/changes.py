@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qdsft.errors import UserError
-from qdsft.planning.fitting import LENGTH_STEP, Fitting, largest
+from qdsft.planning.fitting import LENGTH_STEP, Fitting
+from qdsft.planning.search import largest
 from qdsft.recipe import Recipe, RecipeSource, load_recipe
 from qdsft.recipe.saved_quantization import with_saved_quantization
 
@@ -55,7 +56,7 @@ def _fewer_rows(fitting: Fitting, recipe: Recipe) -> Proposal:
     if setup.micro_batch == 1:
         return
     total = recipe.training.get("global_batch_size") or setup.micro_batch * fitting.target.count
-    most = fitting.largest_micro_batch(setup) or 1
+    most = fitting.largest_micro_batch(recipe, setup) or 1
     rows = next(n for n in range(min(most, setup.micro_batch - 1), 0, -1) if total % (n * fitting.target.count) == 0)
     extra = [] if recipe.training.get("global_batch_size") else [f"training.global_batch_size={total}"]
     yield [f"training.per_device_train_batch_size={rows}", *extra], "same result, with more gradient accumulation"
@@ -65,12 +66,12 @@ def _fewer_decoded(fitting: Fitting, recipe: Recipe) -> Proposal:
     if fitting.evaluation(recipe).total <= fitting.target.memory:
         return
 
-    def fits(rows: int) -> bool:
+    def peak(rows: int) -> float:
         section = recipe.evaluation.model_copy(update={"batch_size": rows})
-        changed = recipe.model_copy(update={"evaluation": section})
-        return fitting.evaluation(changed).total <= fitting.target.memory
+        return fitting.evaluation(recipe.model_copy(update={"evaluation": section})).total
 
-    rows = largest(recipe.evaluation.batch_size, fits) or 1
+    most = recipe.evaluation.batch_size
+    rows = largest(most, most // 2, peak, fitting.target.memory) or 1
     yield [f"evaluation.batch_size={rows}"], "evaluation decodes fewer rows together"
 
 
@@ -85,7 +86,7 @@ def _checkpointing(fitting: Fitting, recipe: Recipe) -> Proposal:
             ["training.activation_checkpointing=true"],
             "about a third slower: layers are recomputed in the backward pass",
         )
-    elif fitting.setup(recipe).every_n_layers > 1:
+    elif fitting.setup(recipe).way.every_n_layers > 1:
         yield ["training.activation_checkpointing_kwargs=null"], "recomputes every layer"
 
 
@@ -99,7 +100,7 @@ def _quantization(fitting: Fitting, recipe: Recipe) -> Proposal:
     if values.get("load_in_4bit"):
         if not values.get("bnb_4bit_use_double_quant"):
             yield ["quantization.bnb_4bit_use_double_quant=true"], "also quantizes the scales"
-    elif recipe.lora is not None and fitting.target.zero < 3:
+    elif recipe.lora is not None and fitting.target.zero < 3 and not fitting.target.fsdp:
         extra = [
             "quantization.load_in_8bit=false",
             "quantization.load_in_4bit=true",
@@ -123,7 +124,7 @@ def _dropout(fitting: Fitting, recipe: Recipe) -> Proposal:
 def _shorter(fitting: Fitting, recipe: Recipe) -> Proposal:
     longest = fitting.workload.longest if fitting.workload else 1
     setup = fitting.setup(recipe)
-    most = fitting.largest_length(setup)
+    most = fitting.largest_length(recipe, setup)
     if most and longest <= most < setup.length:
         yield [f"training.max_length={most}"], "all rows are estimated to be shorter"
     elif setup.length // 2 >= LENGTH_STEP:

@@ -2,81 +2,183 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from qdsft.errors import UserError
 from qdsft.planning.cards import Target
-from qdsft.planning.memory.activation_checkpointing import least_recomputation, recompute_all
-from qdsft.planning.memory.decoding_memory import decoding_peak
-from qdsft.planning.memory.setup import Setup, read_setup
-from qdsft.planning.memory.shapes import Shapes
-from qdsft.planning.memory.training_memory import Peak, training_peak
+from qdsft.planning.constants import CONTEXT
+from qdsft.planning.peak import CONTEXT_NAME, OPTIMIZER, PAGED, Peak, Sizes, Traced, find_peak
+from qdsft.planning.search import largest
+from qdsft.planning.sharding import peak_on
+from qdsft.planning.way import Way
 from qdsft.planning.workload import Workload
 from qdsft.recipe import Recipe
+from qdsft.recipe.sections import AUTO
 
 LENGTH_STEP = 64
 LONGEST = 2**20
 MOST_ROWS = 4096
+SPARED = 0.1
+"""Share of the memory that "auto" keeps free, since neither the trace nor the allocator's model is exact."""
+EVERY = (4, 3, 2)
+"""Recompute one layer in this many, between recomputing no layer and all layers."""
+
+
+class Tracer(Protocol):
+    """Traces of one model's training step and evaluation."""
+
+    @property
+    def positions(self) -> int | None:
+        """Tokens of the longest row that the model reads, if its config says so."""
+
+    def sizes(self, recipe: Recipe) -> Sizes:
+        """Return the sizes of the recipe's model."""
+
+    def training(self, recipe: Recipe, rows: int, length: int, way: Way) -> Traced:
+        """Return the trace of a step."""
+
+    def evaluation(self, recipe: Recipe, prompt: int) -> Traced:
+        """Return the trace of decoding."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The rows of a micro-batch and the layers that are recomputed."""
+
+    micro_batch: int
+    length: int
+    """Tokens of a row, including padding."""
+    packed: bool
+    """Whether the rows of a micro-batch are concatenated into one row."""
+    way: Way
+    adaptive: bool
+    """Whether the recipe leaves the way to the available memory."""
 
 
 class Fitting:
     """Compute what fits, for one model on the GPUs of a target."""
 
-    def __init__(self, shapes: Shapes, target: Target, workload: Workload | None) -> None:
-        self.shapes, self.target, self.workload = shapes, target, workload
+    def __init__(self, tracer: Tracer, target: Target, workload: Workload | None) -> None:
+        self.tracer, self.target, self.workload = tracer, target, workload
+        self._traced: dict[str, Traced] = {}
 
     def setup(self, recipe: Recipe) -> Setup:
-        """Return the set-up of a recipe. Raises UserError as read_setup does, and if no length is known."""
-        length = recipe.max_length or (self.workload.longest if self.workload else self.shapes.positions)
+        """Return the set-up of a recipe. Raises UserError for one that the target cannot train."""
+        self._check(recipe)
+        length = recipe.max_length or (self.workload.longest if self.workload else self.tracer.positions)
         if not length:
             where = recipe.where("training.max_length")
             raise UserError(f"{where}: the length of the longest row is unknown; set training.max_length")
-        setup = read_setup(
-            recipe,
+        recipe.accumulation_steps(self.target.count)  # raises where the batch cannot be divided
+        wanted, kwargs = (recipe.training_value(f"activation_checkpointing{end}") for end in ("", "_kwargs"))
+        adaptive = wanted == AUTO
+        every = int(kwargs.get("every_n_layers", 1)) if isinstance(kwargs, dict) and not adaptive else 1
+        setup = Setup(
+            micro_batch=recipe.training_value("per_device_train_batch_size"),
             length=length,
-            gpus=self.target.count,
-            zero=self.target.zero,
-            bfloat16=self.target.bfloat16,
+            packed=recipe.packing or bool(recipe.training_value("padding_free")),
+            way=Way(bool(wanted), every if wanted else 1),
+            adaptive=adaptive,
         )
-        if setup.adaptive and not setup.zero:
-            return least_recomputation(self.shapes, setup, self.target.memory)
+        if adaptive and not (self.target.zero or self.target.fsdp):
+            return self.least_recomputation(recipe, setup)
         return setup
+
+    def least_recomputation(self, recipe: Recipe, setup: Setup) -> Setup:
+        """Return the fastest set-up whose peak leaves SPARED of the memory free, or one that recomputes all layers."""
+
+        def fits(way: Way) -> bool:
+            return self.peak(recipe, replace(setup, way=way)).total <= (1 - SPARED) * self.target.memory
+
+        every_layer, none = Way(True), Way(False)
+        if fits(none):
+            return replace(setup, way=none)
+        ways = [Way(True, every) for every in EVERY] if fits(every_layer) else []
+        return replace(setup, way=next((way for way in ways if fits(way)), every_layer))
+
+    def peak(self, recipe: Recipe, setup: Setup) -> Peak:
+        """Return the peak of training with a set-up."""
+        return peak_on(self.target, self._trace(recipe, setup), self.tracer.sizes(recipe))
+
+    def _trace(self, recipe: Recipe, setup: Setup) -> Traced:
+        rows, length = setup.micro_batch, setup.length
+        if setup.packed:
+            rows, length = 1, rows * length
+        key = _key(recipe, "training", rows, length, str(setup.way))
+        if key not in self._traced:
+            self._traced[key] = self.tracer.training(recipe, rows, length, setup.way)
+        return self._traced[key]
 
     def training(self, recipe: Recipe) -> Peak:
         """Return the peak of training."""
-        return training_peak(self.shapes, self.setup(recipe))
+        return self.peak(recipe, self.setup(recipe))
 
     def evaluation(self, recipe: Recipe) -> Peak:
         """Return the peak of `qdsft evaluate` on one GPU; without data, a prompt of max_length is assumed."""
-        setup = self.setup(recipe)
-        prompt = min(self.workload.longest_prompt, setup.length) if self.workload else setup.length
-        rows, new_tokens = recipe.evaluation.batch_size, recipe.evaluation.max_new_tokens
-        return decoding_peak(self.shapes, setup, rows=rows, prompt=prompt, new_tokens=new_tokens)
+        length = self.setup(recipe).length
+        prompt = min(self.workload.longest_prompt, length) if self.workload else length
+        key = _key(recipe, "evaluation", recipe.evaluation.batch_size, recipe.evaluation.max_new_tokens, prompt)
+        if key not in self._traced:
+            self._traced[key] = self.tracer.evaluation(recipe, prompt)
+        return find_peak(self._traced[key], {CONTEXT_NAME: CONTEXT})
+
+    def optimizer_bytes(self, recipe: Recipe) -> int:
+        """Return the bytes of all optimizer states, before they are divided over GPUs."""
+        phases = self._trace(recipe, self.setup(recipe)).phases.values()
+        return round(max(parts.get(OPTIMIZER, 0) + parts.get(PAGED, 0) for parts in phases))
 
     def largest_total(self, recipe: Recipe) -> int:
         """Return the larger of both peaks in bytes."""
         return max(self.training(recipe).total, self.evaluation(recipe).total)
 
-    def largest_length(self, setup: Setup) -> int | None:
+    def largest_length(self, recipe: Recipe, setup: Setup) -> int | None:
         """Return the longest row with which training fits, in steps of 64 tokens; None if 64 tokens do not fit."""
-        limit = min(self.shapes.positions or LONGEST, LONGEST)
-        steps = largest(limit // LENGTH_STEP, lambda n: self._fits(replace(setup, length=n * LENGTH_STEP)))
-        return steps * LENGTH_STEP if steps else None
+        limit = min(self.tracer.positions or LONGEST, LONGEST) // LENGTH_STEP
+        if setup.packed:
+            steps = min(self._most_tokens(recipe, setup) // setup.micro_batch // LENGTH_STEP, limit)
+            return steps * LENGTH_STEP or None
 
-    def largest_micro_batch(self, setup: Setup) -> int | None:
+        def peak(steps: int) -> float:
+            return self._recomputing(recipe, replace(setup, length=steps * LENGTH_STEP))
+
+        return largest(limit, setup.length // LENGTH_STEP, peak, self.target.memory) * LENGTH_STEP or None
+
+    def largest_micro_batch(self, recipe: Recipe, setup: Setup) -> int | None:
         """Return the largest micro-batch with which training fits; None if one row does not fit."""
-        return largest(MOST_ROWS, lambda n: self._fits(replace(setup, micro_batch=n))) or None
+        if setup.packed:
+            return min(self._most_tokens(recipe, setup) // setup.length, MOST_ROWS) or None
 
-    def _fits(self, setup: Setup) -> bool:
-        setup = recompute_all(setup) if setup.adaptive else setup
-        return training_peak(self.shapes, setup).total <= self.target.memory
+        def peak(rows: int) -> float:
+            return self._recomputing(recipe, replace(setup, micro_batch=rows))
+
+        return largest(MOST_ROWS, setup.micro_batch, peak, self.target.memory) or None
+
+    def _most_tokens(self, recipe: Recipe, setup: Setup) -> int:
+        """Return the most tokens of a packed micro-batch: only their number matters."""
+
+        def peak(steps: int) -> float:
+            return self._recomputing(recipe, replace(setup, micro_batch=1, length=steps * LENGTH_STEP))
+
+        tokens = setup.micro_batch * setup.length
+        steps = largest(LONGEST // LENGTH_STEP, tokens // LENGTH_STEP, peak, self.target.memory)
+        return steps * LENGTH_STEP
+
+    def _recomputing(self, recipe: Recipe, setup: Setup) -> float:
+        return self.peak(recipe, replace(setup, way=Way(True)) if setup.adaptive else setup).total
+
+    def _check(self, recipe: Recipe) -> None:
+        """Raise UserError for a sharding that does not work with quantized weights."""
+        if not recipe.quantization:
+            return
+        if self.target.zero == 3:
+            raise UserError("--zero 3 cannot shard quantized weights; use --zero 0, or remove the quantization section")
+        if self.target.fsdp:
+            raise UserError("--fsdp cannot shard quantized weights; leave it out, or remove the quantization section")
 
 
-def largest(limit: int, fits: Callable[[int], bool]) -> int:
-    """Return the largest number up to `limit` that fits, or 0. If a number fits, all smaller ones must fit."""
-    low, high = 0, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
+def _key(recipe: Recipe, *parts: object) -> str:
+    """Return what a trace depends on, as text."""
+    model = recipe.model.model_dump(mode="json")
+    return json.dumps([*parts, model, recipe.lora, recipe.quantization, recipe.training], default=str, sort_keys=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from qdsft.planning.memory.activation_checkpointing import describe_recomputation
-from qdsft.planning.memory.training_memory import GIB, Peak
+from qdsft.planning.peak import GIB, Peak
 from qdsft.planning.plan import Plan
 
 
@@ -15,14 +14,16 @@ def report(plan: Plan) -> Iterator[str]:
     target, setup = plan.target, plan.setup
     what = f"{target.count} x " if target.count > 1 else ""
     where = f"{what}{target.name or 'a GPU'} of {_gib(target.memory)} GiB"
-    sharding = f", ZeRO-{target.zero}" if target.zero else ", DDP" if target.count > 1 else ""
-    yield f"{plan.recipe.path}: {plan.recipe.model.name_or_path}, {plan.shapes.parameters / 1e9:.2f} B weights"
+    sharding = f", ZeRO-{target.zero}" if target.zero else ", FSDP" if target.fsdp else ""
+    sharding = sharding or (", DDP" if target.count > 1 else "")
+    sharding += ", offloaded" if target.offload else ""
+    yield f"{plan.recipe.path}: {plan.recipe.model.name_or_path}, {plan.parameters / 1e9:.2f} B weights"
     yield f"on {where}{sharding}; all figures are estimates, in GiB on each GPU"
     yield ""
     rows = "packed row" if setup.packed else "row"
     yield f"training, {setup.micro_batch} {rows}{'s' * (setup.micro_batch > 1)} of {setup.length} tokens at a time"
     chosen = ", chosen for this memory" if setup.adaptive else ""
-    yield f"  recomputation: {describe_recomputation(setup)}{chosen}"
+    yield f"  recomputation: {setup.way.describe()}{chosen}"
     yield from _peak(plan.training, target.memory)
     yield ""
     evaluation = plan.recipe.evaluation
@@ -43,6 +44,7 @@ def _peak(peak: Peak, memory: int) -> Iterator[str]:
     yield f"  {'peak, at: ' + peak.phase:<38}{_gib(peak.total):>8}   {_margin(peak.total, memory)}"
     others = [f"{name} {_gib(size)}" for name, size in peak.phases.items() if name != peak.phase]
     yield f"  at other moments: {', '.join(others)}"
+    yield f"  allocated by PyTorch {_gib(peak.allocated)}, reserved {_gib(peak.reserved)}"
     if peak.paged:
         yield f"  and {_gib(peak.paged)} of optimizer states that move to host memory when the GPU is full"
 
@@ -98,7 +100,7 @@ def _verdict(plan: Plan) -> Iterator[str]:
 
 def _last_resort(plan: Plan) -> str:
     target = plan.target
-    if plan.recipe.lora is None and target.count > 1 and target.zero < 3:
+    if plan.recipe.lora is None and target.count > 1 and target.zero < 3 and not target.fsdp:
         return "--zero 3 shards the weights as well; otherwise use a larger GPU, or a smaller model"
     return "no more changes are known: use a larger GPU, more GPUs (--gpus N --zero 3), or a smaller model"
 

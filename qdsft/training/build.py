@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,26 @@ from qdsft.recipe.sections import AUTO
 from qdsft.runs.layout import LOG
 from qdsft.training import cpu_loss
 from qdsft.training.callbacks import EarlyStopping, JsonLog
-from qdsft.training.checkpointing_choice import CheckpointingChoice
 from qdsft.training.decode_held_out import PREFIX
 from qdsft.training.load_loss import load_custom_loss
 from qdsft.training.lora_init import finish_initialization, resumed_config
 from qdsft.training.token_means import whole_batches
 from qdsft.training.trainer import RecipeTrainer
+
+
+@dataclass(frozen=True)
+class CheckpointingChoice:
+    """Whether and how often to checkpoint the activations of a layer."""
+
+    checkpointing: bool
+    every_n_layers: int
+    line: str
+    """The line that reports the choice."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the choice as run.json holds it."""
+        return {"checkpointing": self.checkpointing, "every_n_layers": self.every_n_layers, "said": self.line}
+
 
 _OWN_KEYS = {"global_batch_size", "output_dir", "early_stopping_patience"}
 """Keys of the training section that `build_arguments` translates itself; all others are passed on unchanged."""

@@ -16,18 +16,19 @@ from qdsft.files import disk_errors
 from qdsft.launch import zero_stage
 from qdsft.model.device_errors import device_errors, less_memory
 from qdsft.model.hub import check_write
-from qdsft.planning.memory.config_file import read_config
-from qdsft.planning.memory.setup import read_setup
-from qdsft.planning.memory.shapes import read_shapes
-from qdsft.planning.memory.training_memory import training_peak
+from qdsft.planning.cards import Target
+from qdsft.planning.fitting import Fitting
+from qdsft.planning.way import Way
 from qdsft.recipe import Recipe
 from qdsft.tokenization.chat_template import encode_prompts
 from qdsft.tokenization.prepared import Prepared
 from qdsft.tokenization.rows import IGNORED, last_token
+from qdsft.training.checkpointing_choice import run_rows
 from qdsft.training.isolation import check_isolation, small_model
 from qdsft.training.loss_check import check_fused_loss
 from qdsft.training.memory_probe import longest_rows, probe_memory
-from qdsft.training.run_setup import Run
+from qdsft.training.memory_trace.tracer import StepTracer
+from qdsft.training.run_setup import Run, RunInputs
 from qdsft.training.saved_weights import save_weights
 from qdsft.training.trainer import RecipeTrainer
 
@@ -102,7 +103,7 @@ def run_checks(run: Run, *, thorough: bool) -> Iterator[Check]:
         return
     yield check("trial save", lambda: _trial_save(trainer, recipe))
     if thorough:
-        yield check("memory", lambda: _memory(trainer, recipe))
+        yield check("memory", lambda: _memory(trainer, inputs))
 
 
 def read_samples(prepared: Prepared) -> Iterator[Sample]:
@@ -233,25 +234,22 @@ def _trial_save(trainer: RecipeTrainer, recipe: Recipe) -> str:
     return f"{tensors} tensors written, reopened and compared"
 
 
-def _memory(trainer: RecipeTrainer, recipe: Recipe) -> str:
-    peak = probe_memory(trainer, recipe)
+def _memory(trainer: RecipeTrainer, inputs: RunInputs) -> str:
+    peak = probe_memory(trainer, inputs.recipe)
     measured = "no device memory to measure here" if peak is None else f"peak {peak:.2f} GiB"
-    modelled = _modelled_peak(trainer, recipe)
-    return f"two optimizer steps on the longest rows and an evaluation step ran; {measured}{modelled}"
+    return (
+        f"two optimizer steps on the longest rows and an evaluation step ran; {measured}{_traced_peak(trainer, inputs)}"
+    )
 
 
-def _modelled_peak(trainer: RecipeTrainer, recipe: Recipe) -> str:
-    """Return the peak that `qdsft plan` estimates, as a clause for the finding; "" for an unknown architecture."""
+def _traced_peak(trainer: RecipeTrainer, inputs: RunInputs) -> str:
+    """Return the peak that `qdsft plan` traces for this run, as a clause for the finding; "" if it cannot."""
     longest = len(longest_rows(trainer.train_dataset, 1)[0]["input_ids"])
-    kwargs = trainer.args.activation_checkpointing_kwargs or {}
+    every = (trainer.args.activation_checkpointing_kwargs or {}).get("every_n_layers", 1)
+    setup = replace(run_rows(inputs.recipe, longest), way=Way(bool(trainer.args.activation_checkpointing), every))
+    target = Target(0, trainer.accelerator.num_processes)
     try:
-        config, where = read_config(recipe)
-        setup = replace(
-            read_setup(recipe, length=longest, gpus=trainer.accelerator.num_processes),
-            checkpointing=trainer.args.activation_checkpointing,
-            every_n_layers=kwargs.get("every_n_layers", 1),
-        )
-        peak = training_peak(read_shapes(config, where), setup)
-    except UserError:  # the planner does not know this architecture
+        peak = Fitting(StepTracer(inputs.config, inputs.machine), target, None).peak(inputs.recipe, setup)
+    except UserError:
         return ""
-    return f"; {peak.allocated / 2**30:.2f} GiB modelled for a CUDA GPU"
+    return f"; {peak.allocated / 2**30:.2f} GiB traced"

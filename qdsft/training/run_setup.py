@@ -25,8 +25,8 @@ from qdsft.recipe.saved_quantization import is_saved_quantized, with_saved_quant
 from qdsft.tokenization.chat_template import beyond_vocabulary
 from qdsft.tokenization.prepared import Prepared, describe_data, prepare
 from qdsft.tokenization.row_files import largest_token
-from qdsft.training.build import build_arguments, build_trainer
-from qdsft.training.checkpointing_choice import CheckpointingChoice, choose_checkpointing
+from qdsft.training.build import CheckpointingChoice, build_arguments, build_trainer
+from qdsft.training.checkpointing_choice import choose_checkpointing
 from qdsft.training.decode_held_out import training_evaluation
 from qdsft.training.installed_keys import check_installed_keys
 from qdsft.training.optimizer_check import check_offload, check_optimizer
@@ -115,7 +115,7 @@ def build_run(inputs: RunInputs, *, checkpoint: Path | None = None) -> Run:
     loaded and the processes are connected.
     """
     recipe, machine, prepared = inputs.recipe, inputs.machine, inputs.prepared
-    checkpointing = choose_checkpointing(recipe, machine, prepared.facts.tokens.longest)
+    checkpointing = choose_checkpointing(recipe, machine, prepared.facts.tokens.longest, inputs.config)
     if checkpointing:
         say(checkpointing.line)
     # Keep the arguments alive: transformers reads from them whether to shard the weights as they load (ZeRO-3).

@@ -25,6 +25,9 @@ MERGE = "tests/unit/deploy/test_merge.py::"
 ON_CPU = f"{MERGE}test_a_merged_model_without_room_on_the_gpu_is_compared_on_the_cpu"
 PLANNED = "tests/unit/training/test_checkpointing_choice.py::"
 ARITHMETIC = "tests/unit/training/test_build.py::test_the_arithmetic_is_that_of_the_recipe_on_the_gpu"
+TRACED = "tests/unit/training/memory_trace/test_tracer.py::test_a_cuda_gpu_with_triton_needs_less_for_the_loss"
+CUDA_ASKED = "tests/unit/training/memory_trace/test_cuda_semantics.py::test_without_a_device_the_answer_is_cudas"
+CUDA_FORMATS = "tests/unit/training/memory_trace/test_cuda_semantics.py::test_autocast_casts_as_on_cuda"
 PROBED = "tests/unit/training/test_memory_probe.py::test_the_peak_of_a_gpu_is_measured_from_the_probe_on"
 RECORD = "tests/unit/training/test_run_record.py::test_the_peak_of_a_gpu_is_that_of_its_allocator"
 STEP_OF_BFLOAT16 = "tests/unit/training/test_isolation.py::test_the_tolerance_is_no_finer_than_the_number_format"
@@ -139,8 +142,6 @@ REACHED_BY = {
         "torch_build: cards.names and (not torch.cuda.is_available())": f"{DOCTOR}test_torch_against_the_cards",
     },
     "qdsft/training/checkpointing_choice.py": {
-        "_setup: machine.device_type == 'cuda'": f"{PLANNED}test_a_gpu_is_planned_with_its_own_number_format",
-        "_setup: machine.dtype == torch.bfloat16": f"{PLANNED}test_a_gpu_is_planned_with_its_own_number_format",
         "free_memory: machine.device_type == 'cuda'": f"{PLANNED}test_on_a_gpu_its_own_free_memory_counts",
         "free_memory: torch.cuda.mem_get_info()": f"{PLANNED}test_on_a_gpu_its_own_free_memory_counts",
     },
@@ -163,6 +164,15 @@ REACHED_BY = {
     "qdsft/training/loss_check.py": {
         "check_fused_loss: trainer.args.bf16": TOLERANCE,
         "check_fused_loss: trainer.args.fp16": TOLERANCE,
+    },
+    "qdsft/training/memory_trace/cuda_semantics.py": {
+        "_float32: half": CUDA_FORMATS,
+        "_float32: isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16)": CUDA_FORMATS,
+        "_is_autocast_enabled: device == 'cuda'": CUDA_ASKED,
+    },
+    "qdsft/training/memory_trace/tracer.py": {
+        "StepTracer._trace: self.machine.device_type == 'cuda'": TRACED,
+        "StepTracer._training: self.machine.device_type == 'cuda'": TRACED,
     },
     "qdsft/training/memory_probe.py": {
         "_untouched: torch.cuda.empty_cache()": PROBED,

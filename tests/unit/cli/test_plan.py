@@ -1,12 +1,12 @@
-"""`qdsft plan` as a command: one light process that takes well under a second."""
+"""`qdsft plan` as it is typed."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -38,9 +38,10 @@ def test_text(recipe: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert part in out
     assert "fits, with " in out
-    assert "at other moments: loss " in out
+    assert "at other moments: loading " in out and "allocated by PyTorch" in out
 
 
+@pytest.mark.slow
 def test_json_holds_the_same(recipe: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*recipe, "--json", "--gpu-memory", "6.5", "training.max_length=512"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -51,6 +52,7 @@ def test_json_holds_the_same(recipe: list[str], capsys: pytest.CaptureFixture[st
     assert found["hours"] is None
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_an_answer_and_no_error(recipe: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*recipe, "--gpu-memory", "4.6"]) == 0
     assert "does not fit; apply these changes in order until it does:" in capsys.readouterr().out
@@ -100,14 +102,15 @@ def test_a_memory_size_that_is_none_is_named(value: str, recipe: list[str], caps
 
 
 @pytest.mark.slow
-def test_it_is_light_and_fast(recipe: list[str]) -> None:
+def test_a_plan_of_7_billion_weights_takes_10_seconds_of_one_core() -> None:
     code = (
-        "import sys, time; start = time.process_time()\nfrom qdsft.cli.main import main\nmain(sys.argv[1:])\n"
-        "print(time.process_time() - start, [m for m in ('torch', 'transformers', 'datasets') if m in sys.modules], "
-        "file=sys.stderr)"
+        "import sys, time\nfrom qdsft.cli.main import main\nmain(sys.argv[1:])\n"
+        "print(time.process_time(), file=sys.stderr)"
     )
-    start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code, *recipe], capture_output=True, text=True, timeout=60)
-    seconds, _, heavy = done.stderr.strip().partition(" ")
-    assert heavy == "[]"
-    assert float(seconds) < 1, time.monotonic() - start
+    command = [sys.executable, "-c", code, "plan", "recipes/mistral/qlora_8gb.yaml", "--gpu-memory", "8"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    *said, seconds = done.stderr.strip().splitlines()
+    assert float(seconds) < 12, "10 on an idle core; processes beside this one cost time, too"
+    assert len(said) == 1 and "tracing a step of mistralai/Mistral-7B-v0.3" in said[0]

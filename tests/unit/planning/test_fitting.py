@@ -1,29 +1,94 @@
-"""The search for the most that fits."""
+"""What fits: lengths, micro-batches, recomputation, and what is asked of the tracer only once."""
 
 from __future__ import annotations
 
 import pytest
-from helpers.model_configs import CONFIG
 from helpers.paths import ROOT
-from hypothesis import given
-from hypothesis import strategies as st
+from helpers.plain_tracer import PlainTracer
 
 from qdsft.errors import UserError
 from qdsft.planning.cards import Target
-from qdsft.planning.fitting import Fitting, largest
-from qdsft.planning.memory.shapes import read_shapes
-from qdsft.recipe import load_recipe
+from qdsft.planning.fitting import EVERY, SPARED, Fitting
+from qdsft.planning.peak import GIB
+from qdsft.recipe import Recipe, load_recipe
+
+QLORA = "recipes/mistral/qlora_8gb.yaml"
 
 
-@given(st.integers(0, 5000), st.integers(-1, 6000))
-def test_the_largest_is_found(limit: int, bound: int) -> None:
-    assert largest(limit, lambda number: number <= bound) == max(min(limit, bound), 0)
+def recipe_of(path: str = QLORA, *overrides: str) -> Recipe:
+    return load_recipe(ROOT / path, overrides)
+
+
+def fitting(memory: float = 8, positions: int | None = 32768, count: int = 1, **target: bool | int) -> Fitting:
+    return Fitting(PlainTracer(positions), Target(int(memory * GIB), count, **target), None)  # type: ignore[arg-type]
+
+
+def made(found: Fitting) -> int:
+    assert isinstance(found.tracer, PlainTracer)
+    return found.tracer.traces
 
 
 def test_a_length_comes_from_the_recipe_or_the_data_or_the_model() -> None:
-    recipe = load_recipe(ROOT / "recipes/llama2/qlora_8gb.yaml", ["training.max_length=null", "training.packing=false"])
-    shapes = read_shapes(CONFIG, "x")
-    assert Fitting(shapes, Target(8 * 2**30), None).setup(recipe).length == 4096
-    endless = read_shapes({**CONFIG, "max_position_embeddings": None}, "x")
+    recipe = recipe_of(QLORA, "training.max_length=null", "training.packing=false")
+    assert fitting(positions=4096).setup(recipe).length == 4096
     with pytest.raises(UserError, match=r"the length of the longest row is unknown; set training\.max_length"):
-        Fitting(endless, Target(8 * 2**30), None).setup(recipe)
+        fitting(positions=None).setup(recipe)
+
+
+def test_the_most_that_fits_fits_and_more_does_not() -> None:
+    recipe = recipe_of()
+    for memory in (1.5, 2.0, 3.0):
+        found = fitting(memory)
+        setup = found.setup(recipe)
+        length, rows = found.largest_length(recipe, setup), found.largest_micro_batch(recipe, setup)
+        assert length and rows
+        assert found.training(recipe_of(QLORA, f"training.max_length={length}")).total <= memory * GIB
+        longer = recipe_of(QLORA, f"training.max_length={int(1.04 * length) + 64}")
+        assert length == 32768 or found.training(longer).total > memory * GIB
+    assert fitting(0.5).largest_length(recipe, setup) is None
+    assert fitting(0.5).largest_micro_batch(recipe, setup) is None
+    assert fitting(80, positions=2048).largest_length(recipe, setup) == 2048
+
+
+def test_packed_rows_are_one_row() -> None:
+    found = fitting()
+    two = "training.per_device_train_batch_size=2"
+    packed = found.training(recipe_of(QLORA, "training.max_length=512", two))
+    assert packed.total == found.training(recipe_of(QLORA, "training.max_length=1024")).total
+    assert made(found) == 2, "the recipes differ"
+
+
+def test_a_trace_is_made_once() -> None:
+    found = fitting()
+    for _ in range(3):
+        found.largest_total(recipe_of())
+    assert made(found) == 2
+
+
+def test_more_memory_means_less_recomputation_and_each_choice_fits() -> None:
+    recipe, shares = recipe_of("recipes/mistral/qlora.yaml"), []
+    for quarter in range(4, 24):
+        found = fitting(quarter / 4)
+        setup = found.setup(recipe)
+        assert setup.adaptive
+        shares.append(setup.way.checkpointing / setup.way.every_n_layers)
+        if shares[-1] < 1:
+            assert found.training(recipe).total <= (1 - SPARED) * quarter / 4 * GIB
+    assert shares == sorted(shares, reverse=True) and set(shares) >= {0, 1 / EVERY[0], 1}
+
+
+def test_sharded_runs_recompute_every_layer() -> None:
+    recipe = recipe_of("recipes/mistral/lora.yaml")
+    for target in ({"zero": 3}, {"fsdp": True}):
+        assert fitting(80, count=2, **target).setup(recipe).way.describe() == "every layer is recomputed"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("target", "message"), [({"zero": 3}, "--zero 3 cannot"), ({"fsdp": True}, "--fsdp cannot")])
+def test_quantized_weights_are_not_sharded(target: dict[str, int], message: str) -> None:
+    with pytest.raises(UserError, match=f"{message} shard quantized weights"):
+        fitting(80, count=2, **target).setup(recipe_of())
+
+
+def test_a_batch_that_cannot_be_divided() -> None:
+    with pytest.raises(UserError, match="global_batch_size 8 is not a multiple"):
+        fitting(count=3).setup(recipe_of())

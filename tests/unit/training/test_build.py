@@ -20,8 +20,7 @@ from qdsft.recipe import Recipe, load_recipe
 from qdsft.tokenization.row_files import of_rows
 from qdsft.tokenization.rows import IGNORED, Row
 from qdsft.training import build
-from qdsft.training.build import build_arguments, build_trainer
-from qdsft.training.checkpointing_choice import CheckpointingChoice
+from qdsft.training.build import CheckpointingChoice, build_arguments, build_trainer
 from qdsft.training.cpu_loss import SupervisedLogProbs
 from qdsft.training.trainer import RecipeTrainer
 

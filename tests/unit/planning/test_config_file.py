@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,11 @@ import pytest
 from helpers.paths import ROOT
 
 from qdsft.errors import UserError
-from qdsft.planning.memory.config_file import read_config
+from qdsft.planning.config_file import SOURCE, read_config
 from qdsft.recipe import Recipe, load_recipe
+
+# The tiny model is made here by a script, and is not on the Hub.
+SHIPPED = sorted(path.as_posix() for path in ROOT.glob("recipes/*/*.yaml") if path.parent.name != "tiny")
 
 
 def recipe_of(model: str) -> Recipe:
@@ -27,7 +31,12 @@ def test_a_local_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "cannot be read as JSON"), (b"\xff", "cannot be read as JSON"), (b"[]", "is not a JSON mapping")],
+    [
+        (b"{", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"{}", "has no model_type"),
+    ],
 )
 def test_a_damaged_file(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "config.json").write_bytes(content)
@@ -48,7 +57,7 @@ def test_the_hubs_cache_and_where_nothing_is(tmp_path: Path) -> None:
     (refs := tmp_path / "hub" / "models--some--model" / "refs").mkdir()
     (refs / "main").write_text("abc", encoding="utf-8")
     code = (
-        "import sys\nfrom qdsft.planning.memory.config_file import read_config\nfrom qdsft.errors import UserError\n"
+        "import sys\nfrom qdsft.planning.config_file import read_config\nfrom qdsft.errors import UserError\n"
         "from qdsft.recipe import load_recipe\n"
         "for name in ('some/model', 'some/other', 'a b/c'):\n"
         "    try: print(read_config(load_recipe(sys.argv[1], [f'model.name_or_path={name}']))[0])\n"
@@ -64,3 +73,24 @@ def test_the_hubs_cache_and_where_nothing_is(tmp_path: Path) -> None:
     assert "set model.name_or_path to a folder with the file, or connect" in missing
     assert "config.json of a b/c is not on this machine" in strange
     assert heavy == "[]"
+
+
+@pytest.mark.parametrize("path", SHIPPED)
+def test_a_shipped_recipe_needs_no_network(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", _no_network)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(path)
+    config, found = read_config(recipe)
+    assert Path(found) == recipe.path.parent / "config.json"
+    assert re.search(r"\b20\d\d-\d\d-\d\d\b", config[SOURCE])
+
+
+def test_another_model_does_not_get_the_shipped_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", _no_network)
+    with pytest.raises(UserError, match=r"config\.json of some/other is not on this machine"):
+        read_config(recipe_of("some/other"))
+
+
+def _no_network(*_: object, **__: object) -> str:
+    raise OSError("there is no network")

@@ -1,1 +1,0 @@
-"""The model of peak memory, component by component."""
