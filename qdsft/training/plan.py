@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PretrainedConfig
 
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
 from qdsft.model.device import Machine
 from qdsft.planning.cards import Target, find_card
 from qdsft.planning.plan import Plan, make_plan
 from qdsft.recipe import Recipe, RecipeSource
-from qdsft.training.memory_trace.tracer import StepTracer
+from qdsft.training.memory_trace.tracer import CANNOT, StepTracer
+
+MOST_LAYERS = 10_000
+"""A larger num_hidden_layers is a fault of the file, and building so many layers would not end."""
 
 
 def plan(
@@ -60,7 +62,10 @@ def make_config(recipe: Recipe, values: dict[str, Any], where: str) -> Pretraine
             config: PretrainedConfig = AutoConfig.from_pretrained(recipe.model.name_or_path, trust_remote_code=True)
         else:
             config = AutoConfig.for_model(**values)
-    except (ValueError, TypeError, KeyError, OSError, StrictDataclassError) as error:
-        first = " ".join(str(error).split())[:200]
-        raise UserError(f"{where}: transformers cannot make a model of it: {first}; correct the file") from error
+    except (*CANNOT, OSError) as error:
+        why = reason(error)
+        raise UserError(f"{where}: transformers cannot make a model of it: {why}; correct the file") from error
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    if not isinstance(layers, int) or not 0 < layers < MOST_LAYERS:
+        raise UserError(f"{where}: num_hidden_layers should be a whole number up to {MOST_LAYERS}; correct the file")
     return config

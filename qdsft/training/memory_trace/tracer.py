@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PretrainedConfig, Trainer
 
 from qdsft.console import say
@@ -28,6 +29,13 @@ from qdsft.training.optimizer_check import check_optimizer
 DEPTH = 2
 """Layers of each kind in a short stack."""
 CPU = Machine("cpu", "a fake CPU", torch.float32)
+
+
+CANNOT = (
+    *(RuntimeError, TypeError, ValueError, AttributeError, LookupError, ImportError, AssertionError),
+    *(ArithmeticError, StrictDataclassError),
+)
+"""What libraries raise for a config that makes no model, and for code that needs the values of tensors."""
 
 
 class TraceError(UserError):
@@ -97,9 +105,10 @@ class StepTracer:
             say(f"tracing a step of {recipe.model.name_or_path} on tensors without contents")
         if key not in self._models:
             config = type(self.config).from_dict(self.config.to_dict())
-            self._models[key] = FakeModel(
-                recipe, config, self.machine, trainable=trainable, sharded=self.sharded and trainable
-            )
+            with _untraceable(recipe):
+                self._models[key] = FakeModel(
+                    recipe, config, self.machine, trainable=trainable, sharded=self.sharded and trainable
+                )
         return self._models[key]
 
     def _training(self, recipe: Recipe, fake: FakeModel, rows: int, length: int) -> Training:
@@ -138,7 +147,7 @@ def _untraceable(recipe: Recipe) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, ImportError, AssertionError) as error:
+    except CANNOT as error:
         raise TraceError(
             f"a step of {recipe.model.name_or_path} cannot be traced without weights: "
             f"{' '.join(str(error).split())[:200]}; measure it with qdsft preflight"
