@@ -15,6 +15,26 @@ NARROWED: dict[str, dict[str, Any]] = {
     "training.completion_only_loss": {"enum": [True], "default": True},
     # "auto" is qdsft's; TRL's default is true, under an older name.
     "training.activation_checkpointing": {"enum": ["auto", True, False], "default": "auto"},
+    # transformers and TRL read the last three and pass the others to torch.utils.checkpoint, which fails at the first
+    # step for another name.
+    "training.activation_checkpointing_kwargs": {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {
+                    **{
+                        key: {"type": "boolean"}
+                        for key in ("use_reentrant", "preserve_rng_state", "early_stop", "debug")
+                    },
+                    "determinism_check": {"enum": ["default", "none"]},
+                    "every_n_layers": {"type": "integer", "minimum": 1},
+                    **{key: {"type": "boolean"} for key in ("offload", "selective")},
+                },
+                "additionalProperties": False,
+            },
+            {"type": "null"},
+        ]
+    },
     "training.save_total_limit": {"default": 2},
     "training.max_steps": {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": [-1]}]},
     "training.pad_to_multiple_of": {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["auto"]}, {"type": "null"}]},

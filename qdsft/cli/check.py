@@ -15,8 +15,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _check(options: argparse.Namespace) -> int:
     from qdsft.data.checks.check_recipe import check_recipe
+    from qdsft.metrics.best_metric import check_best_metric
     from qdsft.recipe import load_recipe
 
-    for line in check_recipe(load_recipe(options.recipe, options.overrides)):
+    recipe = load_recipe(options.recipe, options.overrides)
+    check_best_metric(recipe)
+    for line in check_recipe(recipe):
         print_result(line)
     return 0

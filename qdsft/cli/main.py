@@ -103,7 +103,7 @@ def _assign_positionals(options: argparse.Namespace, rest: Sequence[str]) -> lis
 
 def _hint(unknown: Sequence[str], given: Sequence[str]) -> str:
     """Return what to write instead of the options of other tools, as the end of a sentence; "" if that is unknown."""
-    from qdsft.recipe.schema import find_key
+    from qdsft.recipe.schema import find_key, reserved_reason
 
     overrides = []
     for item in (item for item in unknown if item.startswith("-")):
@@ -113,6 +113,8 @@ def _hint(unknown: Sequence[str], given: Sequence[str]) -> str:
             return "; for several GPUs write --accelerate ddp (or zero2, zero3, fsdp2)"
         if name == "resume_from_checkpoint":
             return "; write --resume"
+        if reason := reserved_reason(name):
+            return f"; {name} is not set: {reason}"
         if (key := find_key(name)) is not None:
             plain = key.replace("_", "").replace(".", "").isalnum()
             overrides.append(f"{key}={_option_value(given, (option,)) or 'VALUE'}" if plain else key)

@@ -15,6 +15,7 @@ _OUTPUT = "training.output_dir"
 
 FOREIGN_KEYS = {
     # Models
+    "model": "model.name_or_path",
     "base_model": "model.name_or_path",
     "model_id": "model.name_or_path",
     "model_name": "model.name_or_path",
@@ -48,7 +49,7 @@ FOREIGN_KEYS = {
     "lora_use_rslora": "lora.use_rslora",
     "peft_use_dora": "lora.use_dora",
     "peft_use_rslora": "lora.use_rslora",
-    "loraplus_lr_ratio": "training.optim (LoRA+ is not supported)",
+    "loraplus_lr_ratio": "training.learning_rate (one for all weights; LoRA+ is not supported)",
     # Quantization
     "quantization_bit": "quantization.load_in_4bit or quantization.load_in_8bit",
     "quantization_type": "quantization.bnb_4bit_quant_type",
@@ -56,6 +57,7 @@ FOREIGN_KEYS = {
     "use_bnb_nested_quant": "quantization.bnb_4bit_use_double_quant",
     "use_nested_quant": "quantization.bnb_4bit_use_double_quant",
     # Data
+    "data": _TRAIN,
     "dataset": _TRAIN,
     "datasets": _TRAIN,
     "dataset_name": _TRAIN,
@@ -63,6 +65,7 @@ FOREIGN_KEYS = {
     "dataset_path": _TRAIN,
     "data_path": _TRAIN,
     "train_file": _TRAIN,
+    "train_dataset": _TRAIN,
     "dataset_train_split": "data.train_split",
     "dataset_test_split": "data.eval_split",
     "test_datasets": "data.eval",

@@ -82,9 +82,14 @@ def find_key(name: str) -> str | None:
         known = section in recipe_schema()["properties"] and key in section_schema(section)
         return name if known else foreign_key(key)
     homes = [section for section in recipe_schema()["properties"] if name in section_schema(section)]
-    if name in recipe_schema()["properties"]:
-        return name
-    return f"{homes[0]}.{name}" if homes else foreign_key(name)
+    if homes:
+        return f"{homes[0]}.{name}"
+    return foreign_key(name) or (name if name in recipe_schema()["properties"] else None)
+
+
+def reserved_reason(name: str) -> str | None:
+    """Return why a recipe does not set an upstream key, or what to do instead; None for any other name."""
+    return next((keys[name] for keys in RESERVED.values() if name in keys), None)
 
 
 def _unknown_section(name: str) -> str:
@@ -93,8 +98,8 @@ def _unknown_section(name: str) -> str:
         return f"{name} is at the top level; it belongs under {homes[0]}:"
     if found := foreign_key(name):
         return f"{name} is not a section of a recipe; write {found}"
-    if reasons := [keys[name] for keys in RESERVED.values() if name in keys]:
-        return f"{name} is not set in a recipe: {reasons[0]}"
+    if reason := reserved_reason(name):
+        return f"{name} is not set in a recipe: {reason}"
     return f"{name} is not a section of a recipe{_suggest(name, recipe_schema()['properties']) or LISTED}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from trl import SFTConfig
 
 from qdsft.errors import UserError
 from qdsft.launch import world_size
+from qdsft.metrics.best_metric import check_best_metric
 from qdsft.metrics.catalog import BY_KEY
 from qdsft.model.adapters import decoder_lora_config, find_coverage
 from qdsft.model.device import Machine
@@ -70,6 +70,11 @@ def build_arguments(
         values["max_length"] = None  # the prepared rows keep to it; TRL, which does not know that, refuses it here
     if is_custom_loss(recipe):
         del values["loss_type"]  # build_trainer passes the function itself
+    if recipe.training_value("activation_offloading") and machine.device_type == "cpu":
+        raise UserError(
+            f"{recipe.where('training.activation_offloading')}: training.activation_offloading moves activations from "
+            "a GPU to main memory, and this run is on a CPU; remove it"
+        )
     values |= _checkpointing(recipe, checkpointing) | _evaluation_schedule(recipe) | _best_model(recipe)
     if resumed:
         values["eval_on_start"] = False  # done before the first step of the interrupted run
@@ -107,8 +112,10 @@ def build_trainer(
     `checkpoint` is what training resumes from: its adapter has initial values already.
     Raises UserError for what only the model can show, such as target_modules that it does not have.
     """
-    if str(arguments.eval_strategy.value) != "no" and eval_data is None:
-        key = "evaluation.every_steps" if recipe.evaluation.every_steps else "training.eval_strategy"
+    scheduled = str(arguments.eval_strategy.value) != "no"
+    if eval_data is None and (scheduled or arguments.eval_on_start):
+        key = "training.eval_strategy" if scheduled else "training.eval_on_start"
+        key = "evaluation.every_steps" if recipe.evaluation.every_steps else key
         raise UserError(
             f"{recipe.where(key)}: {key} needs held-out rows and there are none; raise data.eval_fraction, give "
             "data.eval, or remove it"
@@ -152,8 +159,7 @@ def _checkpointing(recipe: Recipe, choice: CheckpointingChoice | None) -> dict[s
         return {"activation_checkpointing": wanted}
     if choice is None or not choice.checkpointing or choice.every_n_layers == 1:
         return {"activation_checkpointing": choice is None or choice.checkpointing}
-    given = recipe.training.get("activation_checkpointing_kwargs") or {}
-    kwargs = json.loads(given) if isinstance(given, str) else given
+    kwargs = recipe.training.get("activation_checkpointing_kwargs") or {}
     return {
         "activation_checkpointing": True,
         "activation_checkpointing_kwargs": {**kwargs, "every_n_layers": choice.every_n_layers},
@@ -163,8 +169,9 @@ def _checkpointing(recipe: Recipe, choice: CheckpointingChoice | None) -> dict[s
 def _best_model(recipe: Recipe) -> dict[str, Any]:
     """Return the SFTConfig values with which the best checkpoint is kept and found.
 
-    Raises UserError for early stopping that would not keep it.
+    Raises UserError for a metric that no evaluation has, and for early stopping that would not keep the checkpoint.
     """
+    check_best_metric(recipe)
     values: dict[str, Any] = {}
     if recipe.training_value("early_stopping_patience"):
         if recipe.training.get("load_best_model_at_end") is False:

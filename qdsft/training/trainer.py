@@ -117,8 +117,9 @@ class RecipeTrainer(SFTTrainer):
         decoded = held_out(self)
         if decoded:
             self.log(dict(decoded))
-        elif (wanted := self._wanted_metric()) and wanted not in metrics:
-            decoded = {wanted: math.nan}  # compares as no better than the best so far
+        if (wanted := self._wanted_metric()) and wanted not in metrics and wanted not in decoded:
+            # Decoding failed, or no row has the metric. NaN compares as no better than the best so far.
+            decoded = {**decoded, wanted: math.nan}
         return decoded
 
     def _wanted_metric(self) -> str | None:

@@ -383,6 +383,13 @@ def test_light_commands_load_nothing_heavy(arguments: str) -> None:
         (["preflight", "--config=x.yaml"], "error: give the recipe without an option: qdsft preflight x.yaml"),
         (["train", "x.yaml", "--num_processes", "2"], "; for several GPUs write --accelerate ddp"),
         (["train", "x.yaml", "--resume_from_checkpoint", "last"], "; write --resume"),
+        (["train", "x.yaml", "--bf16"], "; bf16 is not set: precision follows model.dtype and the machine"),
+        (["train", "x.yaml", "--deepspeed", "ds.json"], "; deepspeed is not set: choose it with accelerate launch"),
+        (["train", "x.yaml", "--gradient-accumulation-steps=4"], "it is derived; set training.global_batch_size"),
+        (
+            ["train", "x.yaml", "--model", "a/b", "--data", "c.jsonl"],
+            "as model.name_or_path=a/b, data.train (a file or",
+        ),
         (["train", "x.yaml", "--colour", "red"], "unrecognized arguments: --colour red\n"),
         (["runs", "--learning_rate", "1"], "unrecognized arguments: --learning_rate"),
     ],

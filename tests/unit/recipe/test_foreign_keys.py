@@ -73,6 +73,8 @@ def test_the_messages(section: str, key: str, expected: str) -> None:
         ("training.lora_rank", "lora.r"),
         ("Lora_R", "lora.r"),
         ("seed", "seed"),
+        ("model", "model.name_or_path"),
+        ("lora", "lora"),
         ("nonsense", None),
         ("nosection.nonsense", None),
     ],

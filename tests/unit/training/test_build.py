@@ -52,6 +52,14 @@ def test_every_training_key_reaches_trl(tmp_path: Path) -> None:
             "load_best_model_at_end contradicts training.early_stopping_patience",
         ),
         ("training.early_stopping_patience=2 evaluation.every_steps=2", "save and eval strategy"),
+        (
+            "training.activation_offloading=true",
+            "moves activations from a GPU to main memory, and this run is on a CPU",
+        ),
+        (
+            "training.metric_for_best_model=sary evaluation.every_steps=2",
+            "sary is no metric of an evaluation; did you mean sari",
+        ),
         ("training.global_batch_size=6", r"is not a multiple of per_device_train_batch_size x devices = 16 x 1; 16 is"),
     ],
 )
@@ -63,7 +71,7 @@ def test_contradictory_values_are_one_line(tmp_path: Path, override: str, messag
 
 @pytest.mark.parametrize(
     ("metric", "higher"),
-    [("sari", True), ("eval_repeated_step", False), ("structural_ged", False), ("loss", False), ("my_metric", True)],
+    [("sari", True), ("eval_repeated_step", False), ("copied_question", False), ("loss", False), ("entropy", True)],
 )
 def test_early_stopping_keeps_the_best_checkpoint_in_the_direction_of_the_metric(
     tmp_path: Path, metric: str, higher: bool
@@ -162,11 +170,14 @@ def test_target_modules_that_do_not_exist_are_one_line(tmp_path: Path, tiny_mode
         build_trainer(recipe, config, model, tokenizer, of_rows([Row([1, 2], 0)]), None)
 
 
-def test_evaluation_without_held_out_rows_is_refused(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
-    recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", "training.eval_strategy=epoch")
+@pytest.mark.parametrize("override", ["training.eval_strategy=epoch", "training.eval_on_start=true"])
+def test_evaluation_without_held_out_rows_is_refused(
+    override: str, tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    recipe = tiny(tmp_path, f"model.name_or_path={tiny_model('llama')}", override)
     model, tokenizer = load_model(recipe, CPU, trainable=True), load_tokenizer(recipe)
     config = build_arguments(recipe, CPU)
-    with pytest.raises(UserError, match=r"training\.eval_strategy needs held-out rows"):
+    with pytest.raises(UserError, match=f"{override.partition('=')[0]} needs held-out rows"):
         build_trainer(recipe, config, model, tokenizer, of_rows([Row([1, 2], 0)]), None)
 
 

@@ -44,6 +44,7 @@ VALUES: dict[str, Any] = {
     "training.global_batch_size": 4,
     "training.pad_to_multiple_of": 8,
     "training.load_best_model_at_end": True,
+    "training.metric_for_best_model": "entropy",
     "training.eval_strategy": "steps",
     "training.save_strategy": "no",
     "training.tf32": False,
@@ -77,7 +78,7 @@ BESIDE: dict[str, list[str]] = {
     "training.packing_strategy": ["training.packing=true"],
     "training.label_smoothing_factor": ["training.loss_type=nll"],
     **{
-        f"training.{key}": ["training.eval_strategy=steps", "training.metric_for_best_model=x"]
+        f"training.{key}": ["training.eval_strategy=steps", "training.metric_for_best_model=loss"]
         for key in ("greater_is_better", "metric_for_best_model")
     },
     **{f"training.{key}": ["training.eval_strategy=steps"] for key in ("eval_steps", "eval_delay")},
@@ -175,7 +176,8 @@ def test_a_training_key_reaches_an_argument_that_upstream_reads(
 ) -> None:
     monkeypatch.setattr(SFTConfig, "__post_init__", lambda _: None)
     key = name.partition(".")[2]
-    value = getattr(build_arguments(make_recipe(*overrides(name)), CPU), key)
+    machine = GPU if key == "activation_offloading" else CPU
+    value = getattr(build_arguments(make_recipe(*overrides(name)), machine), key)
     assert value == other_value(name)
     if key != "completion_only_loss":
         assert value != getattr(build_arguments(make_recipe(*BESIDE.get(name, ())), CPU), key)

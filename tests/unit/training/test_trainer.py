@@ -95,7 +95,9 @@ def watched(make_recipe: MakeRecipe) -> RecipeTrainer:
     return build_run(prepare_run(recipe)).trainer
 
 
-@pytest.mark.parametrize(("decoded", "sari"), [({"eval_sari": 0.25}, 0.25), ({}, math.nan)])
+@pytest.mark.parametrize(
+    ("decoded", "sari"), [({"eval_sari": 0.25}, 0.25), ({"eval_chrf": 0.5}, math.nan), ({}, math.nan)]
+)
 def test_an_evaluation_adds_the_decoded_metrics_and_draws_nothing_random(
     decoded: dict[str, float], sari: float, watched: RecipeTrainer
 ) -> None:
