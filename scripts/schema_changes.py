@@ -15,20 +15,17 @@ NARROWED: dict[str, dict[str, Any]] = {
     "training.completion_only_loss": {"enum": [True], "default": True},
     # "auto" is qdsft's; TRL's default is true, under an older name.
     "training.activation_checkpointing": {"enum": ["auto", True, False], "default": "auto"},
-    # transformers and TRL read the last three and pass the others to torch.utils.checkpoint, which fails at the first
-    # step for another name.
+    # transformers reads the last two and passes the others to torch.utils.checkpoint, which fails at the first step for
+    # another name. TRL's key selective does not work with transformers 5.23.
     "training.activation_checkpointing_kwargs": {
         "anyOf": [
             {
                 "type": "object",
                 "properties": {
-                    **{
-                        key: {"type": "boolean"}
-                        for key in ("use_reentrant", "preserve_rng_state", "early_stop", "debug")
-                    },
+                    **{key: {"type": "boolean"} for key in ("use_reentrant", "preserve_rng_state", "early_stop")},
                     "determinism_check": {"enum": ["default", "none"]},
                     "every_n_layers": {"type": "integer", "minimum": 1},
-                    **{key: {"type": "boolean"} for key in ("offload", "selective")},
+                    "offload": {"type": "boolean"},
                 },
                 "additionalProperties": False,
             },

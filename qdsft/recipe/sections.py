@@ -15,6 +15,13 @@ class Section(BaseModel):
     )
 
 
+AttentionKernel = (
+    Literal["auto", "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4"]
+    | Annotated[str, Field(pattern="/", description="a kernel of the Hub (owner/name)")]
+)
+"""What transformers accepts. It looks at the name only when it loads the model."""
+
+
 class Model(Section):
     """The base model."""
 
@@ -25,7 +32,7 @@ class Model(Section):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Number format of the weights. auto and bfloat16 take bfloat16 where the device has it, else float16, and float32
     on a CPU. float16 takes float16 on every NVIDIA GPU. Models known to overflow float16 are refused in it."""
-    attn_implementation: str = "auto"
+    attn_implementation: AttentionKernel = "auto"
     """Attention kernel, as in transformers: sdpa, eager, flash_attention_2, ... auto takes FlashAttention-2 to train
     with where it is installed and runs, else sdpa, and says which."""
     chat_template: str | None = None

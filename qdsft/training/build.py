@@ -70,11 +70,8 @@ def build_arguments(
         values["max_length"] = None  # the prepared rows keep to it; TRL, which does not know that, refuses it here
     if is_custom_loss(recipe):
         del values["loss_type"]  # build_trainer passes the function itself
-    if recipe.training_value("activation_offloading") and machine.device_type == "cpu":
-        raise UserError(
-            f"{recipe.where('training.activation_offloading')}: training.activation_offloading moves activations from "
-            "a GPU to main memory, and this run is on a CPU; remove it"
-        )
+    if machine.device_type == "cpu":
+        _refuse_offloading(recipe)
     values |= _checkpointing(recipe, checkpointing) | _evaluation_schedule(recipe) | _best_model(recipe)
     if resumed:
         values["eval_on_start"] = False  # done before the first step of the interrupted run
@@ -164,6 +161,20 @@ def _checkpointing(recipe: Recipe, choice: CheckpointingChoice | None) -> dict[s
         "activation_checkpointing": True,
         "activation_checkpointing_kwargs": {**kwargs, "every_n_layers": choice.every_n_layers},
     }
+
+
+def _refuse_offloading(recipe: Recipe) -> None:
+    """Raise UserError for a key that moves activations from a GPU to main memory, which fails on a CPU."""
+    kwargs = recipe.training_value("activation_checkpointing_kwargs") or {}
+    offloads = {
+        "training.activation_offloading": recipe.training_value("activation_offloading"),
+        "training.activation_checkpointing_kwargs": kwargs.get("offload"),
+    }
+    for key in (key for key, given in offloads.items() if given):
+        raise UserError(
+            f"{recipe.where(key)}: {key} moves activations from a GPU to main memory, and this run is on a CPU; remove "
+            "it"
+        )
 
 
 def _best_model(recipe: Recipe) -> dict[str, Any]:

@@ -216,6 +216,17 @@ def test_the_message_says_what_to_write(key: str, value: Any, message: str) -> N
     ("key", "value", "message"),
     [
         # words that upstream types as plain text
+        (
+            "model.attn_implementation",
+            "flash_attn2",
+            "must be one of auto, eager, sdpa, flex_attention, flash_attention_2",
+        ),
+        (
+            "training.activation_checkpointing_kwargs",
+            {"use_reentrent": True},
+            "some of the keys use_reentrant, preserve",
+        ),
+        ("training.activation_checkpointing_kwargs", {"selective": True}, "must be a mapping with some of the keys"),
         ("training.log_level", "loud", "must be one of detail, debug, info"),
         ("training.log_level_replica", "quiet", "must be one of detail, debug, info"),
         ("training.debug", "what", 'must be one of "", underflow_overflow or a list, not the text "what"'),

@@ -54,7 +54,11 @@ def test_every_training_key_reaches_trl(tmp_path: Path) -> None:
         ("training.early_stopping_patience=2 evaluation.every_steps=2", "save and eval strategy"),
         (
             "training.activation_offloading=true",
-            "moves activations from a GPU to main memory, and this run is on a CPU",
+            "activation_offloading moves activations from a GPU to main memory, and",
+        ),
+        (
+            'training.activation_checkpointing_kwargs={"offload":true}',
+            "_kwargs moves activations from a GPU to main memory",
         ),
         (
             "training.metric_for_best_model=sary evaluation.every_steps=2",
