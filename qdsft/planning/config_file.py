@@ -29,6 +29,8 @@ def read_config(recipe: Recipe) -> tuple[dict[str, Any], str]:
     config = read_object(path, REMEDY)
     if not isinstance(config.get("model_type"), str):
         raise UserError(f"{path}: has no model_type; {REMEDY}")
+    if not isinstance(config.get("quantization_config") or {}, dict):
+        raise UserError(f"{path}: quantization_config is not a mapping; {REMEDY}")
     return config, str(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 CLOSE = 0.01
@@ -34,20 +35,30 @@ def largest(limit: int, start: int, peak: Callable[[int], float], memory: float)
 
 def _next(known: dict[int, float], memory: float, low: int, high: int) -> int:
     """Return where the peak is expected to be slightly below `memory`."""
+    further = 4 if known.get(low, memory) > memory / 2 else 32
     if len(known) == 1:
         (number,) = known
-        return number * 4 if number == low else number // 2
+        return number * further if number == low else number // 2
     nearest = sorted(known, key=lambda number: abs(known[number] - memory))[:3]
-    halves = min((low + high) // 2, 4 * low) if low else high // 2
+    halves = min((low + high) // 2, further * low) if low else high // 2
     if len(known) > FEW and len(known) % 2:
         return halves  # where curves mislead, halves do not
     wanted = (1 - CLOSE / 4) * memory
-    # Inverse interpolation: the number as a polynomial of the peak.
-    found = 0.0
-    for one in nearest:
-        share = 1.0
-        for other in nearest:
-            if other != one and known[one] != known[other]:
-                share *= (wanted - known[other]) / (known[one] - known[other])
-        found += share * one
+    found = _where(sorted(nearest), known, wanted)
     return int(found) if low < found < high else halves
+
+
+def _where(numbers: list[int], known: dict[int, float], wanted: float) -> float:
+    """Return where the parabola, or line, through these peaks is `wanted`; 0 where it never is."""
+    first, second = numbers[:2]
+    slope = (known[second] - known[first]) / (second - first)
+    bend = 0.0
+    if len(numbers) > 2:
+        third = numbers[2]
+        bend = ((known[third] - known[second]) / (third - second) - slope) / (third - first)
+    # known[first] + slope * x + bend * x * (x - (second - first)) = wanted, with x counted from `first`
+    linear, rest = slope - bend * (second - first), known[first] - wanted
+    if bend <= 0:
+        return first - rest / slope if slope > 0 else 0.0
+    inside = linear**2 - 4 * bend * rest
+    return first + (-linear + math.sqrt(inside)) / (2 * bend) if inside >= 0 else 0.0

@@ -36,6 +36,7 @@ def test_a_local_folder(tmp_path: Path) -> None:
         (b"\xff", "not JSON"),
         (b"[]", "not a JSON object"),
         (b"{}", "has no model_type"),
+        (b'{"model_type": "x", "quantization_config": [null]}', "quantization_config is not a mapping"),
     ],
 )
 def test_a_damaged_file(tmp_path: Path, content: bytes, message: str) -> None:
