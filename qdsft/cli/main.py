@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import qdsft
 from qdsft.cli import (
@@ -28,13 +29,20 @@ from qdsft.cli import (
     serve,
     train,
 )
-from qdsft.console import end_progress, print_error, quiet_libraries, say, standard_output
+from qdsft.console import end_progress, print_error, quiet_libraries, say, standard_output, visible
 from qdsft.errors import UserError
 from qdsft.launch import check_environment
 from qdsft.parent_death import follow_launcher
 
 RECIPE_COMMANDS = ("recipe", "check", "inspect", "plan", "preflight", "train")
 CONFIG_OPTIONS = ("-c", "--config", "--config-file", "--config_file", "--recipe", "--yaml")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages show control characters of the arguments as escapes."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,7 +140,7 @@ def _option_value(given: Sequence[str], names: Sequence[str]) -> str | None:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(prog="qdsft", description=qdsft.__doc__)
+    parser = _Parser(prog="qdsft", description=qdsft.__doc__)
     parser.add_argument("--version", action="version", version=f"qdsft {qdsft.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (recipe, check, inspect, plan, preflight, train, evaluate, compare, decompose, merge, push, runs):

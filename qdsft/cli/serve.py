@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qdsft.cli.arguments import add_trust, port
+from qdsft.console import print_result
 from qdsft.strict_json import to_json
 
 
@@ -47,7 +48,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     if options.request is not None:
         request = make_request(options.run_dir, options.request, manifest, trust_remote_code=options.trust_remote_code)
-        print(to_json(request))
+        print_result(to_json(request))
         return 0
     return serve(
         options.run_dir,

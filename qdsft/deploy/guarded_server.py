@@ -6,6 +6,7 @@ import inspect
 import sys
 from typing import Any
 
+from qdsft.deploy.chat_body import body_problem
 from qdsft.deploy.request_guard import RequestGuard
 from qdsft.deploy.whole_body import WholeBody
 from qdsft.environment import variable
@@ -29,7 +30,8 @@ def main() -> None:
     build = server.build_server
 
     def guarded(*arguments: Any, **options: Any) -> Any:
-        return RequestGuard(WholeBody(build(*arguments, **options)), model=model, hosts=known, token=token)
+        whole = WholeBody(build(*arguments, **options), judge=body_problem)
+        return RequestGuard(whole, model=model, hosts=known, token=token)
 
     server.build_server = guarded  # type: ignore[assignment]  # in this process alone, which ends with the server
     sys.argv = ["transformers", "serve", *sys.argv[1:]]

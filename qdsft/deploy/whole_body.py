@@ -29,16 +29,25 @@ class _TooLong(Exception):
 class WholeBody:
     """An ASGI application around another: receives the body of a request first.
 
-    The application never sees a request whose body takes too long, is too long, or whose client leaves before its end.
+    The application never sees a request whose body takes too long, is too long, or whose client leaves before its end,
+    nor one for which `judge` returns a reason to refuse its body.
     """
 
-    def __init__(self, app: App, *, seconds: float = SECONDS, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        seconds: float = SECONDS,
+        most_bytes: int = MOST_BYTES,
+        judge: Callable[[bytes], str | None] | None = None,
+    ) -> None:
         self._app = app
+        self._judge = judge
         self._seconds = seconds
         self._most_bytes = most_bytes
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Receive the body and pass the request on, or answer 408 or 413."""
+        """Receive the body and pass the request on, or answer 408, 413 or 400."""
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
             await self._app(scope, receive, send)
             return
@@ -52,6 +61,9 @@ class WholeBody:
             await answer(send, 413, f"a request has at most {self._most_bytes} bytes; ask a shorter question")
             return
         if body is None:  # the client has left
+            return
+        if self._judge and (problem := self._judge(body)):
+            await answer(send, 400, problem)
             return
         pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

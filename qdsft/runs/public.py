@@ -14,9 +14,9 @@ from qdsft.runs.facts import DeviceFacts, Fingerprint, ResultFacts
 from qdsft.runs.manifest import Manifest
 
 SECRET = re.compile(
-    rb"-----BEGIN [A-Z ]{0,30}PRIVATE KEY|\b(?:"
+    rb"---- ?BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY|(?:\b|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))(?:"  # \n in JSON is a letter
     rb"hf_[A-Za-z0-9]{20,}"
-    rb"|sk-[A-Za-z0-9_-]{20,}"  # OpenAI, Anthropic
+    rb"|sk-[A-Za-z0-9_-]{20,}|[rs]k_live_[A-Za-z0-9]{20,}"  # OpenAI, Anthropic, Stripe
     rb"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|glpat-[A-Za-z0-9_-]{20,}"
     rb"|(?:AKIA|ASIA)[A-Z0-9]{16}\b|AIza[A-Za-z0-9_-]{35}"  # Amazon, Google
     rb"|xox[abeprs]-[A-Za-z0-9-]{10,}|npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_-]{50,}|rpa_[A-Z0-9]{30,})"

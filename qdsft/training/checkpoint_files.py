@@ -6,6 +6,7 @@ are only compared with their checksums.
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,18 +18,19 @@ from safetensors import safe_open
 from transformers.trainer_pt_utils import safe_globals
 
 from qdsft.errors import UserError, reason
+from qdsft.launch import zero_stage
 from qdsft.model.checked_weights import is_finite
 from qdsft.runs.checkpoints import DEEPSPEED, OPTIMIZERS
 
+_RANK = re.compile(r"zero_pp_rank_\d+_")
 OLDER = "delete it to resume from the checkpoint before it"
 
 
 def checkpoint_fault(folder: Path, processes: int) -> str | None:
     """Return which file of a checkpoint is missing or damaged, or None; reads every file once."""
     states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    deepspeed = sorted(folder.glob(f"{DEEPSPEED}*"))
-    if deepspeed:
-        found = [_latest_fault(folder), *(_checksum_fault(path) for path in sorted(deepspeed[-1].rglob("*.pt")))]
+    if any(folder.glob(f"{DEEPSPEED}*")):
+        found = [_latest_fault(folder) or _deepspeed_fault(folder, processes)]
     else:
         optimizers = [name for name in OPTIMIZERS if (folder / name).exists()]
         found = [_torch_fault(folder / name) for name in (*optimizers, "scheduler.pt")]
@@ -90,6 +92,23 @@ def _adapter_fault(folder: Path) -> str | None:
     except Exception as error:
         return f"adapter_config.json cannot be read ({reason(error)})"
     return None
+
+
+def _deepspeed_fault(folder: Path, processes: int) -> str | None:
+    """Return which file of DeepSpeed's folder is damaged, or missing for one of the processes.
+
+    DeepSpeed would wait without end for a process that finds no file of its own.
+    """
+    inside = folder / (folder / "latest").read_text(encoding="utf-8").strip()
+    names = sorted(path.name for path in inside.glob("*.pt"))
+    kinds = ("model_states.pt", *(["optim_states.pt"] if zero_stage() else []))
+    if absent := [kind for kind in kinds if not any(name.endswith(kind) for name in names)]:
+        return f"{inside.name} has no {absent[0]}"
+    wanted = {_RANK.sub(f"zero_pp_rank_{rank}_", name) for name in names for rank in range(processes)}
+    if missing := sorted(wanted - set(names)):
+        return f"{missing[0]} is missing"
+    faults = (_checksum_fault(inside / name) for name in names)
+    return next((fault for fault in faults if fault), None)
 
 
 def _latest_fault(folder: Path) -> str | None:

@@ -34,14 +34,18 @@ def write_checkpoint(run_dir: Path, step: int, digest: str, *, processes: int = 
     return folder
 
 
-def write_deepspeed_checkpoint(run_dir: Path, step: int, digest: str) -> Path:
-    """Write a checkpoint of DeepSpeed with one process."""
-    folder = write_checkpoint(run_dir, step, digest)
+def write_deepspeed_checkpoint(
+    run_dir: Path, step: int, digest: str, *, processes: int = 1, shards_weights: bool = False
+) -> Path:
+    """Write a checkpoint of DeepSpeed's ZeRO-2, or of ZeRO-3, which shards the weights too."""
+    folder = write_checkpoint(run_dir, step, digest, processes=processes)
     for name in ("optimizer.pt", "scheduler.pt", "adapter_model.safetensors"):
         (folder / name).unlink()
     inside = folder / f"global_step{step}"
     inside.mkdir()
-    torch.save({"optimizer_state_dict": {}}, inside / "zero_pp_rank_0_mp_rank_00_optim_states.pt")
-    torch.save({"module": {}}, inside / "mp_rank_00_model_states.pt")
+    for rank in range(processes):
+        shard = f"zero_pp_rank_{rank}_mp_rank_00"
+        torch.save({"optimizer_state_dict": {}}, inside / f"{shard}_optim_states.pt")
+        torch.save({"module": {}}, inside / f"{shard if shards_weights else 'mp_rank_00'}_model_states.pt")
     (folder / "latest").write_text(inside.name, encoding="utf-8")
     return folder

@@ -90,6 +90,13 @@ def test_commands_print_no_control_sequence_of_others(
         assert "\\u00" in found.out + found.err, command
 
 
+@pytest.mark.parametrize("arguments", [["runs", HOSTILE], ["runs", f"--{C1}"], [CLEAR], ["serve", "--port", HOSTILE]])
+def test_wrong_usage_prints_no_control_sequence(arguments: list[str], capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert controls(capsys.readouterr().err) == set()
+
+
 def test_a_user_error_is_one_line() -> None:
     assert str(UserError("a\nb  c")) == "a b c"
 

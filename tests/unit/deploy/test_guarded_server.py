@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from qdsft.deploy import guarded_server
+from qdsft.deploy.chat_body import body_problem
 from qdsft.deploy.request_guard import RequestGuard
+from qdsft.deploy.whole_body import WholeBody
 
 pytest.importorskip("fastapi", reason="pip install -e '.[serve]'")
 
@@ -42,6 +44,7 @@ def test_the_application_is_guarded(
     guarded_server.main()
     (app,) = built
     assert isinstance(app, RequestGuard) and (app._hosts, app._token) == (known, token or None)
+    assert isinstance(app._app, WholeBody) and app._app._judge is body_problem
     assert sys.argv == ["transformers", "serve", "run", "--port", "1"]
 
 

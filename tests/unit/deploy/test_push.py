@@ -298,6 +298,10 @@ SECRETS = {
     "Slack": "xoxb-123456789012-abc",
     "private key": "-----BEGIN OPENSSH PRIVATE KEY-----",
     "RSA key": "-----BEGIN RSA PRIVATE KEY-----",
+    "key of another kind": "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----",
+    "Stripe": "sk_live_" + "a1B2" * 6,
+    "after a line feed of JSON": r"\nhf_" + "a1B2" * 8,
+    "after a letter of JSON": r"\u000ask-" + "a1B2" * 8,
 }
 
 

@@ -36,6 +36,9 @@ def test_a_request_carries_the_trained_messages(
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("run", 0, 24)
     with pytest.raises(UserError, match="special token"):
         make_request(run_dir, "a </s> b")
+    assert main(["serve", str(run_dir), "--request", "a \x9b2J\x7f?"]) == 0
+    printed = capsys.readouterr().out
+    assert not set(printed) & {"\x9b", "\x7f"} and json.loads(printed)["messages"][1]["content"] == "a \x9b2J\x7f?"
 
 
 def vllm_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str = "") -> Path:

@@ -29,7 +29,10 @@ def ask(*messages: dict[str, Any], method: str = "POST", kind: str = "http") -> 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    whole = WholeBody(app, seconds=0.05, most_bytes=10)
+    def judge(body: bytes) -> str | None:
+        return "it is bad; send a good one" if body == b"bad" else None
+
+    whole = WholeBody(app, seconds=0.05, most_bytes=10, judge=judge)
     asyncio.run(whole({"type": kind, "method": method}, receive, send))
     return sent, passed
 
@@ -47,6 +50,12 @@ def test_a_whole_body_is_passed_on_at_once() -> None:
 def test_other_requests_are_passed_on(method: str) -> None:
     assert ask(method=method)[1] == [(b"", b"")]
     assert ask(method=method, kind="lifespan")[1] == [(b"", b"")]
+
+
+def test_a_body_that_is_judged_bad_is_refused_whole() -> None:
+    sent, passed = ask(part(b"ba", more=True), part(b"d", more=False))
+    assert not passed and sent[0]["status"] == 400
+    assert json.loads(sent[1]["body"])["error"]["message"] == "it is bad; send a good one"
 
 
 def test_a_body_that_does_not_end_is_refused_in_time() -> None:

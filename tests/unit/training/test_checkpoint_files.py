@@ -102,6 +102,34 @@ def test_deepspeed_is_told_a_folder_of_the_checkpoint(tmp_path: Path, latest: by
     assert (checkpoint_fault(folder, 1) or "").startswith("latest ")
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        "zero_pp_rank_0_mp_rank_00_optim_states.pt",
+        "zero_pp_rank_1_mp_rank_00_optim_states.pt",
+        "zero_pp_rank_1_mp_rank_00_model_states.pt",
+    ],
+)
+def test_deepspeed_needs_a_file_of_each_process(tmp_path: Path, file: str) -> None:
+    folder = write_deepspeed_checkpoint(tmp_path, 4, "", processes=2, shards_weights=True)
+    assert checkpoint_fault(folder, 2) is None
+    (folder / "global_step4" / file).unlink()
+    assert checkpoint_fault(folder, 2) == f"{file} is missing"
+
+
+def test_deepspeed_needs_weights_and_with_zero_the_optimizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    folder = write_deepspeed_checkpoint(tmp_path, 4, "")
+    inside = folder / "global_step4"
+    assert checkpoint_fault(folder, 1) is None
+    (inside / "zero_pp_rank_0_mp_rank_00_optim_states.pt").unlink()
+    assert checkpoint_fault(folder, 1) == "global_step4 has no optim_states.pt"
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "0")
+    assert checkpoint_fault(folder, 1) is None
+    (inside / "mp_rank_00_model_states.pt").unlink()
+    assert checkpoint_fault(folder, 1) == "global_step4 has no model_states.pt"
+
+
 def test_the_optimizer_of_fsdp_is_read_too(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path, 2, "")
     (folder / "optimizer.pt").rename(folder / "optimizer.bin")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,53 @@ from qdsft.training.trainer import RecipeTrainer
 SAVES = ("training.save_strategy=steps", "training.save_steps=1", "training.packing=false")
 
 
+CHECKPOINT_FILES = {
+    *("adapter_model.safetensors", "adapter_config.json", "optimizer.pt", "scheduler.pt", "rng_state.pth"),
+    *("trainer_state.json", RUN_DIGEST),
+}
+
+
+def record_syncs(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that gets each path of the run that is written to the disk, and "-> NAME" for a rename."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("which file a descriptor belongs to is only known on Linux")
+    done: list[str] = []
+    replace = os.replace
+
+    def sync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if path.is_relative_to(run_dir):
+            done.append(str(path.relative_to(run_dir)))
+
+    def rename(source: Path, target: Path) -> None:
+        done.append(f"-> {Path(target).name}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", rename)
+    return done
+
+
 @pytest.fixture
 def make_recipe(tmp_path: Path, tiny_model: Callable[[str], Path]) -> MakeRecipe:
     return recipe_maker(tmp_path, tiny_model)
 
 
 @pytest.mark.slow
-def test_checkpoints_are_complete_carry_the_digest_and_the_oldest_are_removed(make_recipe: MakeRecipe) -> None:
+def test_checkpoints_are_complete_carry_the_digest_and_the_oldest_are_removed(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = make_recipe(*SAVES, "training.max_steps=4", "training.save_total_limit=2")
     recipe.run_dir.mkdir()
     trainer = make_trainer(recipe)
     trainer.run_digest = "digest"
+    synced = record_syncs(recipe.run_dir, monkeypatch)
     trainer.train()
+    for step in range(1, 5):
+        before = synced[: synced.index(f"-> checkpoint-{step}")]
+        files = {path for path in before if path.startswith(f".saving/checkpoint-{step}/")}
+        assert {Path(path).name for path in files} >= CHECKPOINT_FILES, "all files are on the disk before the rename"
+        assert synced[len(before) + 1] == ".", "and the new name right after it"
     complete, incomplete = complete_checkpoints(recipe.run_dir)
     assert [path.name for path in complete] == ["checkpoint-3", "checkpoint-4"] and not incomplete
     assert (complete[0] / RUN_DIGEST).read_text(encoding="utf-8") == "digest"
