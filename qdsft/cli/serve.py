@@ -36,8 +36,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     given = list(arguments)
     if given[:1] != ["serve"] or "--" not in given:
         return given, []
-    place = given.index("--")
-    return given[:place], given[place + 1 :]
+    return given[: given.index("--")], given[given.index("--") + 1 :]
 
 
 def _serve(options: argparse.Namespace) -> int:

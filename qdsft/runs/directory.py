@@ -11,7 +11,7 @@ from qdsft.errors import UserError
 from qdsft.files import disk_errors
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import find_custom_loss
-from qdsft.runs.layout import CHECKPOINT, LOG, MANIFEST, is_own_name
+from qdsft.runs.layout import CHECKPOINT, LOG, MANIFEST, foreign_files
 from qdsft.runs.manifest import read_manifest
 
 
@@ -57,7 +57,10 @@ def refuse_inputs_inside(recipe: Recipe) -> None:
         ("training.loss_type", loss.path if loss else None),
         ("the recipe", recipe.path),
     ]
-    folders = {Path(os.path.abspath(recipe.run_dir)), recipe.run_dir.resolve()}
+    folders = {
+        Path(os.path.abspath(recipe.run_dir)),
+        Path(os.path.realpath(recipe.run_dir)),
+    }
     for key, path in inputs:
         if path is None or not path.exists():  # on the Hub
             continue
@@ -74,14 +77,15 @@ def _clear(run_dir: Path) -> None:
     remedy = "choose another folder with training.output_dir=..."
     if _state(run_dir) is None:
         raise UserError(f"{run_dir / MANIFEST}: not the {MANIFEST} of a run; delete the folder yourself, or {remedy}")
-    entries = sorted(run_dir.iterdir())
-    if foreign := [entry.name for entry in entries if not is_own_name(entry.name)]:
+    if foreign := foreign_files(run_dir):
         more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
         raise UserError(
             f"{run_dir}: holds files that qdsft did not write ({', '.join(map(ascii, foreign[:5]))}{more}), and "
             f"nothing is deleted; move them away, or {remedy}"
         )
-    for entry in sorted(entries, key=lambda entry: entry.name == MANIFEST):  # last: it marks the folder as a run
+    for entry in sorted(
+        run_dir.iterdir(), key=lambda entry: entry.name == MANIFEST
+    ):  # last: it marks the folder as a run
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:

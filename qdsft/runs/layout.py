@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -28,7 +29,7 @@ _OWN_NAMES = re.compile(
             r"predictions(_\w+)?\.jsonl",
             r"\.predictions_\w+\.\d+\.partial\.jsonl",
             rf"\.?{CHECKPOINT}\d+(\.old)?",
-            r"adapter|model|initial_adapter|trial-save|\.saving|\.writable",
+            r"adapter|model|merged|initial_adapter|trial-save|\.saving|\.writable",
             r"runs",  # TensorBoard's logs
             r"\..+\.tmp",  # a file or folder that was being written
         ]
@@ -36,9 +37,33 @@ _OWN_NAMES = re.compile(
 )
 
 
+_NAMES_INSIDE = re.compile(
+    r"[^ ]*\.(safetensors|json|jinja|pt|pth|bin|model|distcp|sha256|metadata|tmp)|README\.md|latest|(vocab|merges)\.txt"
+    r"|events\.out\.tfevents\..*|zero_to_\w+\.py|(configuration|modeling|tokenization|processing)_\w+\.py"
+)
+"""Files of checkpoints, models and TensorBoard's logs."""
+
+
 def is_own_name(name: str) -> bool:
     """Return whether qdsft writes a file or folder of this name into a run directory."""
     return _OWN_NAMES.fullmatch(name) is not None
+
+
+def foreign_files(run_dir: Path) -> list[str]:
+    """Return the paths in a run directory, relative to it, that have names which qdsft does not write there.
+
+    Of a folder with another name only the folder is returned. Links are not followed.
+    """
+    found = []
+    for folder, folders, files in os.walk(run_dir):
+        here = Path(folder).relative_to(run_dir)
+        if here == Path():
+            own = [name for name in folders if is_own_name(name)]
+            found += [name for name in (*folders, *files) if not is_own_name(name)]
+            folders[:] = own
+        else:
+            found += [str(here / name) for name in files if not _NAMES_INSIDE.fullmatch(name)]
+    return sorted(found)
 
 
 def predictions_file(model: str) -> str:

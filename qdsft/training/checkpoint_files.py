@@ -97,7 +97,7 @@ def _adapter_fault(folder: Path) -> str | None:
 def _deepspeed_fault(folder: Path, processes: int) -> str | None:
     """Return which file of DeepSpeed's folder is damaged, or missing for one of the processes.
 
-    DeepSpeed would wait without end for a process that finds no file of its own.
+    Otherwise a process without its file raises an error while DeepSpeed's other processes wait for it.
     """
     inside = folder / (folder / "latest").read_text(encoding="utf-8").strip()
     names = sorted(path.name for path in inside.glob("*.pt"))

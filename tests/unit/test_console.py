@@ -90,7 +90,9 @@ def test_commands_print_no_control_sequence_of_others(
         assert "\\u00" in found.out + found.err, command
 
 
-@pytest.mark.parametrize("arguments", [["runs", HOSTILE], ["runs", f"--{C1}"], [CLEAR], ["serve", "--port", HOSTILE]])
+@pytest.mark.parametrize(
+    "arguments", [["runs", "a", HOSTILE], ["runs", f"--{C1}"], [CLEAR], ["serve", "--port", HOSTILE]]
+)
 def test_wrong_usage_prints_no_control_sequence(arguments: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(arguments)

@@ -137,6 +137,28 @@ def test_files_of_the_user_stay_and_are_listed(name: str, overwrite: bool) -> No
     assert contents("run") == before
 
 
+@pytest.mark.parametrize(
+    "path", ["model/my notes.txt", "runs/thesis.docx", "checkpoint-5/loss.py", "adapter/deep/results.csv", "merged/x"]
+)
+def test_files_of_the_user_inside_a_folder_of_the_run_stay(path: str) -> None:
+    run_of(state="finished")
+    for name in ("checkpoint-5/optimizer.pt", path):
+        (Path("run") / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path("run") / name).write_text("x", encoding="utf-8")
+    before = contents("run")
+    message = refusal(lambda: open_run(Path("run"), resume=False, overwrite=True))
+    assert f"holds files that qdsft did not write ({path!a}), and nothing is deleted" in message
+    assert contents("run") == before
+
+
+def test_a_link_to_itself_is_one_line() -> None:
+    Path("run").symlink_to("run")
+    refuse_inputs_inside(load_recipe("r.yaml", ["training.output_dir=run"]))
+    assert "run: a link to run, which does not exist" in refusal(
+        lambda: open_run(Path("run"), resume=False, overwrite=True)
+    )
+
+
 def test_a_checkpoint_of_another_name_stays() -> None:
     run_of(state="finished")
     Path("run/checkpoint-final").mkdir()
