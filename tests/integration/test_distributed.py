@@ -24,7 +24,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from qdsft.inference import generate
 from qdsft.recipe import load_recipe
 from qdsft.runs.checkpoints import complete_checkpoints
-from qdsft.runs.manifest import read_manifest
+from qdsft.runs.manifest import read_manifest, write_manifest
 from qdsft.training import decode_held_out
 from qdsft.training.train import train
 from qdsft.training.trainer import RecipeTrainer
@@ -111,6 +111,25 @@ def test_two_processes_train_as_one_and_resume(config: str, job: Callable[..., J
         resumed, whole, single = weights(run_dir, artifact), weights(run_dir, "whole"), weights(one, artifact)
         assert largest_difference(whole, single) <= TOLERANCE, method
         assert largest_difference(whole, resumed) <= RESUME_TOLERANCE.get(config, 0.0), method
+
+
+@pytest.mark.parametrize(
+    ("config", "file"), [("ddp", "rng_state_1.pth"), ("zero2", "global_step4/zero_pp_rank_1_*optim_states.pt")]
+)
+def test_all_processes_pass_over_an_incomplete_checkpoint(
+    config: str, file: str, job: Callable[..., Job], tmp_path: Path
+) -> None:
+    run_launch(config, 2, [job("lora", "run")])
+    run_dir = tmp_path / "run"
+    (run_dir / "adapter").rename(run_dir / "whole")
+    manifest = read_manifest(run_dir)
+    manifest.state = "running"
+    write_manifest(run_dir, manifest)
+    (lost,) = (run_dir / "checkpoint-4").glob(file)
+    lost.unlink()
+    run_launch(config, 2, [job("lora", "run", "resume")])
+    assert lost.is_file(), "training resumed from checkpoint-2 and saved checkpoint-4 again"
+    assert largest_difference(weights(run_dir, "whole"), weights(run_dir, "adapter")) == 0
 
 
 def shard_as_on_cards() -> None:

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,7 +104,11 @@ def test_no_request_loads_or_unloads_a_model(tiny_model: TinyModel, tmp_path: Pa
         body = make_request(run_dir, QUESTIONS[0])
         assert status_of(address, "/v1/chat/completions", body, Host="evil.example") == 403
         assert status_of(address, "/v1/chat/completions", {**body, "model": other}) == 400
-        hostile = ({"max_tokens": 10**8}, {"messages": []}, {"chat_template_kwargs": {"chat_template": "x"}})
+        hostile: list[dict[str, Any]] = [
+            {"max_tokens": 10**8},
+            {"messages": []},
+            {"chat_template_kwargs": {"chat_template": "x"}},
+        ]
         assert [status_of(address, "/v1/chat/completions", {**body, **change}) for change in hostile] == [400] * 3
         assert status_of(address, "/v1/chat/completions", body) == 200
         assert status_of(address, "/v1/models") == 200

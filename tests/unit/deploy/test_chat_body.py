@@ -50,14 +50,16 @@ def test_the_length_of_an_answer_is_bounded(key: str, length: Any) -> None:
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}
+NO_ROLES: list[Any] = ["tool", "", 1, None, []]
+NO_TEXTS: list[Any] = [None, 1, {}, [None], ["x"], [IMAGE], [{}]]
 
 
 @pytest.mark.parametrize(
     "messages",
     [
         *(None, [], "x", {}, ["x"], [None], [{"role": "user"}], [{"content": "x"}]),
-        *([{"role": role, "content": "x"}] for role in ("tool", "", 1, None, [])),
-        *([{"role": "user", "content": content}] for content in (None, 1, {}, [None], ["x"], [IMAGE], [{}])),
+        *([{"role": role, "content": "x"}] for role in NO_ROLES),
+        *([{"role": "user", "content": content}] for content in NO_TEXTS),
         [{"role": "user", "content": [{"type": "text", "text": 1}]}],
     ],
 )
