@@ -41,6 +41,17 @@ def gib(text: str) -> float:
     return number
 
 
+def share(text: str) -> float:
+    """Return a share above 0 and at most 1; argparse reports anything else as wrong usage."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and at most 1, such as 0.9")
+    return number
+
+
 def add_recipe_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import qdsft
 from qdsft.cli import (
+    certify,
     check,
     compare,
     data,
@@ -145,6 +146,6 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (recipe, check, inspect, plan, preflight, train, evaluate, compare, decompose, merge, push, runs):
         command.add_commands(commands)
-    for command in (demo, serve, export_gguf, data, doctor):
+    for command in (demo, serve, certify, export_gguf, data, doctor):
         command.add_commands(commands)
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,10 @@ import pytest
 import torch
 from helpers.paths import ROOT
 from helpers.ports import free_port
+from helpers.served_table import build_table
 from helpers.tiny_run import make_run
 
+from qdsft.cli import main
 from qdsft.deploy.serve import make_request
 from qdsft.inference.decomposer import Decomposer
 from qdsft.inference.loaded_run import load_prompts
@@ -168,3 +171,24 @@ def test_a_server_ends_with_us(tiny_model: TinyModel, tmp_path: Path, monkeypatc
     assert not Path(staged).parent.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(int(number), 0)
+
+
+@pytest.mark.slow
+def test_a_served_run_is_certified_and_other_weights_are_not(
+    tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openai", reason="pip install -e '.[serve]'")
+    table = build_table(tmp_path, tiny_model("llama"))
+    with served(table.run_dir) as address:
+        assert main(["certify", "--endpoint", address, str(table.run_dir), "--json"]) == 0, capsys.readouterr()
+        found = json.loads(capsys.readouterr().out)
+        other = shutil.copytree(table.run_dir, tmp_path / "other")
+        with table.weights(lambda base, _: base):
+            table.run.model.save_pretrained(other / "model")
+        # The server has other weights than this run.
+        assert main(["certify", "--endpoint", address, str(other), "--rows", "4", "--decode"]) == 1
+    assert {check["name"]: check["verdict"] for check in found["checks"]} == dict.fromkeys(
+        ("prompt ids", "sampling", "greedy answers", "stop", "structural validity", "scores"), "passed"
+    )
+    out = capsys.readouterr().out
+    assert "failed       greedy answers" in out and "does not serve this run" in out
