@@ -170,7 +170,8 @@ def report(found: ServerCertificate) -> list[str]:
     lines = [f"{check.verdict:12} {check.name}: {check.detail}" for check in found.checks]
     asked = f"{found.golden_prompts} golden prompts and {found.held_out_rows} held-out rows"
     verdict = "serves this run" if found.passed else "does not serve this run"
-    return [*lines, f"{found.endpoint} {verdict}: {found.model}, {asked}, compared with {found.expected}"]
+    model = " ".join(found.model.split())
+    return [*lines, f"{found.endpoint} {verdict}: {model}, {asked}, compared with {found.expected}"]
 
 
 def _replay(one: Question, endpoint: Endpoint, model: str, max_tokens: int, *, twice: bool) -> Replay:

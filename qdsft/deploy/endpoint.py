@@ -24,12 +24,18 @@ NOT_OFFERED = (400, 404, 405, 422, 501)
 """Status of a server that has no such path, or that knows the path with other fields."""
 
 
+LONGEST_TOKEN = 32
+"""Characters. A text that is longer for each of max_tokens is not read: its scores could take minutes."""
+
+_Number = Annotated[int, Field(ge=0, lt=2**31)]
+
+
 class _Reply(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
 class _Model(_Reply):
-    id: Annotated[str, Field(min_length=1)]
+    id: Annotated[str, Field(min_length=1, max_length=400)]
 
 
 class _Models(_Reply):
@@ -47,17 +53,17 @@ class _Choice(_Reply):
 
 
 class _Usage(_Reply):
-    prompt_tokens: Annotated[int, Field(ge=0)] | None = None
+    prompt_tokens: _Number | None = None
 
 
 class _Completion(_Reply):
     choices: Annotated[list[_Choice], Field(min_length=1)]
     usage: _Usage | None = None
-    prompt_token_ids: list[int] | None = None
+    prompt_token_ids: list[_Number] | None = None
 
 
 class _Tokens(_Reply):
-    tokens: list[int]
+    tokens: list[_Number]
 
 
 class _Prompt(_Reply):
@@ -138,6 +144,8 @@ class Endpoint:
         if (choice.message if self._has_chat else choice.text) is None:
             raise self._error(path, "the reply holds no answer")
         text = choice.message.content if self._has_chat and choice.message else choice.text
+        if len(text or "") > LONGEST_TOKEN * max_tokens:
+            raise self._error(path, f"{len(text or '')} characters are no answer of {max_tokens} tokens")
         counted = found.usage.prompt_tokens if found.usage and self._has_chat else None
         seen = found.prompt_token_ids if self._has_chat else None
         stopped = {"stop": True, "length": False}.get(choice.finish_reason or "")

@@ -55,7 +55,8 @@ def failed(table: Table, questions: Questions, planted: Planted) -> set[str]:
 def pissa(base: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
     """Add the principal part, which a PiSSA adapter holds, to weights that still have it."""
     left, values, right = torch.linalg.svd(base + delta, full_matrices=False)
-    return base + delta + (left[:, :8] * values[:8]) @ right[:8]
+    principal: torch.Tensor = (left[:, :8] * values[:8]) @ right[:8]
+    return base + delta + principal
 
 
 def rounded(levels: int) -> Change:

@@ -93,6 +93,8 @@ def test_a_greedy_request_says_so_and_another_one_does_not() -> None:
         b'{"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": -2}}',
         b'{"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": true}}',
         b'{"choices": [{"message": {"content": "a"}}], "prompt_token_ids": ["1"]}',
+        b'{"choices": [{"message": {"content": "%s"}}]}' % (b"1. a\\n" * 99),
+        b'{"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": %s}}' % (b"9" * 5000),
         b"[" * 100_000,
         b'{"choices": ' * 50_000,
         b"9" * 100_000,
@@ -173,9 +175,11 @@ def test_a_password_in_the_address_is_not_printed() -> None:
 
 
 def test_paths_that_mean_something_else_tokenize_nothing() -> None:
-    for reply in ((404, {}), (422, {}), (200, b"<html>"), (200, {"tokens": []}), (200, [[{"id": 1}]])):
-        with stub_server(lambda path, body, reply=reply: reply) as address:  # type: ignore[misc]
-            assert Endpoint(address).prompt_ids("m", MESSAGES) is None
+    replies = [(404, b""), (422, b"{}"), (200, b"<html>"), (200, b'{"tokens": []}'), (200, b'[[{"id": 1}]]')]
+    replies += [(200, b'{"tokens": [-1]}'), (200, b'{"tokens": [%s]}' % (b"9" * 5000))]
+    with stub_server(lambda path, body: current) as address:
+        for current in replies:
+            assert Endpoint(address).prompt_ids("m", MESSAGES) is None, current
 
 
 def test_a_model_is_chosen() -> None:
