@@ -13,7 +13,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from qdsft.data.record import Record, RowError, names
 from qdsft.errors import UserError, cut, reason
-from qdsft.time_limit import time_limit
+from qdsft.time_limit import TookTooLong, time_limit
 
 Renderer = Callable[[dict[str, Any]], str]
 Message = dict[str, str]
@@ -28,6 +28,8 @@ USER = "{{ question }}"
 RENDER_SECONDS = 10.0
 LONGEST_TEXT = 10_000_000
 """Characters of a message."""
+MOST_BITS = 100_000
+"""Bits of a number that a template computes."""
 
 
 class TemplateFault(UserError):
@@ -39,15 +41,26 @@ class TemplateFault(UserError):
 
 
 class _Environment(SandboxedEnvironment):
-    """A sandbox that does not repeat a text or list beyond LONGEST_TEXT."""
+    """A sandbox whose operators make no text or list beyond LONGEST_TEXT, and no number beyond MOST_BITS."""
 
-    intercepted_binops = frozenset({"*"})
+    intercepted_binops = frozenset({"*", "+", "**"})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if isinstance(left, int) and isinstance(right, int):
+            bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
+            if bits > MOST_BITS:  # no time limit ends the computation
+                raise SecurityError(f"{operator} makes a number of over {MOST_BITS:,} bits")
+        elif operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
+            _check_length("+", len(left) + len(right))
         for times, sized in ((left, right), (right, left)):
-            if isinstance(times, int) and hasattr(sized, "__len__") and times * len(sized) > LONGEST_TEXT:
-                raise SecurityError(f"* makes over {LONGEST_TEXT:,} characters")
+            if isinstance(times, int) and hasattr(sized, "__len__"):
+                _check_length("*", times * len(sized))
         return super().call_binop(context, operator, left, right)
+
+
+def _check_length(operator: str, length: int) -> None:
+    if length > LONGEST_TEXT:
+        raise SecurityError(f"{operator} makes over {LONGEST_TEXT:,} characters")
 
 
 _ENVIRONMENT = _Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
@@ -143,6 +156,8 @@ def _render(key: str, template: Renderer, record: Record) -> str:
             f"prompt.{key}: {cut(str(error.message), 200)}; this row has the columns {names(row) if row else 'none'}"
         )
         raise RowError(record.source, "column missing", message) from error
+    except TookTooLong as error:  # not an error of the row alone: each other row would take as long
+        raise UserError(f"{record.source}: prompt.{key} {error} for this row; simplify the template") from error
     except Exception as error:  # the recipe's template may raise anything
         message = f"prompt.{key} cannot be rendered for this row: {reason(error)}; correct the template or the row"
         raise RowError(record.source, "prompt not rendered", message) from error
