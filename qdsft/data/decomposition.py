@@ -95,16 +95,20 @@ class Decomposition:
 
 
 def without_numbers(steps: Sequence[str]) -> tuple[str, ...] | None:
-    """Return steps without the numbers 1, 2, 3, ... that all of them begin with, or None if they do not.
+    """Return steps without the numbers 1, 2, 3, ... (or 0, 1, 2, ...) that all of them begin with; else None.
 
     Recognises `1.`, `1)`, `(1)`, `[1]`, `1:`, `Step 1:`, `Q1.`, `1단계:`, `질문 1.` and `①`, in full width as well.
     """
     found: list[str] = []
-    for number, step in enumerate(steps, start=1):
+    numbers: list[float] = []
+    for step in steps:
         match = _OWN_NUMBER.match(step)
-        if match is None or (int(match[1]) if match[1] else unicodedata.numeric(match[2])) != number:
+        if match is None:
             return None
+        numbers.append(int(match[1]) if match[1] else unicodedata.numeric(match[2]))
         found.append(step[match.end() :])
+    if numbers[:1] not in ([0], [1]) or numbers != [numbers[0] + i for i in range(len(numbers))]:
+        return None
     if len(steps) == 1 and not steps[0].removesuffix(found[0])[-1:].isspace():
         return None  # a name, such as 1.FC Nürnberg
     return tuple(found) or None

@@ -155,6 +155,7 @@ def test_only_cr_and_lf_end_a_step(character: str) -> None:
         ["① Who?", "②When did #1?"],
         ["１．Who?", "⒉ When did #1?"],
         ["1단계: Who?", "질문 2. When did #1?"],
+        ["(0) Who?", "(1) When did #1?"],
     ],
 )
 def test_numbers_of_ones_own_are_recognised_and_removed(steps: list[str]) -> None:
@@ -169,6 +170,7 @@ def test_numbers_of_ones_own_are_recognised_and_removed(steps: list[str]) -> Non
         ["1. Who?", "When did #1?"],
         ["1. Who?", "1. When?"],
         ["2. Who?", "3. When?"],
+        ["0. Who?", "2. When?"],
         ["1.5 million of what?", "2.5 of what?"],
         ["1.FC Nürnberg was founded when?"],
         ["1990: what happened?"],

@@ -66,6 +66,8 @@ def test_a_template_that_writes_the_answer_alone_is_accepted(recipe_with: Callab
         "{{ message['content'] | replace('\\n', ' ') }}",
         "{{ message['content'].split('\\n')[0] }}",
         "{{ message['content'] | replace('1.', '-') }}",
+        "{{ message['content'] | upper }}",
+        "{{ message['content'] | replace('?', '？') }}",
         "{% if 'after' in message['content'] %}" + THINKING + "{% endif %}" + ANSWER,
     ],
 )
