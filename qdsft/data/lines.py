@@ -11,6 +11,8 @@ from qdsft.errors import UserError
 
 LONGEST_LINE = 2**26
 """Bytes, also of a cell: a few kilobytes of gzip can hold a line that fills the memory."""
+MOST_BLANK_LINES = 1_000_000
+"""In a row: a few kilobytes of gzip can hold more than anybody waits for."""
 LARGEST_LIST = 2**30
 """Bytes of a JSON list, which is read as a whole."""
 
@@ -25,14 +27,19 @@ _BAD_LINES = 3
 def read_lines(file: IO[bytes], path: Path) -> Lines:
     """Yield (number from 1, text) of every line, with its line end, without a byte order mark.
 
-    Raises RowError where the rest cannot be read: a line over LONGEST_LINE, or a file in another encoding.
+    Raises RowError where the rest cannot be read: a line over LONGEST_LINE, more than MOST_BLANK_LINES, or a file in
+    another encoding.
     """
-    offset, bad, utf8 = 0, 0, False
+    offset, bad, blank, utf8 = 0, 0, 0, False
     for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
         where = f"{path}:{number}"
         if len(raw) > LONGEST_LINE:
             message = f"the line has over {LONGEST_LINE >> 20} MiB; write one row a line, with shorter text"
             raise RowError(where, "line too long", f"{message}; the rest of the file is not read")
+        blank = blank + 1 if raw in {b"\n", b"\r\n"} else 0
+        if blank > MOST_BLANK_LINES:
+            message = f"over {MOST_BLANK_LINES} blank lines; remove them; the rest of the file is not read"
+            raise RowError(where, "blank lines", message)
         try:
             text: str | RowError = raw.decode("utf-8")
             utf8 = utf8 or not raw.isascii()

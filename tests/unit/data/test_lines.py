@@ -134,6 +134,17 @@ def test_the_size_of_a_line_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "write one object a line instead" in fault
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("name", ["d.jsonl", "d.jsonl.gz"])
+def test_blank_lines_are_bounded(name: str, end: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MOST_BLANK_LINES", 10)
+    for count in (10, 11):
+        content = ROW.encode() + b"\n" + end * count + ROW.encode()
+        [first, last] = found(name, gzip.compress(content) if name.endswith("gz") else content)
+        fault = f"{name}:12: over 10 blank lines; remove them; the rest of the file is not read"
+        assert (first, last) == ("row", "row" if count == 10 else fault)
+
+
 def hostile() -> dict[str, bytes]:
     """Small files that took minutes, or would by an obvious algorithm."""
     half = 20_000
