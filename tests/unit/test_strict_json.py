@@ -56,6 +56,7 @@ NO_NUMBERS = {
     "model/loading.py",
     "model/template.py",
     "tokenization/prepared.py",
+    "training/memory_trace/tracer.py",
 }
 """Modules that hash or show JSON, or write texts and integers."""
 
