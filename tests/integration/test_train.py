@@ -170,6 +170,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     (recipe.run_dir / "checkpoint-5").mkdir()
     shutil.copytree(recipe.run_dir / "checkpoint-4", recipe.run_dir / "checkpoint-9")
     (recipe.run_dir / "checkpoint-9" / "run.sha256").write_text("of another", encoding="utf-8")
+    state = recipe.run_dir / "checkpoint-9" / "trainer_state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text(encoding="utf-8")), "global_step": 9}), encoding="utf-8")
     cut = train(recipe, resume=True)
     said = capsys.readouterr().err
     assert "checkpoint-6: incomplete, its save was interrupted" in said and "checkpoint-5: incomplete" in said
