@@ -90,7 +90,8 @@ def result(port: int, event_id: str) -> str:
 def test_fifty_clients_at_once_and_a_half_sent_request(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(whole_body.WholeBody.__init__, "__kwdefaults__", {"seconds": 1.0, "most_bytes": 2**20})
+    defaults = whole_body.WholeBody.__init__.__kwdefaults__
+    monkeypatch.setattr(whole_body.WholeBody.__init__, "__kwdefaults__", {**(defaults or {}), "seconds": 1.0})
     with served(writes("one", GOOD, seconds=0.2)) as (_, port):
         with (
             socket.create_connection(("127.0.0.1", port)) as half,
