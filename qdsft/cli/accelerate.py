@@ -43,7 +43,7 @@ def find_config(name: str) -> Path:
     if Path(name).is_file():
         return Path(name)
     package = Path(__file__).parents[1]
-    folders = [folder for folder in (package / "accelerate_configs", package.parent / "accelerate_configs")]
+    folders = (package / "accelerate_configs", package.parent / "accelerate_configs")
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"

@@ -119,8 +119,7 @@ class _Executor:
                 continue
             failed = [source for source in sorted(needs) if self._done[source].error is not None]
             if failed:
-                error = f"not asked, because step {failed[0]} has no answer"
-                self._done[number] = ExecutedStep(number, self._steps[number - 1], error=error)
+                self._finish(number, None, f"not asked, because step {failed[0]} has no answer")
             elif len(self._running) < self._workers:
                 self._start(number)
 

@@ -16,7 +16,7 @@ def epoch_rows(rows: Mapping[str, int], weights: Mapping[str, float]) -> dict[st
     exact = {name: max(size * weight / total, rows[name]) for name, weight in present.items()}
     whole = {name: int(share) for name, share in exact.items()}
     missing = max(size - sum(whole.values()), 0)
-    largest = sorted(present, key=lambda name: (whole[name] - exact[name], list(present).index(name)))
+    largest = sorted(present, key=lambda name: whole[name] - exact[name])
     return {name: count + (name in largest[:missing]) for name, count in whole.items()}
 
 
@@ -26,5 +26,5 @@ def repeats(keys: Sequence[str], size: int) -> list[int]:
     Which rows occur once more follows from their `keys`, so it does not depend on their order.
     """
     times, rest = divmod(size, len(keys))
-    more = set(sorted(range(len(keys)), key=lambda place: (keys[place], place))[:rest])
+    more = set(sorted(range(len(keys)), key=keys.__getitem__)[:rest])
     return [times + (place in more) for place in range(len(keys))]

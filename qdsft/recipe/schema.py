@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qdsft.errors import UserError
+from qdsft.errors import UserError, cut
 from qdsft.recipe.foreign_keys import foreign_key
 from qdsft.recipe.upstream_keys import REFUSED_VALUES, RENAMED, RESERVED, UPSTREAM
 
@@ -81,9 +81,8 @@ def find_key(name: str) -> str | None:
     if section:
         known = section in recipe_schema()["properties"] and key in section_schema(section)
         return name if known else foreign_key(key)
-    homes = [section for section in recipe_schema()["properties"] if name in section_schema(section)]
-    if homes:
-        return f"{homes[0]}.{name}"
+    if home := _home(name):
+        return f"{home}.{name}"
     return foreign_key(name) or (name if name in recipe_schema()["properties"] else None)
 
 
@@ -92,10 +91,14 @@ def reserved_reason(name: str) -> str | None:
     return next((keys[name] for keys in RESERVED.values() if name in keys), None)
 
 
+def _home(name: str) -> str | None:
+    """Return the first section that has a key; None if no section has it."""
+    return next((section for section in recipe_schema()["properties"] if name in section_schema(section)), None)
+
+
 def _unknown_section(name: str) -> str:
-    homes = [section for section in recipe_schema()["properties"] if name in section_schema(section)]
-    if homes:
-        return f"{name} is at the top level; it belongs under {homes[0]}:"
+    if home := _home(name):
+        return f"{name} is at the top level; it belongs under {home}:"
     if found := foreign_key(name):
         return f"{name} is not a section of a recipe; write {found}"
     if reason := reserved_reason(name):
@@ -110,8 +113,8 @@ def _key_problem(section: str, key: str) -> str:
         return f"{section}.{key} is not set in a recipe: {RESERVED[section][key]}"
     if found := foreign_key(key):
         return f"{section}.{key} is called {found}"
-    if reasons := [keys[key] for keys in RESERVED.values() if key in keys]:
-        return f"{section}.{key} is not set in a recipe: {reasons[0]}"
+    if reason := reserved_reason(key):
+        return f"{section}.{key} is not set in a recipe: {reason}"
     owner = f"key of {UPSTREAM[section]}" if section in UPSTREAM else "key of this section"
     known = section_schema(section)
     suggestion = _suggest(key, known)
@@ -204,7 +207,7 @@ def _show(value: Any) -> str:
         dict: "the mapping ",
     }
     text = json.dumps(value, ensure_ascii=False)
-    return kinds.get(type(value), "") + (text if len(text) <= 60 else text[:57] + "...")
+    return kinds.get(type(value), "") + cut(text)
 
 
 def _hint(value: Any, schema: dict[str, Any]) -> str:

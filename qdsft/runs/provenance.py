@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from importlib import metadata
 
-from qdsft.tested_versions import deviations
+from qdsft.tested_versions import deviations, installed_version
 
 PACKAGES = ("qdsft", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate", "deepspeed")
 # A repository's own configuration can name programs that git runs; the working directory may be anybody's.
@@ -14,13 +14,8 @@ GIT = ("git", "-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null")
 
 def versions() -> dict[str, str]:
     """Return the installed versions of the packages that affect a result."""
-    result = {}
-    for package in PACKAGES:
-        try:
-            result[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return result
+    found = {package: installed_version(package) for package in PACKAGES}
+    return {package: version for package, version in found.items() if version is not None}
 
 
 def untested_versions() -> list[str]:

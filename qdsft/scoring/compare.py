@@ -132,11 +132,11 @@ def _check_comparable(first: ScoredPredictions, other: ScoredPredictions) -> Non
                 f"the gold answer to {short_json(key[0])} is not the same in {first.name} and {other.name}; "
                 "evaluate both on the same rows"
             )
+    theirs = _metrics(other)
     for name in _metrics(first):
-        same = name not in _metrics(other) or all(
-            row.scores[name] == other.rows[key].scores[name] for key, row in first.rows.items()
-        )
-        if name in BY_KEY and BY_KEY[name].fixed and not same:
+        if not _is_fixed(name) or name not in theirs:
+            continue
+        if any(row.scores[name] != other.rows[key].scores[name] for key, row in first.rows.items()):
             raise UserError(
                 f"{first.name} and {other.name} were evaluated with another corpus or other options "
                 f"({BY_KEY[name].name} differs); evaluate both with the same --retrieval and --answers"
@@ -156,11 +156,16 @@ def _metrics(evaluation: ScoredPredictions) -> list[str]:
     return [*(name for name in BY_KEY if name in scores), *(name for name in scores if name not in BY_KEY)]
 
 
+def _is_fixed(metric: str) -> bool:
+    """Return whether a metric does not depend on the prediction."""
+    return metric in BY_KEY and BY_KEY[metric].fixed
+
+
 def _compare(first: ScoredPredictions, other: ScoredPredictions, resamples: int) -> Comparison:
     pairs = {
         metric: [(row.scores[metric], other.rows[key].scores[metric]) for key, row in first.rows.items()]
         for metric in _metrics(first)
-        if metric not in BY_KEY or not BY_KEY[metric].fixed
+        if not _is_fixed(metric)
     }
     differences = {
         metric: [None if one is None or two is None else two - one for one, two in column]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from qdsft.data.text import compose
 from qdsft.optional_packages import Package, require
@@ -55,14 +55,19 @@ def terms(text: str) -> list[str]:
 
 def korean_terms() -> str:
     """Return how Korean is divided into terms."""
-    return "morphemes (kiwipiepy)" if KIWI.is_installed else "pairs of syllables"
+    return "morphemes (kiwipiepy)" if _is_installed(KIWI) else "pairs of syllables"
+
+
+@cache
+def _is_installed(package: Package) -> bool:
+    return package.is_installed  # reads metadata from the disk, which each text of a corpus need not do
 
 
 def _terms(text: str) -> Iterator[str]:
     from bm25s.stopwords import STOPWORDS_EN
 
     if _HANGUL.search(text):
-        yield from _morphemes(text) if KIWI.is_installed else _pairs(text)
+        yield from _morphemes(text) if _is_installed(KIWI) else _pairs(text)
         text = _HANGUL.sub(" ", text)
     yield from (word for word in _WORD.findall(text) if word not in STOPWORDS_EN)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,14 +11,8 @@ from qdsft.cli.main import main
 from qdsft.training import preflight as preflight_stage
 from qdsft.training.checks import Check
 
-RECIPE = "model:\n  name_or_path: user/model\ndata:\n  train: t.jsonl\n"
+pytestmark = pytest.mark.usefixtures("bare_recipe")
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("r.yaml").write_text(RECIPE, encoding="utf-8")
 
 
 def test_preflight_prints_every_check_and_counts_those_that_failed(

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from qdsft.cli.main import main
 
-RECIPE = "model:\n  name_or_path: user/model\ndata:\n  train: t.jsonl\n"
+pytestmark = pytest.mark.usefixtures("bare_recipe")
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("r.yaml").write_text(RECIPE, encoding="utf-8")
 
 
 def test_recipe_as_json_has_values_origins_method_and_state(capsys: Capture) -> None:

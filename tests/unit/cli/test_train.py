@@ -12,14 +12,8 @@ from qdsft.cli.main import main
 from qdsft.errors import Interrupted, UserError
 from qdsft.training import train as train_stage
 
-RECIPE = "model:\n  name_or_path: user/model\ndata:\n  train: t.jsonl\n"
+pytestmark = pytest.mark.usefixtures("bare_recipe")
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("r.yaml").write_text(RECIPE, encoding="utf-8")
 
 
 @pytest.mark.parametrize(
