@@ -21,13 +21,13 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from qdsft.errors import UserError
-from qdsft.model.checked_weights import ADAPTER_REMEDY, BASE_REMEDY, check_adapter_tensors, check_tensor_names
+from qdsft.model.checked_weights import ADAPTER_REMEDY, BASE_REMEDY, check_tensor_names
+from qdsft.model.file_check import ADAPTER_WEIGHTS, adapter_shapes
 from qdsft.model.foreign_files import foreign_errors
-from qdsft.model.weight_files import BaseWeights, module_names
+from qdsft.model.weight_files import BaseWeights, missing_weights, module_names
 
 SHARD_BYTES = 2 * 2**30
 """Largest size of a written file in bytes; this much is held in memory, beside one tensor."""
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 
 SCALES = re.compile(r"(.*)\.(?:weight\.(?:(?:nested_)?absmax|(?:nested_)?quant_map|quant_state\..*)|SCB|weight_format)")
@@ -57,7 +57,7 @@ class Merge:
         self.adapter = adapter
         peft_config = _read_config(adapter)
         self.config = config
-        self._tensors = _adapter_tensors(adapter)
+        self._tensors = adapter_shapes(adapter)
         with warnings.catch_warnings(), torch.device("meta"):
             warnings.simplefilter("ignore")  # about tied weights, which are handled below
             with foreign_errors("config.json", config.name_or_path):
@@ -189,9 +189,7 @@ class Merge:
             apart = {module: files[source] for module, source in self._tied.items() if module not in files}
             shapes |= {module: shapes[source] for module, source in apart.items()}
         placed = {names[name][0] if name in names else name for name in shapes}
-        # A weight that is tied to another is in the files under one of the two names.
-        tied = {one: other for pair in self._tied.items() for one, other in (pair, pair[::-1])}
-        missing = {name for name in self._known.keys() - placed if tied.get(name) not in placed}
+        missing = missing_weights(self._known, placed, self._tied)
         check_tensor_names("the base model", missing | (self.changes.keys() - placed), set(), BASE_REMEDY)
         return _write_shards(folder, shapes, make, dtype)
 
@@ -248,17 +246,6 @@ def _read_config(adapter: Path) -> LoraConfig:
         raise UserError(f"{adapter}: an adapter with bias: {config.bias} cannot be merged; use it as it is")
     config.inference_mode = True
     return config
-
-
-def _adapter_tensors(adapter: Path) -> dict[str, tuple[int, ...]]:
-    """Return name -> shape of the adapter's tensors, which are all read and checked once."""
-    with (
-        foreign_errors("adapter", adapter, remedy=lambda _: ADAPTER_REMEDY),
-        safe_open(adapter / ADAPTER_WEIGHTS, framework="pt") as reader,
-    ):
-        names = list(reader.keys())
-        check_adapter_tensors(adapter, ((name, reader.get_tensor(name)) for name in names))
-        return {name: tuple(reader.get_slice(name).get_shape()) for name in names}
 
 
 def _with_adapter_name(short: str, wanted: set[str]) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
-from typing import Any
 
-from qdsft.deploy.whole_body import MOST_BYTES, App, Message, Receive, Send
-from qdsft.strict_json import to_json
+from qdsft.deploy.whole_body import MOST_BYTES, App, Message, Receive, Send, send_json
 
 MODELS = "/v1/models"
 ALLOWED = {"/v1/chat/completions": "POST", MODELS: "GET", "/health": "GET"}
@@ -45,9 +43,9 @@ class RequestGuard:
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
         elif refusal := self.refusal(scope["method"], scope["path"], scope["headers"]):
-            await _answer(send, refusal.status, {"error": {"message": refusal.message}}, (b"connection", b"close"))
+            await send_json(send, refusal.status, {"error": {"message": refusal.message}}, (b"connection", b"close"))
         elif scope["path"] == MODELS:
-            await _answer(send, 200, self._models)
+            await send_json(send, 200, self._models)
         else:
             await self._app(scope, receive, send)
 
@@ -69,12 +67,6 @@ class RequestGuard:
         if method != ALLOWED[path]:
             return Refusal(405, f"{path} takes {ALLOWED[path]}")
         return _body_refusal(found) if method == "POST" else None
-
-
-async def _answer(send: Send, status: int, content: dict[str, Any], *headers: tuple[bytes, bytes]) -> None:
-    kind = (b"content-type", b"application/json")
-    await send({"type": "http.response.start", "status": status, "headers": [kind, *headers]})
-    await send({"type": "http.response.body", "body": to_json(content).encode("utf-8")})
 
 
 def _body_refusal(headers: dict[bytes, bytes]) -> Refusal | None:

@@ -73,21 +73,25 @@ class WholeBody:
         await self._app({**scope, BODY: body}, replay, send)
 
     async def _receive(self, receive: Receive) -> bytes | None:
-        parts: list[bytes] = []
+        body = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
-            parts.append(message.get("body", b""))
-            if sum(map(len, parts)) > self._most_bytes:
+            body += message.get("body", b"")
+            if len(body) > self._most_bytes:
                 raise _TooLong
             if not message.get("more_body", False):
-                return b"".join(parts)
+                return bytes(body)
 
 
 async def answer(send: Send, status: int, detail: str) -> None:
     """Refuse a request in one sentence, which Gradio's page and OpenAI's clients show, and end the connection."""
-    headers: list[Header] = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    content = to_json({"detail": detail, "error": {"message": detail}}).encode("utf-8")
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    await send_json(send, status, {"detail": detail, "error": {"message": detail}}, (b"connection", b"close"))
+
+
+async def send_json(send: Send, status: int, content: dict[str, Any], *headers: Header) -> None:
+    """Answer a request with JSON."""
+    kind = (b"content-type", b"application/json")
+    await send({"type": "http.response.start", "status": status, "headers": [kind, *headers]})
+    await send({"type": "http.response.body", "body": to_json(content).encode("utf-8")})

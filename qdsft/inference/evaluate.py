@@ -93,7 +93,8 @@ def evaluate(
         results = {model: replace(summarise(rows[model]), decoding=_decoding(decoded[model])) for model in models}
         identities = {model: json_sha256(identify(run_dir, manifest, examples, model)) for model in MODELS}
         results |= _earlier(run_dir, identities, results, scorer.facts().get("retrieval"))
-        facts = {"versions": versions(), "device": device, "identities": identities, **scorer.facts()}
+        own = {model: identities[model] for model in results}
+        facts = {"versions": versions(), "device": device, "identities": own, **scorer.facts()}
         _write(run_dir, manifest, facts, results, rows)
     return results
 
@@ -120,8 +121,7 @@ def _write(
 ) -> None:
     for model, found in rows.items():
         write_text(run_dir / predictions_file(model), json_lines(found))
-    own = {model: facts["identities"][model] for model in results}
-    write_json(run_dir / METRICS_FILE, {**to_json(results), **facts, "identities": own})
+    write_json(run_dir / METRICS_FILE, {**to_json(results), **facts})
     write_report(run_dir, manifest, results, rows["tuned"])
     write_card(run_dir, manifest)
     for model in rows:

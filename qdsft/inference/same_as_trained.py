@@ -8,7 +8,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from qdsft.errors import UserError
 from qdsft.hashing import text_sha256
-from qdsft.model.loading import base_model_facts
+from qdsft.model.loading import config_sha256
 from qdsft.model.template import writes_date
 from qdsft.recipe import Recipe
 from qdsft.runs.layout import MANIFEST
@@ -20,7 +20,7 @@ def check_base(run_dir: Path, recipe: Recipe, manifest: Manifest, config: Pretra
     """Raise UserError unless the config of an adapter's base model is the one of the training."""
     if manifest.artifact != "adapter":
         return
-    if base_model_facts(recipe, config)["config_sha256"] != manifest.base_model.config_sha256:
+    if config_sha256(config) != manifest.base_model.config_sha256:
         raise UserError(
             f"{run_dir}: the base model at {recipe.model.name_or_path} is not the one that the adapter was trained on "
             "(its config.json differs); put the original back"

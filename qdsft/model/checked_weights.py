@@ -37,11 +37,12 @@ def check_model(where: str, model: Any, info: Mapping[str, Any]) -> None:
         raise UserError(f"{where}: {name} has the shape {tuple(stored)}, not {tuple(wanted)}; {BASE_REMEDY}")
     for name, weight in model.named_parameters():
         part = getattr(weight, "ds_tensor", None)  # DeepSpeed ZeRO-3: the part of this process
-        check_finite(where, name, weight if part is None else part, BASE_REMEDY)
+        if part is None:
+            check_weight(where, name, weight)
+        else:
+            check_finite(where, name, part, BASE_REMEDY)
         for scale in _scales(weight):
             check_finite(where, f"{name} (quantized)", scale, BASE_REMEDY)
-        if part is None:
-            check_matrix(where, name, weight)
 
 
 def check_adapter(folder: Path, model: Any, name: str, result: Any) -> None:
@@ -76,9 +77,15 @@ def check_tensor_names(where: str, missing: Collection[str], unexpected: Collect
         raise UserError(f"{where}: {_first_of(unexpected)} in the files and not in the model; {remedy}")
 
 
-def check_matrix(where: str, name: str, tensor: torch.Tensor) -> None:
-    """Raise UserError for a matrix of zeros, such as a hole in a file. Norms and biases may start as zeros."""
-    if tensor.dim() > 1 and not name.endswith("bias") and is_zero(tensor):
+def check_weight(where: str, name: str, tensor: torch.Tensor) -> None:
+    """Raise UserError for NaN or infinity, and for a matrix of zeros, such as a hole in a file.
+
+    Norms and biases may start as zeros. Visits the values once.
+    """
+    extremes = _extremes(tensor)
+    if not _are_finite(extremes):
+        raise UserError(f"{where}: {name} holds NaN or infinity; {BASE_REMEDY}")
+    if tensor.dim() > 1 and not name.endswith("bias") and _are_zero(extremes):
         raise UserError(f"{where}: {name} holds nothing but zeros; {BASE_REMEDY}")
 
 
@@ -90,23 +97,31 @@ def check_finite(where: str, name: str, tensor: torch.Tensor, remedy: str) -> No
 
 def is_finite(tensor: torch.Tensor) -> bool:
     """Return whether all values are finite. Allocates no second tensor, unlike torch.isfinite on large weights."""
-    if tensor.is_meta or not tensor.numel() or not tensor.is_floating_point():
-        return True
-    low, high = _extremes(tensor)
-    return bool(torch.isfinite(low) & torch.isfinite(high))
+    return _are_finite(_extremes(tensor))
 
 
 def is_zero(tensor: torch.Tensor) -> bool:
     """Return whether a tensor holds nothing but zeros."""
+    return _are_zero(_extremes(tensor))
+
+
+Extremes = tuple[torch.Tensor, torch.Tensor]
+
+
+def _extremes(tensor: torch.Tensor) -> Extremes | None:
+    """Return the lowest and the highest value, NaN if any is; None for a tensor without floating-point values."""
     if tensor.is_meta or not tensor.numel() or not tensor.is_floating_point():
-        return False
-    low, high = _extremes(tensor)
-    return bool((low == 0) & (high == 0))
-
-
-def _extremes(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    low, high = torch.aminmax(tensor.detach())  # NaN if any value is
+        return None
+    low, high = torch.aminmax(tensor.detach())
     return low, high
+
+
+def _are_finite(extremes: Extremes | None) -> bool:
+    return extremes is None or bool(torch.isfinite(extremes[0]) & torch.isfinite(extremes[1]))
+
+
+def _are_zero(extremes: Extremes | None) -> bool:
+    return extremes is not None and bool((extremes[0] == 0) & (extremes[1] == 0))
 
 
 def _scales(weight: Any) -> list[torch.Tensor]:

@@ -16,12 +16,12 @@ from qdsft.model.checked_weights import (
     ADAPTER_REMEDY,
     BASE_REMEDY,
     check_adapter_tensors,
-    check_matrix,
     check_tensor_names,
+    check_weight,
     of_other_modules,
 )
 from qdsft.model.foreign_files import foreign_errors
-from qdsft.model.weight_files import BaseWeights, module_names
+from qdsft.model.weight_files import BaseWeights, missing_weights, module_names
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -37,30 +37,25 @@ def check_model_files(folder: Path, config: PretrainedConfig, *, trust_remote_co
         shapes = weights.shapes()
         names = module_names(model, list(shapes))
         found = {module for module, _ in names.values()}
-        pairs = {one: other for pair in tied.items() for one, other in (pair, pair[::-1])}
-        missing = {name for name in state if name not in found and pairs.get(name) not in found}
-        unexpected = {name for name in found if name not in state}
+        missing, unexpected = missing_weights(state, found, tied), found - state.keys()
         check_tensor_names(str(folder), missing, unexpected - of_other_modules(model, unexpected), BASE_REMEDY)
         for name, (module, is_converted) in names.items():
             if module in state and not is_converted and shapes[name] != tuple(state[module].shape):
                 raise UserError(
                     f"{folder}: {name} has the shape {shapes[name]}, not {tuple(state[module].shape)}; {BASE_REMEDY}"
                 )
-            check_matrix(str(folder), name, weights.read(name))
+            check_weight(str(folder), name, weights.read(name))
 
 
 def check_adapter_files(folder: Path, config: PretrainedConfig, *, trust_remote_code: bool) -> None:
     """Raise UserError unless `folder` holds an adapter that fits a model with this config."""
     model = _empty_model(config, trust_remote_code)
-    path = folder / ADAPTER_WEIGHTS
     with foreign_errors("adapter", folder, remedy=lambda _: ADAPTER_REMEDY):
         with warnings.catch_warnings(), torch.device("meta"):
             warnings.simplefilter("ignore")  # about tied weights
             wrapped = get_peft_model(model, PeftConfig.from_pretrained(str(folder)))
         expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-        with safe_open(path, framework="pt") as reader:
-            shapes = {name: tuple(reader.get_slice(name).get_shape()) for name in reader.keys()}  # noqa: SIM118
-            check_adapter_tensors(folder, ((name, reader.get_tensor(name)) for name in shapes))
+    shapes = adapter_shapes(folder)
     # PEFT saves a copy of the base embedding beside an adapter on it.
     unexpected = {name for name in shapes if name not in expected and ".base_layer." not in name}
     check_tensor_names(str(folder), expected.keys() - shapes.keys(), unexpected, ADAPTER_REMEDY)
@@ -69,6 +64,20 @@ def check_adapter_files(folder: Path, config: PretrainedConfig, *, trust_remote_
             raise UserError(
                 f"{folder}: {name} has the shape {shapes[name]}, not {tuple(tensor.shape)}; {ADAPTER_REMEDY}"
             )
+
+
+def adapter_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of an adapter's tensors, which are all read and checked once.
+
+    Raises UserError as `check_adapter_tensors` does, and for a file that cannot be read.
+    """
+    with (
+        foreign_errors("adapter", folder, remedy=lambda _: ADAPTER_REMEDY),
+        safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as reader,
+    ):
+        names = list(reader.keys())
+        check_adapter_tensors(folder, ((name, reader.get_tensor(name)) for name in names))
+        return {name: tuple(reader.get_slice(name).get_shape()) for name in names}
 
 
 def _empty_model(config: PretrainedConfig, trust_remote_code: bool) -> Any:

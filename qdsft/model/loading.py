@@ -147,10 +147,10 @@ def load_model(
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention.name}
     if recipe.quantization:
         options["device_map"] = {"": machine.own()}
-        if not is_saved_quantized((config or load_config(recipe)).to_dict()):  # else its own config applies
+        if not is_saved_quantized(config.to_dict()):  # else its own config applies
             options["quantization_config"] = quantization_config(recipe, machine)
     elif machine.device_type == "cuda" and not uses_fsdp() and zero_stage() < 3:
-        options |= {"device_map": {"": machine.own()}}
+        options["device_map"] = {"": machine.own()}
     model: PreTrainedModel
     model, info = _from_pretrained(
         AutoModelForCausalLM,
@@ -184,16 +184,20 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
 
 def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]:
     """Return the name, the Hub commit and the hash of the config, which identify the base model later."""
-    # Keys that begin with _ hold the path that the model was loaded from.
-    volatile = {"transformers_version", "dtype"}
-    values = {key: value for key, value in config.to_dict().items() if key not in volatile and key[0] != "_"}
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode("utf-8")).hexdigest()
     return {
         "name_or_path": recipe.model.name_or_path,
         "revision": getattr(config, "_commit_hash", None),
-        "config_sha256": digest,
+        "config_sha256": config_sha256(config),
         **_code_facts(recipe),
     }
+
+
+def config_sha256(config: PretrainedConfig) -> str:
+    """Return the hash of a config, without what depends on where and how it was loaded."""
+    # Keys that begin with _ hold the path that the model was loaded from.
+    volatile = {"transformers_version", "dtype"}
+    values = {key: value for key, value in config.to_dict().items() if key not in volatile and key[0] != "_"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode("utf-8")).hexdigest()
 
 
 def code_hashes(folder: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,12 @@ def module_names(model: PreTrainedModel, names: list[str]) -> dict[str, tuple[st
         renamed, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
         found[name] = (renamed, pattern is not None)
     return found
+
+
+def missing_weights(names: Collection[str], found: Collection[str], tied: Mapping[str, str]) -> set[str]:
+    """Return the names that no file has. A weight that is tied to another is there under one of the two names."""
+    other = {one: two for pair in tied.items() for one, two in (pair, pair[::-1])}
+    return {name for name in names if name not in found and other.get(name) not in found}
 
 
 def _find_files(name: str, revision: str | None) -> list[Path]:

@@ -78,7 +78,7 @@ class Fitting:
         setup = Setup(
             micro_batch=recipe.training_value("per_device_train_batch_size"),
             length=length,
-            packed=recipe.packing or bool(recipe.training_value("padding_free")),
+            packed=recipe.shares_rows,
             way=Way(bool(wanted), every if wanted else 1),
             adaptive=adaptive,
         )

@@ -80,6 +80,11 @@ class Recipe(Section):
         """Whether several rows share one row of max_length tokens."""
         return bool(self.training_value("packing"))
 
+    @property
+    def shares_rows(self) -> bool:
+        """Whether samples share a row: packed, or flattened without padding."""
+        return self.packing or bool(self.training_value("padding_free"))
+
     def chat_template_path(self) -> Path | None:
         """Return the Jinja file of model.chat_template: beside the recipe, else relative to the working directory."""
         if self.model.chat_template is None:

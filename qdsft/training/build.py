@@ -45,7 +45,7 @@ class CheckpointingChoice:
         return {"checkpointing": self.checkpointing, "every_n_layers": self.every_n_layers, "said": self.line}
 
 
-_OWN_KEYS = {"global_batch_size", "output_dir", "early_stopping_patience"}
+OWN_KEYS = {"global_batch_size", "output_dir", "early_stopping_patience"}
 """Keys of the training section that `build_arguments` translates itself; all others are passed on unchanged."""
 
 
@@ -63,7 +63,7 @@ def build_arguments(
     checkpointed. `processes` defaults to the number that the launcher started. `resumed` skips the evaluation before
     the first step.
     """
-    values = {key: value for key, value in recipe.training.items() if key not in _OWN_KEYS}
+    values = {key: value for key, value in recipe.training.items() if key not in OWN_KEYS}
     values.setdefault("report_to", default_report_to())
     values.setdefault("save_total_limit", recipe.training_value("save_total_limit"))
     if recipe.training_value("padding_free") and not recipe.packing:

@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qdsft.console import is_main_process
@@ -53,11 +52,7 @@ class StopRequest(TrainerCallback):
     def any_process_was_asked(self, args: TrainingArguments) -> bool:
         """Return whether this or another process got a signal. All processes must call this together."""
         # A signal reaches the processes at different steps, and all of them must save at the same step.
-        if args.world_size == 1:
-            return self.signal is not None
-        asked = torch.tensor(float(self.signal is not None), device=PartialState().device)
-        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
-        return bool(asked.item())
+        return in_any_process(self.signal is not None, args)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -85,6 +80,15 @@ class StopRequest(TrainerCallback):
         self.signal = number
         if is_main_process():  # not print(), which the signal may have interrupted
             os.write(2, b"\nstopping after this step and a checkpoint (Ctrl-C stops at once)\n")
+
+
+def in_any_process(found: bool, args: TrainingArguments) -> bool:
+    """Return whether `found` is true in any process. All processes must call this together."""
+    if args.world_size == 1:
+        return found
+    flag = torch.tensor(float(found), device=args.device)
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())
 
 
 class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]

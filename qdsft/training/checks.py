@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from accelerate import PartialState
-from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase
 
@@ -94,7 +91,7 @@ def run_checks(run: Run, *, thorough: bool) -> Iterator[Check]:
     yield check("BOS", lambda: _bos(samples, tokenizer))
     yield check("prompt ids", lambda: _prompt_ids(prepared, tokenizer))
     yield check("loss", lambda: _loss(trainer, samples[0], recipe))
-    if recipe.packing or recipe.training_value("padding_free"):
+    if recipe.shares_rows:
         yield check("isolation", lambda: _isolation(trainer, prepared, recipe))
     yield check("disk", lambda: _disk(trainer, recipe))
     if recipe.publish.hub_model_id:
@@ -252,21 +249,7 @@ def _traced_peak(trainer: RecipeTrainer, inputs: RunInputs) -> str:
     setup = replace(run_rows(inputs.recipe, longest), way=Way(bool(trainer.args.activation_checkpointing), every))
     target = Target(0, trainer.accelerator.num_processes)
     try:
-        with _same_accelerate_state():
-            peak = Fitting(StepTracer(inputs.config, inputs.machine), target, None).peak(inputs.recipe, setup)
+        peak = Fitting(StepTracer(inputs.config, inputs.machine), target, None).peak(inputs.recipe, setup)
     except UserError:
         return ""
     return f"; {peak.allocated / 2**30:.2f} GiB traced"
-
-
-@contextmanager
-def _same_accelerate_state() -> Iterator[None]:
-    """Restore accelerate's state afterwards: transformers resets it for the arguments of a trace."""
-    states = (PartialState._shared_state, AcceleratorState._shared_state)
-    kept = [dict(state) for state in states]
-    try:
-        yield
-    finally:
-        for state, before in zip(states, kept, strict=True):
-            state.clear()
-            state.update(before)

@@ -16,10 +16,10 @@ from qdsft.errors import UserError
 from qdsft.recipe import Recipe
 from qdsft.recipe.schema import section_schema
 from qdsft.tested_versions import pinned_versions
+from qdsft.training.build import OWN_KEYS
 
 CLASSES: dict[str, type] = {"training": SFTConfig, "lora": LoraConfig, "quantization": BitsAndBytesConfig}
 PACKAGES = {"training": ("trl", "transformers"), "lora": ("peft",), "quantization": ("transformers",)}
-OWN_KEYS = {"global_batch_size"}
 OWN_DEFAULTS = {
     *("activation_checkpointing", "completion_only_loss", "report_to", "save_total_limit"),
     *("bnb_4bit_compute_dtype", "bnb_4bit_quant_storage"),

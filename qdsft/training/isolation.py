@@ -77,7 +77,7 @@ def small_model(trainer: RecipeTrainer) -> Any:
     _keep_layers(config.get_text_config())
     with fork_rng(), torch.device(trainer.args.device):
         model = type(base)(config)
-    return model.to(_compute_dtype(trainer)).eval()
+    return model.to(compute_dtype(trainer)).eval()
 
 
 def _keep_layers(config: PretrainedConfig) -> None:
@@ -137,9 +137,10 @@ def _rounding(trainer: RecipeTrainer, model: Any, logits: torch.Tensor) -> float
     errors add up like a random walk. Kernels whose sums depend on the other tokens of the batch, as those of experts
     do, round otherwise when the neighbour changes. A neighbour that is seen moves the logits by several deviations.
     """
-    step = torch.finfo(_compute_dtype(trainer)).eps * logits.abs().max() / logits.std().clamp(min=1e-6)
+    step = torch.finfo(compute_dtype(trainer)).eps * logits.abs().max() / logits.std().clamp(min=1e-6)
     return float(step) * math.sqrt(2 * model.config.get_text_config().num_hidden_layers)
 
 
-def _compute_dtype(trainer: RecipeTrainer) -> torch.dtype:
+def compute_dtype(trainer: RecipeTrainer) -> torch.dtype:
+    """Return the number format in which the trainer computes."""
     return torch.bfloat16 if trainer.args.bf16 else torch.float16 if trainer.args.fp16 else torch.float32

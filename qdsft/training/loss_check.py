@@ -14,6 +14,7 @@ from qdsft.model.device_errors import is_device_error
 from qdsft.recipe import Recipe
 from qdsft.tokenization.rows import IGNORED
 from qdsft.training import cpu_loss
+from qdsft.training.isolation import compute_dtype
 from qdsft.training.trainer import RecipeTrainer
 
 TOKENS = 64
@@ -48,8 +49,7 @@ def check_fused_loss(trainer: RecipeTrainer, ids: Sequence[int], labels: Sequenc
             found = Losses(_fused(trainer, inputs, recipe), _full(trainer, inputs))
     finally:
         model.train(was_training)
-    dtype = torch.bfloat16 if trainer.args.bf16 else torch.float16 if trainer.args.fp16 else torch.float32
-    if not abs(found.fused - found.full) <= TOLERANCE[dtype] * abs(found.full):
+    if not abs(found.fused - found.full) <= TOLERANCE[compute_dtype(trainer)] * abs(found.full):
         raise UserError(
             f"{_where(recipe)}: TRL's loss is {found.fused:.4g} nats a token where the model's own logits give "
             f"{found.full:.4g}: TRL computes the output layer of {_name(trainer)} wrongly; choose another model"

@@ -10,6 +10,7 @@ import torch
 from qdsft.errors import UserError
 from qdsft.model.checked_weights import is_finite
 from qdsft.runs.checkpoints import complete_checkpoints
+from qdsft.training.callbacks import in_any_process
 
 FLOAT16_SKIPS = 20
 """Steps in a row that may be skipped under float16: its loss scale starts at 2**16 and halves at each overflow."""
@@ -37,7 +38,7 @@ class NonFiniteStop:
         value = torch.tensor(0.0) if loss is None else loss
         bad_loss = not is_finite(value)
         bad_norm = norm is not None and not is_finite(torch.as_tensor(norm, dtype=torch.float32))
-        if not _in_any_process(trainer, bad_loss or bad_norm):
+        if not in_any_process(bad_loss or bad_norm, trainer.args):
             self._skipped = 0
             return
         self._skipped += 1
@@ -52,7 +53,7 @@ class NonFiniteStop:
         """Raise UserError, in every process, if a trained weight is not finite."""
         trained = [(name, weight) for name, weight in trainer.model.named_parameters() if weight.requires_grad]
         bad = [name for name, weight in trained if not is_finite(_local(weight))]
-        if _in_any_process(trainer, bool(bad)):
+        if in_any_process(bool(bad), trainer.args):
             name = bad[0] if bad else "a weight of another process"
             raise UserError(f"step {trainer.state.global_step}: {name} holds NaN or infinity; {_remedy(trainer)}")
 
@@ -64,14 +65,6 @@ def _local(weight: Any) -> torch.Tensor:
     """Return the part of a weight that this process holds."""
     part: torch.Tensor = getattr(weight, "ds_tensor", weight)
     return part.to_local() if hasattr(part, "to_local") else part
-
-
-def _in_any_process(trainer: Any, found: bool) -> bool:
-    if trainer.args.world_size == 1:
-        return found
-    flag = torch.tensor(float(found), device=trainer.args.device)
-    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-    return bool(flag.item())
 
 
 def _remedy(trainer: Any) -> str:

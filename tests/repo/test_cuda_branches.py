@@ -31,7 +31,6 @@ CUDA_FORMATS = "tests/unit/training/memory_trace/test_cuda_semantics.py::test_au
 PROBED = "tests/unit/training/test_memory_probe.py::test_the_peak_of_a_gpu_is_measured_from_the_probe_on"
 RECORD = "tests/unit/training/test_run_record.py::test_the_peak_of_a_gpu_is_that_of_its_allocator"
 STEP_OF_BFLOAT16 = "tests/unit/training/test_isolation.py::test_the_tolerance_is_no_finer_than_the_number_format"
-TOLERANCE = "tests/unit/training/test_loss_check.py::test_the_tolerance_follows_the_number_format"
 SELECTED = "tests/unit/inference/test_processes.py::test_each_process_selects_its_gpu_before_it_connects"
 SKIPS = "tests/unit/training/test_non_finite.py::test_float16_may_skip_steps_in_a_row_and_no_more"
 
@@ -158,12 +157,8 @@ REACHED_BY = {
         ),
     },
     "qdsft/training/isolation.py": {
-        "_compute_dtype: trainer.args.bf16": STEP_OF_BFLOAT16,
-        "_compute_dtype: trainer.args.fp16": STEP_OF_BFLOAT16,
-    },
-    "qdsft/training/loss_check.py": {
-        "check_fused_loss: trainer.args.bf16": TOLERANCE,
-        "check_fused_loss: trainer.args.fp16": TOLERANCE,
+        "compute_dtype: trainer.args.bf16": STEP_OF_BFLOAT16,
+        "compute_dtype: trainer.args.fp16": STEP_OF_BFLOAT16,
     },
     "qdsft/training/memory_trace/cuda_semantics.py": {
         "_float32: half": CUDA_FORMATS,

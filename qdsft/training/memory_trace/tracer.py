@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PretrainedConfig, Trainer
 
@@ -113,7 +115,7 @@ class StepTracer:
 
     def _training(self, recipe: Recipe, fake: FakeModel, rows: int, length: int) -> Training:
         value = recipe.training_value
-        packed = recipe.packing or bool(value("padding_free"))
+        packed = recipe.shares_rows
         masked = recipe.model.attn_implementation in {"auto", "sdpa", "eager"}
         half = self.machine.choose_dtype(recipe.model.dtype)
         evaluates = value("eval_strategy") != "no" or recipe.evaluation.every_steps is not None
@@ -123,10 +125,11 @@ class StepTracer:
                 return Batch(1, count * length, packed=masked, padded=False)
             return Batch(count, length, packed=False, padded=masked and count > 1)
 
-        arguments = build_arguments(recipe, CPU, processes=1)
-        check_optimizer(recipe, arguments)
-        with _untraceable(recipe):
-            optimizer = Trainer.get_optimizer_cls_and_kwargs(arguments, fake.model)
+        with _same_accelerate_state():
+            arguments = build_arguments(recipe, CPU, processes=1)
+            check_optimizer(recipe, arguments)
+            with _untraceable(recipe):
+                optimizer = Trainer.get_optimizer_cls_and_kwargs(arguments, fake.model)
         return Training(
             batch=batch(rows),
             scored=batch(value("per_device_eval_batch_size")) if evaluates else None,
@@ -152,3 +155,16 @@ def _untraceable(recipe: Recipe) -> Iterator[None]:
             f"a step of {recipe.model.name_or_path} cannot be traced without weights: "
             f"{' '.join(str(error).split())[:200]}; measure it with qdsft preflight"
         ) from error
+
+
+@contextmanager
+def _same_accelerate_state() -> Iterator[None]:
+    """Restore accelerate's state afterwards: transformers resets it for the arguments of a trace."""
+    states = (PartialState._shared_state, AcceleratorState._shared_state)
+    kept = [dict(state) for state in states]
+    try:
+        yield
+    finally:
+        for state, before in zip(states, kept, strict=True):
+            state.clear()
+            state.update(before)

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from qdsft.deploy import merge_weights
-from qdsft.deploy.merge_weights import ADAPTER_WEIGHTS, Merge
+from qdsft.deploy.merge_weights import Merge
 from qdsft.errors import UserError
+from qdsft.model.file_check import ADAPTER_WEIGHTS
 from qdsft.model.weight_files import BaseWeights
 
 ARCHITECTURES = ("llama", "mistral", "gpt_neox", "gemma3_text", "qwen3")

@@ -46,6 +46,13 @@ def test_another_release_with_the_same_keys_is_accepted() -> None:
 
 
 @pytest.mark.usefixtures("other_releases")
+def test_keys_of_qdsft_alone_are_accepted() -> None:
+    chosen = ["training.eval_strategy=steps", "training.metric_for_best_model=eval_loss"]
+    stops = [*chosen, "training.load_best_model_at_end=true", "training.early_stopping_patience=2"]
+    check_installed_keys(load_recipe("mistral/qlora_8gb", [*stops, "training.save_strategy=steps"]))
+
+
+@pytest.mark.usefixtures("other_releases")
 @pytest.mark.parametrize(
     ("section", "change", "message"),
     [
