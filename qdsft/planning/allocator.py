@@ -22,6 +22,7 @@ LARGE, LARGE_SEGMENT, SEGMENT_ROUND = 10 * MIB, 20 * MIB, 2 * MIB
 class _Block:
     """A part of a segment."""
 
+    address: int
     size: int
     small: bool
     free: bool = False
@@ -36,8 +37,8 @@ class Allocator:
         self.reserved = 0
         self._blocks: dict[int, _Block] = {}
         self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
-        """Whether small -> sorted (size, id of the block)."""
-        self._by_id: dict[int, _Block] = {}
+        """Whether small -> sorted (size, address), as on CUDA: of equal blocks the lowest address is taken."""
+        self._by_address: dict[int, _Block] = {}
 
     def replay(self, events: Iterable[Event]) -> int:
         """Serve all events in their order, and return the bytes that are reserved then."""
@@ -54,14 +55,14 @@ class Allocator:
         pool = self._free[small]
         place = bisect_left(pool, (size, 0))
         if place < len(pool):
-            block = self._by_id.pop(pool.pop(place)[1])
+            block = self._by_address.pop(pool.pop(place)[1])
         else:
-            block = _Block(_segment(size, small), small)
+            block = _Block(self.reserved, _segment(size, small), small)
             self.reserved += block.size
         block.free = False
         rest = block.size - size
         if rest >= ROUND if small else rest > SMALL:
-            remaining = _Block(rest, small, before=block, after=block.after)
+            remaining = _Block(block.address + size, rest, small, before=block, after=block.after)
             if block.after is not None:
                 block.after.before = remaining
             block.after, block.size = remaining, size
@@ -72,10 +73,11 @@ class Allocator:
         for neighbour in (block.before, block.after):
             if neighbour is None or not neighbour.free:
                 continue
-            self._free[block.small].remove((neighbour.size, id(neighbour)))
-            del self._by_id[id(neighbour)]
+            self._free[block.small].remove((neighbour.size, neighbour.address))
+            del self._by_address[neighbour.address]
             block.size += neighbour.size
             if neighbour is block.before:
+                block.address = neighbour.address
                 block.before = neighbour.before
                 if block.before is not None:
                     block.before.after = block
@@ -87,8 +89,8 @@ class Allocator:
 
     def _put(self, block: _Block) -> None:
         block.free = True
-        self._by_id[id(block)] = block
-        insort(self._free[block.small], (block.size, id(block)))
+        self._by_address[block.address] = block
+        insort(self._free[block.small], (block.size, block.address))
 
 
 def _segment(size: int, small: bool) -> int:

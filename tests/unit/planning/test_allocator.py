@@ -54,6 +54,15 @@ def test_freed_neighbours_become_one_block() -> None:
     assert reserved(*sizes, -2, -4, -3, 100 * MIB) == 100 * MIB
 
 
+@pytest.mark.parametrize("freed", [(-1, -3), (-3, -1)])
+def test_of_equal_blocks_the_lowest_address_is_taken(freed: tuple[int, int]) -> None:
+    """Where Python keeps the blocks must not matter: 60 MiB are free at once only if the first block is taken."""
+    sizes = (30 * MIB, 100 * MIB, 30 * MIB, 30 * MIB)
+    in_one_segment = (120 * MIB, -1, *(size if size < 100 * MIB else 30 * MIB for size in sizes))
+    places = tuple(place - 1 for place in freed)
+    assert reserved(*in_one_segment, *places, 30 * MIB, -5, 60 * MIB) == 120 * MIB
+
+
 def test_the_smallest_block_that_fits_is_taken() -> None:
     assert reserved(50 * MIB, 20 * MIB, -1, -2, 20 * MIB, 50 * MIB) == 70 * MIB
 
