@@ -27,8 +27,9 @@ def validate(record: Record) -> None:
 def faults(record: Record) -> Iterator[RowError]:
     """Yield everything that makes a row of the decomposition task unusable.
 
-    A table without a header, a missing field or one of the wrong type, an empty list or step, too many steps, steps with their own numbers, a
-    line break or control character in a step, a reference that is dangling, forward or to the step itself.
+    A table without a header, a missing field or one of the wrong type, an empty list or step, too many steps, steps
+    with their own numbers, a line break or control character in a step, a reference that is dangling, forward or to the
+    step itself.
     """
     if record.tabular and not {"question", "sub_questions"} & record.row.keys():
         message = f"the first line must be a header with question and sub_questions; it has {names(record.row)}"
