@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.environment import variable
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
 
 COUNTS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 """Variables of a launcher that hold numbers."""
@@ -79,9 +79,8 @@ def waiting_for_processes(limit: timedelta) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(
-            f"the {size} processes of WORLD_SIZE cannot connect at {address} ({first[:200]}); start all of them with "
+            f"the {size} processes of WORLD_SIZE cannot connect at {address} ({reason(error)}); start all of them with "
             f"accelerate launch; {remedy}"
         ) from error
     finally:

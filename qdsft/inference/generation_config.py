@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from qdsft.model.adapters import base_model
 from qdsft.runs.manifest import Manifest
 
 
@@ -38,7 +38,7 @@ def without_base_settings(model: Any) -> Iterator[None]:
     A base model may come with no_repeat_ngram_size, suppress_tokens, cache_implementation and so on. They would change
     greedy answers, and the merged, served or pushed model does not have them.
     """
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base = base_model(model)
     own, base.generation_config = base.generation_config, GenerationConfig()
     try:
         yield

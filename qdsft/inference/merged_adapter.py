@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 
 from qdsft.console import say
+from qdsft.errors import reason
 from qdsft.inference.generate import Batch
 from qdsft.inference.generation_config import greedy_config
 from qdsft.inference.loaded_run import LoadedRun, RunPrompts, load_weights
@@ -36,13 +37,13 @@ def load_merged(prompts: RunPrompts) -> LoadedRun:
     try:
         merged = run.model.merge_and_unload(safe_merge=True)
     except (ValueError, RuntimeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+        said = reason(error)
     else:
-        reason = difference(before, answer_logits(merged, sequences), TOLERANCE[run.model.dtype])
-        if not reason:
+        said = difference(before, answer_logits(merged, sequences), TOLERANCE[run.model.dtype])
+        if not said:
             return replace(run, model=merged.eval())
         del merged
-    say(f"the adapter is not merged: {reason}")
+    say(f"the adapter is not merged: {said}")
     del run  # free the weights before they are read again
     return load_weights(prompts)
 

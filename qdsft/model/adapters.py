@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils.other import TrainableTokensWrapper
 from transformers import AutoModelForCausalLM, PretrainedConfig
@@ -112,6 +112,11 @@ def decoder_lora_config(recipe: Recipe, model: Any) -> LoraConfig:
     if any(outside):
         config.exclude_modules = _excluded(decoder, config.exclude_modules)
     return config
+
+
+def base_model(model: Any) -> Any:
+    """Return the model inside of a PeftModel; any other model is returned as it is."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def find_coverage(recipe: Recipe, model: Any) -> Coverage:

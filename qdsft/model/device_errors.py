@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from safetensors import SafetensorError
 
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
 from qdsft.recipe import Recipe
 
 _OUT_OF_MEMORY = (
@@ -33,17 +33,17 @@ def device_errors(stage: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError, OSError, SafetensorError) as error:
-        text = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
         if is_out_of_memory(error):
             raise UserError(f"out of memory while {stage}; {remedy}") from error
         if is_device_error(error):
             raise UserError(
-                f"the device failed while {stage} ({text}); start again, and if it fails again run qdsft doctor and "
-                "set CUDA_LAUNCH_BLOCKING=1 to find the operation"
+                f"the device failed while {stage} ({reason(error)}); start again, and if it fails again run qdsft "
+                "doctor and set CUDA_LAUNCH_BLOCKING=1 to find the operation"
             ) from error
         if isinstance(error, torch.distributed.DistError) or _mentions(error, _CONNECTION):
             raise UserError(
-                f"another process of this launch ended or cannot be reached while {stage} ({text}); see its message"
+                f"another process of this launch ended or cannot be reached while {stage} ({reason(error)}); see its "
+                "message"
             ) from error
         raise
 

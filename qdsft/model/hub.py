@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from qdsft.console import say
 from qdsft.environment import variable
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
 
 WRITING = ("repo.write", "repo.content.write")
 WAITS: tuple[float, ...] = (1, 2, 4, 8, 16)
@@ -46,8 +46,7 @@ def check_write(repo_id: str) -> str:
             raise UserError(f"the Hub answers {status} when asked for the token's owner; try again later") from error
         raise UserError(f"the Hub refuses the token ({status}); set HF_TOKEN to a valid one that may write") from error
     except (OSError, RuntimeError, ValueError, httpx2.HTTPError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the Hub cannot be reached ({first[:120]}); check the connection and try again") from error
+        raise UserError(f"the Hub cannot be reached ({reason(error)}); check the connection and try again") from error
     if not _may_write(account, namespace):
         raise UserError(
             f"the token of {account.get('name')} may not write to {repo_id}; make one with write access, or correct "
@@ -87,17 +86,18 @@ def patiently(doing: str, repo_id: str, call: Callable[[], T]) -> T:
                 raise UserError(
                     f"{doing}: the Hub answers {status}: {REFUSALS[status].format(repo=repo_id)}"
                 ) from error
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             if isinstance(error, ValueError) and status is None:
-                raise UserError(f"{doing}: {first}") from error
+                raise UserError(f"{doing}: {reason(error)}") from error
             if status is not None and status < 500 and status not in TRANSIENT:
-                raise UserError(f"{doing}: the Hub answers {status} ({first}); correct this and push again") from error
-            reason = f"the Hub answers {status}" if status else f"the connection broke ({first})"
+                raise UserError(
+                    f"{doing}: the Hub answers {status} ({reason(error)}); correct this and push again"
+                ) from error
+            said = f"the Hub answers {status}" if status else f"the connection broke ({reason(error)})"
             if wait is None:
                 raise UserError(
-                    f"{doing}: {reason}, {len(WAITS) + 1} times; push again later, what is uploaded stays"
+                    f"{doing}: {said}, {len(WAITS) + 1} times; push again later, what is uploaded stays"
                 ) from error
-            say(f"{doing}: {reason}; trying again in {wait:g} s")
+            say(f"{doing}: {said}; trying again in {wait:g} s")
             time.sleep(wait)
     raise AssertionError("the last try returns or raises")
 

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import GENERATION_CONFIG_NAME, cached_file
 
 from qdsft.console import say
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
 from qdsft.hashing import file_sha256
 from qdsft.launch import uses_deepspeed, uses_fsdp, zero_stage
 from qdsft.model.attention import Attention, choose_attention, decoding_attention
@@ -179,7 +179,7 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
         values = {key: _as_dataclass(hints[key], value) for key, value in recipe.lora.items()}
         return LoraConfig(task_type="CAUSAL_LM", **values)
     except (TypeError, ValueError, ImportError) as error:
-        raise UserError(f"{recipe.where('lora')}: lora: {_first_line(error)}") from error
+        raise UserError(f"{recipe.where('lora')}: lora: {reason(error)}") from error
 
 
 def base_model_facts(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any]:
@@ -239,10 +239,6 @@ def _remedy(error: Exception, name: str) -> str:
     if Path(name).is_dir():
         return PUT_BACK
     return "give a folder that exists here, or a Hub model id and a connection"
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
 def _as_dataclass(hint: Any, value: Any) -> Any:

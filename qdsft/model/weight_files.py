@@ -14,7 +14,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 from transformers.utils import cached_file
 
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
 from qdsft.model.checked_weights import BASE_REMEDY, check_finite
 from qdsft.model.foreign_files import foreign_errors
 from qdsft.recipe import Recipe
@@ -132,6 +132,5 @@ def _find(name: str, file: str, revision: str | None) -> Path | None:
             _raise_exceptions_for_missing_entries=False,
         )
     except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"{name}: {file} cannot be downloaded: {first[:200]}") from error
+        raise UserError(f"{name}: {file} cannot be downloaded: {reason(error)}") from error
     return Path(found) if found else None

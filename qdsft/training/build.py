@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig
 
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
 from qdsft.launch import world_size
 from qdsft.metrics.best_metric import check_best_metric
 from qdsft.metrics.catalog import BY_KEY
@@ -90,8 +90,7 @@ def build_arguments(
             **{"completion_only_loss": True, "ddp_find_unused_parameters": False, **values},
         )
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"{recipe.where('training')}: training: {first[:300]}") from error
+        raise UserError(f"{recipe.where('training')}: training: {reason(error)}") from error
 
 
 def build_trainer(
@@ -135,8 +134,7 @@ def build_trainer(
             compute_loss_func=loss,
         )
     except ValueError as error:  # such as target_modules that the model does not have
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"{recipe.path}: {first[:300]}") from error
+        raise UserError(f"{recipe.path}: {reason(error)}") from error
     if recipe.lora is not None:
         find_coverage(recipe, trainer.model)
     if arguments.fp16 or recipe.quantization:

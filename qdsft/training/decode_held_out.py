@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import gather_object
-from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from qdsft.console import say
 from qdsft.data.examples import Example
 from qdsft.data.prediction import PredictedSteps, Prediction
 from qdsft.data.task import Task, make_task
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
 from qdsft.inference.generate import Answer, generate
 from qdsft.metrics.catalog import BY_KEY
 from qdsft.metrics.scores import Scores, score
 from qdsft.metrics.summary import means
+from qdsft.model.adapters import base_model
 from qdsft.recipe import Recipe
 from qdsft.recipe.sections import Evaluation
 from qdsft.runs.eval_rows import read_eval_rows
@@ -76,8 +76,7 @@ class TrainingEvaluation:
         except (RuntimeError, ValueError, IndexError) as error:
             if _is_sharded(trainer):
                 raise
-            first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-            say(f"decoding held-out rows failed, and training continues without these metrics: {first[0][:200]}")
+            say(f"decoding held-out rows failed, and training continues without these metrics: {reason(error)}")
         shares = gather_object([answers])
         if any(share is None for share in shares):
             return {}
@@ -143,7 +142,7 @@ def _stopped_by_signal(trainer: RecipeTrainer) -> Iterator[None]:
         yield
         return
     # PEFT's generate calls the model inside it.
-    hook = (model.get_base_model() if isinstance(model, PeftModel) else model).register_forward_pre_hook(look)
+    hook = base_model(model).register_forward_pre_hook(look)
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ import torch
 from transformers import PretrainedConfig
 
 from qdsft.errors import UserError
+from qdsft.model.adapters import base_model
 from qdsft.model.device import fork_rng
 from qdsft.recipe import Recipe
 from qdsft.training.trainer import RecipeTrainer
@@ -71,8 +72,7 @@ def small_model(trainer: RecipeTrainer) -> Any:
 
     It stands for a model whose weights are sharded. Draws no numbers from the global random state.
     """
-    whole = trainer.accelerator.unwrap_model(trainer.model)
-    base = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
+    base = base_model(trainer.accelerator.unwrap_model(trainer.model))
     config = copy.deepcopy(base.config)
     _keep_layers(config.get_text_config())
     with fork_rng(), torch.device(trainer.args.device):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from qdsft.errors import UserError, reason
+from qdsft.model.adapters import base_model
 from qdsft.model.device_errors import is_device_error
 from qdsft.recipe import Recipe
 from qdsft.tokenization.rows import IGNORED
@@ -85,6 +86,4 @@ def _where(recipe: Recipe) -> str:
 
 
 def _name(trainer: RecipeTrainer) -> str:
-    model: Any = trainer.model
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return type(base).__name__
+    return type(base_model(trainer.model)).__name__

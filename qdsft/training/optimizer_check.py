@@ -6,7 +6,7 @@ import torch
 from transformers import Trainer, get_scheduler
 from trl import SFTConfig
 
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
 from qdsft.launch import offloads_optimizer
 from qdsft.planning.doctor.machine_checks import BUILD_TOOLS, missing_build_tools
 from qdsft.recipe import Recipe
@@ -26,7 +26,7 @@ def check_optimizer(recipe: Recipe, arguments: SFTConfig) -> None:
             return
         key = "training.optim_args" if arguments.optim_args else "training.optim"
         value = arguments.optim_args or arguments.optim.value
-        raise UserError(f"{recipe.where(key)}: {key}: {value} is refused: {_first_line(error)}") from error
+        raise UserError(f"{recipe.where(key)}: {key}: {value} is refused: {reason(error)}") from error
     try:
         get_scheduler(
             arguments.lr_scheduler_type,
@@ -38,7 +38,7 @@ def check_optimizer(recipe: Recipe, arguments: SFTConfig) -> None:
     except (ValueError, TypeError) as error:
         key = "training.lr_scheduler_kwargs" if arguments.lr_scheduler_kwargs else "training.lr_scheduler_type"
         name = arguments.lr_scheduler_type.value
-        raise UserError(f"{recipe.where(key)}: {key}: {name} refuses its arguments: {_first_line(error)}") from error
+        raise UserError(f"{recipe.where(key)}: {key}: {name} refuses its arguments: {reason(error)}") from error
 
 
 def check_offload() -> None:
@@ -48,7 +48,3 @@ def check_offload() -> None:
             f"DeepSpeed compiles its Adam to keep the optimizer in main memory, and {', '.join(missing)} is missing; "
             f"{BUILD_TOOLS}, or launch with accelerate_configs/zero3.yaml"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from qdsft.environment import EMPTY_VARIABLES, variable
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
 from qdsft.planning.doctor import machine_checks
-from qdsft.planning.doctor.finding import Finding, Look, first_line, look_safely, within
+from qdsft.planning.doctor.finding import Finding, Look, look_safely, within
 from qdsft.recipe import Recipe, load_recipe
 from qdsft.recipe.required_packages import check_optional_packages, needs
 from qdsft.tested_versions import deviations
@@ -193,7 +193,7 @@ def _api() -> Any:
 
 
 def _unreachable(name: str, error: Exception, before: str = "") -> Finding:
-    found = f"{before + '; ' if before else ''}the Hub cannot be reached ({first_line(error)})"
+    found = f"{before + '; ' if before else ''}the Hub cannot be reached ({reason(error)})"
     return Finding(name, "note", found, "without a connection set HF_HUB_OFFLINE=1")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from qdsft.environment import variable
-from qdsft.errors import UserError
+from qdsft.errors import UserError, reason
 
 SECRET_NAMES = re.compile(r"(TOKEN|SECRET|PASSWORD|KEY)$", re.IGNORECASE)
 HUB_TOKEN = re.compile(r"hf_\w{6,}")
@@ -50,7 +50,7 @@ def look_safely(name: str, look: Look) -> Finding:
     except UserError as error:
         finding = Finding(name, "failed", str(error))
     except (Exception, SystemExit) as error:  # a broken installation can raise anything
-        finding = Finding(name, "failed", f"{type(error).__name__}: {first_line(error)}", "reinstall with make setup")
+        finding = Finding(name, "failed", f"{type(error).__name__}: {reason(error)}", "reinstall with make setup")
     secrets = known_secrets()
     return Finding(name, finding.status, *(_without(secrets, text) for text in (finding.found, finding.remedy)))
 
@@ -82,11 +82,6 @@ def known_secrets() -> list[str]:
     with suppress(OSError, UnicodeDecodeError):
         values.append(Path(variable("HF_TOKEN_PATH") or home / "token").read_text(encoding="utf-8"))
     return sorted({value.strip() for value in values if len(value.strip()) >= SHORTEST_SECRET}, key=len, reverse=True)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message that is not blank, cut to 200 characters."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")[:200]
 
 
 def _without(secrets: list[str], text: str) -> str:
