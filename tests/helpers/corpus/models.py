@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save
 
 RUN = "runs/adapter"
 INSPECT = ("inspect", "recipe.yaml")
+PLAN = ("plan", "recipe.yaml")
 DECOMPOSE = ("decompose", RUN, "a?")
 CONFIG_KEYS = (
     "model_type",
@@ -71,20 +72,15 @@ def _configs() -> Iterator[Case]:
     for name, damage in spoiled_json(file).items():
         yield Case("config.json", f"inspect: {name}", INSPECT, damage, ("base", "recipe.yaml"))
         yield Case("config.json", f"decompose: {name}", DECOMPOSE, damage, ("base", RUN))
-        yield Case("config.json", f"plan: {name}", ("plan", "recipe.yaml"), damage, ("base", "recipe.yaml"))
+        yield Case("config.json", f"plan: {name}", PLAN, damage, ("base", "recipe.yaml"))
     for number, key in enumerate(CONFIG_KEYS):
         for offset in (1, 5):
             value = WRONG[(number + offset) % len(WRONG)]
             name = f"{key} = {value!r:.20}"
-            yield Case("config.json", f"inspect: {name}", INSPECT, with_value(file, (key,), value), ("base",), None)
-            yield Case(
-                "config.json",
-                f"plan: {name}",
-                ("plan", "recipe.yaml"),
-                with_value(file, (key,), value),
-                ("base", "recipe.yaml"),
-                None,
-            )
+            damage = with_value(file, (key,), value)
+            yield Case("config.json", f"inspect: {name}", INSPECT, damage, ("base",), None)
+            if offset == 1:  # a plan that succeeds takes seconds
+                yield Case("config.json", f"plan: {name}", PLAN, damage, ("base", "recipe.yaml"), None)
     for key in ("hidden_size", "vocab_size", "num_hidden_layers", "hidden_act"):
         damage = with_value(file, (key,), 0 if key != "hidden_act" else "nope")
         yield Case("config.json", f"preflight: {key}", ("preflight", "recipe.yaml"), damage, ("base",))
