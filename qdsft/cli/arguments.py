@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 LAST_PORT = 65535
 MOST_GIB = 1_000_000
+MOST_TEMPERATURE = 10
 
 
 def positive(text: str) -> int:
@@ -49,6 +50,17 @@ def share(text: str) -> float:
         number = 0.0
     if not 0 < number <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and at most 1, such as 0.9")
+    return number
+
+
+def temperature(text: str) -> float:
+    """Return a sampling temperature; argparse reports anything else as wrong usage."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= MOST_TEMPERATURE:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a temperature above 0 and at most {MOST_TEMPERATURE}")
     return number
 
 

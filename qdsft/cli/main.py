@@ -20,6 +20,7 @@ from qdsft.cli import (
     doctor,
     evaluate,
     export_gguf,
+    improve,
     inspect,
     merge,
     plan,
@@ -146,6 +147,6 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (recipe, check, inspect, plan, preflight, train, evaluate, compare, decompose, merge, push, runs):
         command.add_commands(commands)
-    for command in (demo, serve, certify, export_gguf, data, doctor):
+    for command in (improve, demo, serve, certify, export_gguf, data, doctor):
         command.add_commands(commands)
     return parser

@@ -1,4 +1,4 @@
-"""Decode greedily in batches."""
+"""Decode in batches: greedily, or with tokens that are drawn at random."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCrit
 from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.inference.constrained import Constraint, Grammar
+from qdsft.inference.draw import Draw, Sampling
 from qdsft.inference.generation_config import greedy_config, without_base_settings
 from qdsft.inference.progress import Progress, ShowTokens
 from qdsft.model.device_errors import is_out_of_memory
@@ -63,15 +64,18 @@ def generate(
     grammar: Grammar | None = None,
     sharded: bool = False,
     watch: Callable[[str], None] | None = None,
+    sampling: Sampling | None = None,
 ) -> Iterator[tuple[int, Answer]]:
-    """Yield (index into `prompts`, greedy answer) batch by batch; `prompts` are token ids from `encode_prompts`.
+    """Yield (index into `prompts`, answer) batch by batch; `prompts` are token ids from `encode_prompts`.
 
     Prompts are sorted by length, longest first, so that batches hold little padding and running out of memory shows at
     once. A batch that runs out of memory is halved, with a message. Raises PromptTooLarge if a single prompt does.
 
-    With `grammar`, every answer is one of its completions. `sharded` says that processes share the weights and must
-    make the same forward calls: no batch is halved, and running out of memory is raised as it is. `watch`, which
-    requires batch_size 1, is called with the text so far after every token; its exceptions end the decoding.
+    Answers are greedy unless `sampling` is given, which draws them at random; a prompt that occurs several times in a
+    batch is then read once. With `grammar`, every answer is one of its completions. `sharded` says that processes share
+    the weights and must make the same forward calls: no batch is halved, and running out of memory is raised as it is.
+    `watch`, which requires batch_size 1, is called with the text so far after every token; its exceptions end the
+    decoding.
     """
     assert watch is None or batch_size == 1
 
@@ -86,7 +90,8 @@ def generate(
         while waiting:
             batch = waiting.pop(0)
             try:
-                decoding = Batch(model, [prompts[i] for i in batch], config, grammar, sharded=sharded)
+                draw = sampling.draw(batch) if sampling else None
+                decoding = Batch(model, [prompts[i] for i in batch], config, grammar, sharded=sharded, draw=draw)
                 new = decoding.run(watch_text if watch else None, bar)
             except RuntimeError as error:
                 if sharded or not is_out_of_memory(error):
@@ -131,6 +136,7 @@ class Batch:
         grammar: Grammar | None = None,
         *,
         sharded: bool = False,
+        draw: Draw | None = None,
     ) -> None:
         width = max(len(prompt) for prompt in prompts)
         padded = [[config.pad_token_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
@@ -140,6 +146,7 @@ class Batch:
         self._ids = torch.tensor(padded, device=model.device)
         self._mask = torch.tensor(mask, device=model.device)
         self._cache: Any = None
+        self._draw = draw
         self._constraint = Constraint(grammar, len(prompts), width, config.max_new_tokens) if grammar else None
 
     def run(
@@ -151,6 +158,8 @@ class Batch:
         rows = list(range(len(self._ids)))
         found: dict[int, NewTokens] = {}
         self._model.eval()
+        if self._draw:
+            self._read_equal_prompts_once()
         while rows:
             ended = self._decode(watchers)
             forced = self._constraint.forced if self._constraint else [False] * len(rows)
@@ -175,13 +184,31 @@ class Batch:
                 past_key_values=self._cache,
                 generation_config=config,
                 stopping_criteria=[ended, *watchers],
-                logits_processor=[self._constraint] if self._constraint else [],
+                logits_processor=[one for one in (self._constraint, self._draw) if one],
                 synced_gpus=self._sharded,
             )
         self._ids, self._cache = output.sequences, output.past_key_values
         if self._ids.shape[1] == self._limit:
             return [True] * len(self._ids)
         return ended.rows()
+
+    def _read_equal_prompts_once(self) -> None:
+        """Fill the cache from the different prompts, all but their last tokens, and copy it to the rows."""
+        prompts = [tuple(row) for row in torch.cat([self._ids, self._mask], dim=1).tolist()]
+        places = {prompt: place for place, prompt in reversed(list(enumerate(prompts)))}
+        if len(places) == len(prompts) or self._width == 1 or not self._mask[:, -2].all():
+            return
+        chosen = sorted(places.values())
+        config = copy.copy(self._config)
+        config.max_new_tokens, config.return_dict_in_generate = 1, True
+        with torch.no_grad(), without_base_settings(self._model):
+            output = self._model.generate(
+                input_ids=self._ids[chosen, :-1], attention_mask=self._mask[chosen, :-1], generation_config=config
+            )
+        if _holds_only_keys_and_values(output.past_key_values):
+            rows = [chosen.index(places[prompt]) for prompt in prompts]
+            output.past_key_values.batch_select_indices(torch.tensor(rows, device=self._ids.device))
+            self._cache = output.past_key_values
 
     def _keep(self, rows: list[int]) -> None:
         chosen = torch.tensor(rows, device=self._ids.device)
@@ -192,8 +219,9 @@ class Batch:
             self._cache.batch_select_indices(chosen)
         else:
             self._cache = None  # the next call reads prompts and answers again
-        if self._constraint:
-            self._constraint.keep(rows)
+        for processor in (self._constraint, self._draw):
+            if processor:
+                processor.keep(rows)
 
 
 def _holds_only_keys_and_values(cache: Any) -> bool:

@@ -16,6 +16,7 @@ from qdsft.data.prompt import Message
 from qdsft.data.task import Task, make_task
 from qdsft.errors import UserError
 from qdsft.inference.constrained import Grammar
+from qdsft.inference.draw import Sampling
 from qdsft.inference.generate import Answer, generate
 from qdsft.inference.remote_code import check_code, pinned
 from qdsft.inference.same_as_trained import check_base, check_golden_prompts, check_vocabulary
@@ -114,18 +115,21 @@ class LoadedRun(RunPrompts):
         progress: bool = False,
         constrained: bool = False,
         watch: Callable[[str], None] | None = None,
+        sampling: Sampling | None = None,
+        max_new_tokens: int | None = None,
     ) -> Iterator[tuple[int, Answer]]:
-        """Decode token ids from `encode` as `stream` does; `watch` is that of `generate`."""
+        """Decode token ids from `encode` as `stream` does; `watch` and `sampling` are those of `generate`."""
         answers = generate(
             self.model,
             self.tokenizer,
             prompts,
             self.manifest.stop_token_ids,
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=max_new_tokens or self.max_new_tokens,
             batch_size=batch_size,
             progress=progress,
             grammar=self.grammar if constrained else None,
             watch=watch,
+            sampling=sampling,
         )
         return _with_remedy(answers, self.run_dir)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
 from qdsft.console import say
+from qdsft.errors import UserError
 from qdsft.files import disk_errors
 from qdsft.strict_json import to_json
 
@@ -45,17 +46,21 @@ class ResumeLog(Generic[Result]):
 
 
 @contextmanager
-def open_log(path: Path, identity: Identity, result_type: type[Result], *, remedy: str) -> Iterator[ResumeLog[Result]]:
+def open_log(
+    path: Path, identity: Identity, result_type: type[Result], *, remedy: str, replace: bool = True
+) -> Iterator[ResumeLog[Result]]:
     """Open a log and read the results of earlier processes with the same `identity`.
 
-    The file is truncated after its last complete line. A log with another identity is discarded with a message. A log
-    without results is deleted on exit; any other log stays until it is deleted. Only one process may write a log: hold
-    `files.exclusive`. Raises UserError with `remedy` if the file cannot be written.
+    The file is truncated after its last complete line. A log with another identity is discarded with a message, or
+    without `replace` refused. A log without results is deleted on exit; any other log stays until it is deleted. Only
+    one process may write a log: hold `files.exclusive`. Raises UserError with `remedy` if the file cannot be written.
     """
     with disk_errors(path, remedy):
         file = path.open("a+b", buffering=0)  # unbuffered: a result is in the file when `add` returns
     with file:
         with disk_errors(path, remedy):
+            if not replace and (other := _other_identity(path, identity)):
+                raise UserError(f"{path}: {other}; {remedy}")
             log = ResumeLog(path, file, _resume(file, path, identity, result_type), remedy)
         try:
             yield log
@@ -100,6 +105,12 @@ def _parse(content: bytes, identity: Identity, result_type: type[Result]) -> tup
             break
         usable += len(line)
     return results, usable
+
+
+def _other_identity(path: Path, identity: Identity) -> str | None:
+    """Return how the identity of a log differs; None for the same one, and for a log without a complete line."""
+    first, newline, _ = path.read_bytes().partition(b"\n")
+    return _difference(first, identity) if newline and _value(first + newline) != identity else None
 
 
 def _difference(first: bytes, identity: Identity) -> str:
