@@ -1,4 +1,4 @@
-"""`qdsft improve`: train a run again on the best of its own samples."""
+"""`qdsft improve`: train a run again on the best of its samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add `improve` to the commands."""
     improve = commands.add_parser(
         "improve",
-        help="train a run again on the best of its own samples, and compare both runs",
+        help="train a run again on the best of its samples, and compare both runs",
         description="Sample decompositions of a run's training questions, keep those that retrieve or execute best, "
         "train again from the base by the same recipe, and compare both runs on the held-out rows. The same command "
         "resumes an interrupted one.",

@@ -152,7 +152,7 @@ def test_a_training_question_that_is_held_out_is_refused(folder: Path) -> None:
         ([{"id": "0"}], "text must be text that is not empty"),
         ([CORPUS[0], CORPUS[0]], 'the id "0" is that of the passage in'),
         ([], "there are no rows"),
-        ([CORPUS[0]], "no training row can be improved"),
+        ([{"id": "0", "text": "number alpha"}], "no training row can be improved"),
     ],
 )
 def test_a_corpus_that_does_not_serve_is_one_line(corpus: list[dict[str, str]], message: str, folder: Path) -> None:
