@@ -155,10 +155,10 @@ def refuse_existing(path: Path) -> None:
         raise UserError(f"{path} exists; delete it or choose another name")
 
 
-def refuse_existing_folder(path: Path) -> None:
-    """Raise UserError if the path for a new folder exists."""
+def refuse_existing_folder(path: Path, option: str = "--output") -> None:
+    """Raise UserError if the path for a new folder, the value of `option`, exists."""
     if os.path.lexists(path):
-        raise UserError(f"{path} exists; delete it or choose another --output")
+        raise UserError(f"{path} exists; delete it or choose another {option}")
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from qdsft.cli.arguments import add_trust, port_or_any
+from qdsft.console import say
 from qdsft.optional_packages import require
 
 
@@ -19,6 +21,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     demo.add_argument("--port", type=port_or_any, default=7860, help="port of the page (7860; 0: any free port)")
     demo.add_argument("--host", default="127.0.0.1", help="127.0.0.1: this machine only; 0.0.0.0: the whole network")
     demo.add_argument("--share", action="store_true", help="open a public tunnel through Gradio's servers to this page")
+    demo.add_argument("--export", type=Path, metavar="DIR", help="write a Hugging Face Space to a new folder, and end")
     add_trust(demo)
     demo.set_defaults(handler=_demo)
 
@@ -30,6 +33,8 @@ def _demo(options: argparse.Namespace) -> int:
     for run_dir in run_dirs:
         read_finished(run_dir)
     require("demo", "qdsft demo", "gradio")
+    if options.export:
+        return _export(options, run_dirs)
     from qdsft.deploy.demo.app import demo
 
     demo(
@@ -40,5 +45,18 @@ def _demo(options: argparse.Namespace) -> int:
         constrained=options.constrained,
         share=options.share,
         trust_remote_code=options.trust_remote_code,
+    )
+    return 0
+
+
+def _export(options: argparse.Namespace, run_dirs: list[Path]) -> int:
+    from qdsft.deploy.demo.space import export_space
+    from qdsft.deploy.listening import refuse_open_server
+
+    if options.trust_remote_code:
+        refuse_open_server(is_open=True)
+    export_space(run_dirs, options.export, base=options.base, constrained=options.constrained)
+    say(
+        f"wrote {options.export}; upload with: hf upload USER/NAME {shlex.quote(str(options.export))} --repo-type space"
     )
     return 0

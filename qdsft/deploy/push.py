@@ -72,14 +72,25 @@ def push(
     refuses, and as `load_prompts` does.
     """
     manifest = manifest or read_finished(source)
+    files = public_files(source, manifest, repo_id, force=force, trust_remote_code=trust_remote_code)
+    check_write(repo_id)
+    return _upload(files, repo_id, public=public, revision=revision)
+
+
+def public_files(
+    source: Path, manifest: Manifest, name: str, *, force: bool = False, trust_remote_code: bool = False
+) -> dict[str, Content]:
+    """Return path -> file or content of a run that others may have, under the name that its card gets.
+
+    Raises UserError as `push` does for what is wrong with the run.
+    """
     certificate = check_certificate(source, force=force)
     prompts = load_prompts(source, manifest, trust_remote_code=trust_remote_code)
     check_weight_files(prompts)
-    check_write(repo_id)
-    files = collect(source, manifest, certificate, repo_id)
+    files = collect(source, manifest, certificate, name)
     files["generation_config.json"] = _json(generation_config(manifest, prompts.tokenizer))
     _check_all(files, source, manifest)
-    return _upload(files, repo_id, public=public, revision=revision)
+    return files
 
 
 def check_certificate(source: Path, *, force: bool) -> Certificate | None:
