@@ -15,14 +15,10 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bin=${QDSFT_BIN:-$root/.venv/bin}
 [[ -x $bin/qdsft ]] || make --no-print-directory -C "$root" setup
 
-"$bin/qdsft" plan "$@" --gpu-memory "${GPU_MEMORY:-8}" || [[ ${FORCE:-0} != 0 ]] || exit 1
-if [[ ${FORCE:-0} == 0 ]]; then
-  "$bin/qdsft" plan "$@" --gpu-memory "${GPU_MEMORY:-8}" --json |
-    "$bin/python" -c 'import json, sys; sys.exit(not json.load(sys.stdin)["fits"])' || {
-    echo "error: $1 does not fit ${GPU_MEMORY:-8} GiB; add the overrides that the plan lists, or set FORCE=1" >&2
-    exit 1
-  }
-fi
+"$bin/qdsft" plan "$@" --gpu-memory "${GPU_MEMORY:-8}" --must-fit || [[ ${FORCE:-0} != 0 ]] || {
+  echo "FORCE=1 trains all the same" >&2
+  exit 1
+}
 # Reuse freed blocks for other sizes, which saves memory when rows differ in length.
 export PYTORCH_ALLOC_CONF=${PYTORCH_ALLOC_CONF:-expandable_segments:True}
 export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}

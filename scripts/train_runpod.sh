@@ -20,6 +20,7 @@ Where
   NODES=1              machines; each also requires NODE_RANK and HEAD_IP (HEAD_PORT=29500), and only the first
                        evaluates, merges and pushes
 What
+  PLAN=1               0: train even if the planned memory of the recipe does not fit the GPUs
   EVALUATE=1           0: do not score the held-out rows
   BASELINE=0           1: score the base model too
   MERGE=0              1: merge the adapter into its base, RUN_DIR/merged
@@ -52,13 +53,17 @@ volume=${VOLUME:-/workspace}
 
 check_settings() {
   local name
+  [[ -f $recipe ]] || die "there is no recipe $1; choose one of: $(cd recipes && echo */*.yaml)"
+  for name in "${@:2}"; do
+    [[ $name == ?*=* ]] || die "$name is no override; write section.key=value"
+  done
   for name in MAX_HOURS MAX_COST PRICE_PER_HOUR MIN_FREE_GB GRACE_MINUTES; do
     [[ -z ${!name:-} ]] || is_number "${!name}" || die "$name=${!name} is not a number above 0; correct or remove it"
   done
   for name in NODES NODE_RANK HEAD_PORT MIN_DRIVER; do
     [[ -z ${!name:-} ]] || is_whole "${!name}" || die "$name=${!name} is not a whole number; correct or remove it"
   done
-  for name in STOP_POD MERGE EVALUATE BASELINE ALLOW_CPU; do
+  for name in STOP_POD MERGE PLAN EVALUATE BASELINE ALLOW_CPU; do
     [[ ${!name:-0} =~ ^[01]$ ]] || die "$name=${!name} is neither 0 nor 1; correct it"
   done
   [[ -z ${MAX_COST:-} || -n ${PRICE_PER_HOUR:-} ]] || die "MAX_COST requires PRICE_PER_HOUR, the price of the pod per hour"
@@ -140,7 +145,7 @@ publish() {
 }
 
 main() {
-  check_settings
+  check_settings "$@"
   check_volume
   keep_log "$volume/logs/$(basename "$(dirname "$recipe")")-$(basename "$recipe" .yaml)${NODE_RANK:+-node$NODE_RANK}.log"
   start_limits
@@ -149,11 +154,15 @@ main() {
   stage install scripts/install.sh "$volume/venv" deepspeed
   place_run
   stage check "$bin/qdsft" check "${arguments[@]}"
-  stage doctor "$bin/qdsft" doctor "${arguments[@]}"
   local gpus
   gpus=$(count_gpus)
   launch_arguments "$gpus" "$method"
   first_gpu
+  if [[ $run_state == none && $gpus -gt 0 && ${PLAN:-1} == 1 ]]; then # before the model is downloaded
+    plan_arguments "$gpus"
+    stage plan "$bin/qdsft" plan "${arguments[@]}" "${planned[@]}" --must-fit
+  fi
+  stage doctor "$bin/qdsft" doctor "${arguments[@]}"
   if [[ $run_state == none && $gpus -gt 1 && $method == full || ${NODES:-1} -gt 1 ]]; then
     say "preflight: done by training, since the weights are sharded over GPUs"
   elif [[ $run_state == none ]]; then
@@ -173,4 +182,4 @@ main() {
 }
 
 trap finish EXIT
-main
+main "$@"

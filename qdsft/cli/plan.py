@@ -7,6 +7,7 @@ import logging
 
 from qdsft.cli.arguments import gib, positive
 from qdsft.console import print_result
+from qdsft.errors import UserError
 from qdsft.strict_json import to_json
 
 
@@ -30,6 +31,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     plan.add_argument(
         "--full", action="store_true", help="trace every layer of the model instead of a few: about ten times slower"
     )
+    plan.add_argument("--must-fit", action="store_true", help="exit with status 1 if the recipe does not fit")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON, in bytes")
     plan.set_defaults(handler=_plan)
 
@@ -51,9 +53,13 @@ def _plan(options: argparse.Namespace) -> int:
     )
     if options.json:
         print_result(to_json(found.to_json(), indent=2))
-        return 0
-    from qdsft.planning.table import report
+    else:
+        from qdsft.planning.table import report
 
-    for line in report(found):
-        print_result(line)
+        for line in report(found):
+            print_result(line)
+    if options.must_fit and not found.fits:
+        gpus = f"{found.target.count} GPUs" if found.target.count > 1 else "a GPU"
+        memory = f"{found.target.memory / 2**30:.4g} GiB{' each' if found.target.count > 1 else ''}"
+        raise UserError(f"{options.recipe} does not fit {gpus} of {memory}; add the overrides that the plan lists")
     return 0

@@ -81,6 +81,21 @@ launch_arguments() {
   fi
 }
 
+# Print the memory of the smallest GPU in GiB.
+gpu_memory() {
+  nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits | sort -n | awk 'NR == 1 {printf "%.2f", $1 / 1024}'
+}
+
+# plan_arguments GPUS: set the array `planned`, the options by which `qdsft plan` describes this launch.
+plan_arguments() {
+  local config=${launch[2]} stage
+  planned=(--gpu-memory "$(gpu_memory)" --gpus $((${NODES:-1} * $1)))
+  stage=$(awk '$1 == "zero_stage:" {print $2}' "$config")
+  [[ -z $stage ]] || planned+=(--zero "$stage")
+  ! grep -q '^distributed_type: FSDP' "$config" || planned+=(--fsdp)
+  ! grep -Eq 'offload_param_device: cpu|fsdp_offload_params: true' "$config" || planned+=(--offload)
+}
+
 # training_command RUN_STATE RECIPE [OVERRIDE ...]: set the array `training`, the command that starts or resumes a run.
 training_command() {
   training=("$bin/accelerate" launch "${launch[@]}" scripts/run_sft.py "${@:2}")

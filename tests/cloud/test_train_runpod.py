@@ -51,7 +51,7 @@ def wait_for(path: Path) -> None:
 def test_one_card(pod: Pod) -> None:
     status, out = pod.run(QLORA, REAL_RECIPE="1")
     assert status == 0, out
-    stages = ["qdsft check", "qdsft doctor", "qdsft preflight", "accelerate", "qdsft evaluate"]
+    stages = ["qdsft check", "qdsft plan", "qdsft doctor", "qdsft preflight", "accelerate", "qdsft evaluate"]
     assert pod.words() == ["python", "pip", "pip", *stages]
     config = ["launch", "--quiet", "--config_file", "accelerate_configs/single_gpu.yaml", "--gpu_ids", "0"]
     assert accelerate(pod) == [*config, "scripts/run_sft.py", QLORA, f"training.output_dir={pod.run_dir}"]
@@ -115,8 +115,35 @@ def test_overrides_keep_their_blanks_and_quotes(pod: Pod) -> None:
     overrides = ['prompt.user=Sum  up: {{ text }} "now" $HOME `ls`', "lora.target_modules=[q_proj, v_proj]"]
     assert pod.run(QLORA, *overrides)[0] == 0
     assert accelerate(pod)[-3:-1] == overrides
-    for call in pod.calls("qdsft")[:3]:
+    for call in pod.calls("qdsft")[:4]:
         assert call[3:5] == overrides
+
+
+@pytest.mark.parametrize(
+    ("recipe", "variables", "options"),
+    [
+        ("full", {}, ["--gpus", "4", "--zero", "3"]),
+        ("qlora", {}, ["--gpus", "4"]),
+        ("full", {"CONFIG": "zero3_offload"}, ["--gpus", "4", "--zero", "3", "--offload"]),
+        ("full", {"CONFIG": "fsdp2"}, ["--gpus", "4", "--fsdp"]),
+        ("full", {"NODES": "2", "NODE_RANK": "0", "HEAD_IP": "10.0.0.1"}, ["--gpus", "8", "--zero", "3"]),
+    ],
+)
+def test_the_launch_is_planned_before_the_model_is_downloaded(
+    pod: Pod, recipe: str, variables: dict[str, str], options: list[str]
+) -> None:
+    if config := variables.pop("CONFIG", ""):
+        variables["ACCELERATE_CONFIG"] = f"accelerate_configs/{config}.yaml"
+    path = f"recipes/mistral/{recipe}.yaml"
+    status, out = pod.run(path, FAKE_CARDS="4", FAKE_GIB="24", FAKE_FAIL="plan", **variables)
+    assert status == 1 and "error: plan failed with status 1" in out
+    assert pod.words() == ["python", "pip", "pip", "qdsft check", "qdsft plan"]
+    planned = pod.calls("qdsft")[-1][1:-1]
+    assert planned[:2] == ["plan", path] and planned[3:] == ["--gpu-memory", "24.00", *options, "--must-fit"]
+    pod.forget()
+    run_dir = f"training.output_dir={pod.run_dir}"
+    status, _ = pod.run(path, run_dir, FAKE_CARDS="4", FAKE_GIB="24", FAKE_FAIL="plan", PLAN="0", **variables)
+    assert status == 0 and "qdsft plan" not in pod.words()
 
 
 # Again
@@ -149,7 +176,7 @@ def test_an_installation_that_failed_is_repeated(pod: Pod) -> None:
     assert pod.words()[:3] == ["pip", "pip", "qdsft check"]  # the environment was made already
 
 
-@pytest.mark.parametrize("stage", ["check", "doctor", "preflight"])
+@pytest.mark.parametrize("stage", ["check", "plan", "doctor", "preflight"])
 def test_nothing_is_trained_after_a_failed_check(pod: Pod, stage: str) -> None:
     assert f"error: {stage} failed with status 1" in refused(pod, FAKE_FAIL=stage)
     assert pod.words()[-1] == f"qdsft {stage}"
@@ -173,6 +200,7 @@ def test_no_card(pod: Pod) -> None:
             "the driver is 550.127.05 and torch requires 580 or newer; filter pods by CUDA",
         ),
         ({"FAKE_FREE_KB": "2000000"}, "has 2 GB free and 30 are required; delete old checkpoints, enlarge it"),
+        ({"PLAN": "no"}, "PLAN=no is neither 0 nor 1; correct it"),
         ({"VOLUME": "/nowhere"}, "there is no volume at /nowhere; attach one to the pod, or set VOLUME"),
         ({"FAKE_MOUNT": "/", **STOPPING}, "is on the container's own disk, which is lost when the pod stops; attach"),
         (
@@ -208,6 +236,20 @@ def test_stopping_needs_the_program_for_it(pod: Pod) -> None:
 def test_results_off_the_volume_are_refused(pod: Pod) -> None:
     error = refused(pod, QLORA, "training.output_dir=/root/run")
     assert error.startswith("error: training.output_dir=/root/run is not on ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["recipes/mistral/qlra.yaml"], "there is no recipe recipes/mistral/qlra.yaml; choose one of: "),
+        (["recipes/mistral"], "there is no recipe recipes/mistral; choose one of: "),
+        ([QLORA, "my.jsonl"], "my.jsonl is no override; write section.key=value"),
+        ([QLORA, "=1"], "=1 is no override"),
+    ],
+)
+def test_a_wrong_recipe_is_reported_before_the_volume(pod: Pod, arguments: list[str], message: str) -> None:
+    assert message in refused(pod, *arguments, VOLUME="/nowhere", FAKE_CARDS="0", FAKE_DRIVER="1")
+    assert pod.calls() == []
 
 
 @pytest.mark.parametrize(("arguments", "status"), [((), 2), (("--halp",), 2), (("--help",), 0), (("-h",), 0)])

@@ -24,6 +24,7 @@ NVIDIA_SMI = """
 for ((card = 0; card < ${FAKE_CARDS:-1}; card++)); do
   case $1 in
   *=index) echo "$card" ;;
+  *=memory.total) echo "$((${FAKE_GIB:-80} * 1024 - card))" ;;
   *) echo "NVIDIA H100, 81559 MiB, ${FAKE_DRIVER:-580.95.05}" ;;
   esac
 done
@@ -77,7 +78,7 @@ recipe() {
 }
 case $1 in
 recipe) [[ -n ${REAL_RECIPE:-} ]] || { recipe "$@"; exit; } ;&
-plan) exec "$REAL_PYTHON" -m qdsft "$@" ;;
+plan) [[ $1 == plan && -z ${REAL_PLAN:-} ]] || exec "$REAL_PYTHON" -m qdsft "$@" ;;
 esac
 log qdsft "$@" "cards: ${CUDA_VISIBLE_DEVICES:-}"
 [[ ${FAKE_FAIL:-} != "$1" ]] || exit 1

@@ -26,6 +26,7 @@ CONFIG = ROOT / "tests" / "configs" / "llama-2-7b.json"
 def machine(tmp_path: Path) -> Pod:
     """Stand-ins with an environment in which everything is installed, at $QDSFT_BIN."""
     pod = Pod(tmp_path)
+    pod.environment["REAL_PLAN"] = "1"
     binaries = tmp_path / "bin"
     binaries.mkdir()
     for name in ("python3", "qdsft", "accelerate"):
@@ -175,7 +176,7 @@ def test_a_recipe_that_does_not_fit_is_not_trained(machine: Pod, model: str) -> 
     recipe = "recipes/llama2/lora.yaml"
     status, out = machine.run(recipe, model, script="train_low_memory.sh")
     assert status == 1 and machine.calls() == []
-    assert f"error: {recipe} does not fit 8 GiB; add the overrides that the plan lists, or set FORCE=1" in out
+    assert f"error: {recipe} does not fit a GPU of 8 GiB; add the overrides that the plan lists\nFORCE=1 trains" in out
     assert machine.run(recipe, model, script="train_low_memory.sh", FORCE="1", EVALUATE="0")[0] == 0
     assert machine.words() == ["qdsft check", "accelerate"]
 

@@ -27,7 +27,7 @@ def recipe(tmp_path: Path) -> list[str]:
 
 
 def test_text(recipe: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*recipe, "--gpu", "rtx 4060"]) == 0
+    assert main([*recipe, "--gpu", "rtx 4060", "--must-fit"]) == 0
     out = capsys.readouterr().out
     for part in (
         "estimates",
@@ -53,9 +53,18 @@ def test_json_holds_the_same(recipe: list[str], capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-def test_too_little_memory_is_an_answer_and_no_error(recipe: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_little_memory_is_an_answer_and_an_error_only_on_request(
+    recipe: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*recipe, "--gpu-memory", "4.6"]) == 0
-    assert "does not fit; apply these changes in order until it does:" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "does not fit; apply these changes in order until it does:" in out and "error" not in err
+    assert main([*recipe, "--gpu-memory", "4.6", "--must-fit"]) == 1
+    out, err = capsys.readouterr()
+    assert "does not fit; apply these changes in order until it does:" in out
+    assert err.endswith(
+        "error: recipes/llama2/qlora_8gb.yaml does not fit a GPU of 4.6 GiB; add the overrides that the plan lists\n"
+    )
 
 
 @pytest.mark.parametrize(
