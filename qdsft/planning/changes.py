@@ -112,7 +112,7 @@ def _quantization(fitting: Fitting, recipe: Recipe) -> Proposal:
 
 
 def _optimizer(fitting: Fitting, recipe: Recipe) -> Proposal:
-    if "8bit" not in str(recipe.training_value("optim")):
+    if "8bit" not in str(recipe.training_value("optim")) and not fitting.target.offload:  # a launch refuses it there
         yield ["training.optim=adamw_8bit"], "optimizer states in 8 bit"
 
 

@@ -17,7 +17,10 @@ NEEDS_THE_MODEL = ("pass a model", "pass a `model`")
 
 
 def check_optimizer(recipe: Recipe, arguments: SFTConfig) -> None:
-    """Raise UserError for an optimizer that is not installed, and for arguments that it or the schedule refuses."""
+    """Raise UserError for an optimizer that is not installed, and for arguments that it or the schedule refuses.
+
+    Also for an optimizer that would be exchanged for another one if DeepSpeed keeps its states in main memory.
+    """
     try:
         factory, keywords = Trainer.get_optimizer_cls_and_kwargs(arguments)
         optimizer = factory(torch.nn.Linear(2, 2).parameters(), **keywords)
@@ -27,6 +30,13 @@ def check_optimizer(recipe: Recipe, arguments: SFTConfig) -> None:
         key = "training.optim_args" if arguments.optim_args else "training.optim"
         value = arguments.optim_args or arguments.optim.value
         raise UserError(f"{recipe.where(key)}: {key}: {value} is refused: {reason(error)}") from error
+    if offloads_optimizer() and not isinstance(optimizer, torch.optim.AdamW):
+        # accelerate would take DeepSpeed's Adam without decoupled weight decay, in 32 bits, and not say so.
+        raise UserError(
+            f"{recipe.where('training.optim')}: training.optim: {arguments.optim.value} cannot keep its states in main "
+            "memory, where DeepSpeed runs its own AdamW; set training.optim=adamw_torch, or launch with "
+            "accelerate_configs/zero3.yaml"
+        )
     try:
         get_scheduler(
             arguments.lr_scheduler_type,

@@ -114,22 +114,28 @@ def test_two_processes_train_as_one_and_resume(config: str, job: Callable[..., J
 
 
 @pytest.mark.parametrize(
-    ("config", "file"), [("ddp", "rng_state_1.pth"), ("zero2", "global_step4/zero_pp_rank_1_*optim_states.pt")]
+    ("config", "method", "optim", "file"),
+    [
+        ("ddp", "lora", "adamw_torch", "rng_state_1.pth"),
+        ("zero3", "full", "adamw_8bit", "global_step4/zero_pp_rank_1_*optim_states.pt"),
+    ],
 )
 def test_all_processes_pass_over_an_incomplete_checkpoint(
-    config: str, file: str, job: Callable[..., Job], tmp_path: Path
+    config: str, method: str, optim: str, file: str, job: Callable[..., Job], tmp_path: Path
 ) -> None:
-    run_launch(config, 2, [job("lora", "run")])
+    """Also: a resume with the 8-bit states of adamw_8bit, which ZeRO shards, changes no weight."""
+    run_launch(config, 2, [job(method, "run", "start", f"training.optim={optim}")])
     run_dir = tmp_path / "run"
-    (run_dir / "adapter").rename(run_dir / "whole")
     manifest = read_manifest(run_dir)
+    (run_dir / manifest.artifact).rename(run_dir / "whole")
     manifest.state = "running"
     write_manifest(run_dir, manifest)
     (lost,) = (run_dir / "checkpoint-4").glob(file)
+    assert (b"absmax1" in lost.read_bytes()) == (optim == "adamw_8bit")
     lost.unlink()
-    run_launch(config, 2, [job("lora", "run", "resume")])
+    run_launch(config, 2, [job(method, "run", "resume", f"training.optim={optim}")])
     assert lost.is_file(), "training resumed from checkpoint-2 and saved checkpoint-4 again"
-    assert largest_difference(weights(run_dir, "whole"), weights(run_dir, "adapter")) == 0
+    assert largest_difference(weights(run_dir, "whole"), weights(run_dir, manifest.artifact)) == 0
 
 
 def shard_as_on_cards() -> None:

@@ -64,6 +64,18 @@ def test_optimizers_that_can_be_built_are_accepted(tmp_path: Path, overrides: li
     check(tmp_path, *overrides)
 
 
+@pytest.mark.parametrize("optim", ["adamw_8bit", "paged_adamw_32bit", "sgd", "lion_32bit"])
+def test_an_optimizer_that_deepspeed_would_exchange_is_refused(
+    optim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    check(tmp_path, f"training.optim={optim}")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "cpu")
+    with pytest.raises(UserError, match=rf"{optim} cannot keep its states in main memory.*optim=adamw_torch"):
+        check(tmp_path, f"training.optim={optim}")
+    check(tmp_path, "training.optim=adamw_torch_fused")
+
+
 def test_an_optimizer_in_main_memory_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimizer_check, "missing_build_tools", lambda: ["g++", "ninja"])
     check_offload()
