@@ -31,6 +31,9 @@ NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 ANY_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 NOT_RUN = {"powershell": "for Windows, where no test runs"}
 """Language of a fenced block -> why its commands are not looked at."""
+SHELL = {".", "source", "export", "cd", "cp", "set", "mkdir"}
+OTHERS = {"docker", "git", "pip", "pipx", "poetry", "uv", "hf", "runpodctl", "cyclonedx-py"}
+"""Programs whose arguments are not looked at."""
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:|#)([^)#]+)[^)]*\)")
 FRAGMENT = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#]*)#([^)]+)\)")
 PICTURE = re.compile(r"<img [^>]*>|!\[[^\]]*\]\([^)]+\)")
@@ -82,9 +85,7 @@ def test_a_command_names_what_exists(page: str, command: str) -> None:
     elif program == "sky":
         assert all((ROOT / word).is_file() for word in rest if word.endswith(".yaml") and "=" not in word), command
     else:
-        assert program in {".", "docker", "pip", "poetry", "export", "git", "cd", "cp", "set", "mkdir"}, (
-            f"{page}: {command}"
-        )
+        assert program in SHELL | OTHERS, f"{page}: {command}"
 
 
 def _check_script(program: str, words: list[str]) -> None:
