@@ -179,6 +179,8 @@ def _write(folder: Path, model: NewModel, template: Template, config: dict[str, 
 
 
 def _refuse_existing(folder: Path) -> None:
+    if (folder / "qlora_8gb.yaml").is_file():
+        raise UserError(f"{folder} exists; use its recipes, such as {folder}/qlora_8gb.yaml, or {REMEDY}")
     if os.path.lexists(folder):
         raise UserError(f"{folder} exists; delete it or {REMEDY}")
 

@@ -91,6 +91,8 @@ def test_nothing_is_overwritten(kind: str, tiny_model: TinyModel, tmp_path: Path
         target.symlink_to("nowhere")
     with pytest.raises(UserError, match="exists; delete it or choose another folder with --output"):
         list(new_recipe(str(tiny_model("llama")), target))
+    with pytest.raises(UserError, match=r"qwen3_8b exists; use its recipes, such as .*qwen3_8b/qlora_8gb\.yaml, or"):
+        list(new_recipe("Qwen/Qwen3-8B", ROOT / "recipes" / "qwen3_8b"))
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     assert not target.is_file() or target.read_text(encoding="utf-8") == "mine"
 

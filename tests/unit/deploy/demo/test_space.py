@@ -99,27 +99,6 @@ def test_what_a_space_could_not_load_is_refused(tiny_model: TinyModel, run_dir: 
     assert not list(tmp_path.glob("*space*"))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--export", "."], ". exists; delete it or choose another --export"),
-        (["--export", "new", "--trust-remote-code"], "code of a model does not run in a server that others can reach"),
-    ],
-)
-def test_errors_are_one_line(
-    run_dir: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    options: list[str],
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["demo", str(run_dir), *options]) == 1
-    said = capsys.readouterr().err
-    assert message in said and said.count("\n") == 1 and not list(tmp_path.iterdir())
-
-
 @pytest.mark.slow
 def test_the_page_answers(space: Path, tmp_path: Path) -> None:
     """Run as a Space: by the folder's own copy of the package, and reached under another host name."""
