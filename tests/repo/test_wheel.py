@@ -47,6 +47,7 @@ def check_installed(package: Path, site: Path, empty: Path) -> None:
     assert packaged == {path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.*")}
     assert (site / "qdsft" / "requirements.txt").read_bytes() == (ROOT / "requirements.txt").read_bytes()
     assert (site / "qdsft" / "accelerate_configs" / "zero2.yaml").is_file()
+    assert (site / "qdsft" / "data" / "synth" / "world.txt").is_file()
     assert {"recipes/recipe.schema.json", "recipes/mistral/chat_template.jinja"} <= packaged
     templates = Path("qdsft/scoring/report/templates")
     assert {path.name for path in (site / templates).iterdir()} == {path.name for path in (ROOT / templates).iterdir()}

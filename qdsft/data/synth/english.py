@@ -5,26 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+from qdsft.data.synth import programs as p
 from qdsft.data.synth.answers import kind_of
 from qdsft.data.synth.english_words import ATTRIBUTES, NOUNS, RELATIONS, SET_RELATIONS
-from qdsft.data.synth.programs import (
-    Both,
-    Compare,
-    Count,
-    Difference,
-    Either,
-    Exceeds,
-    Filter,
-    Follow,
-    Members,
-    MostMembers,
-    Named,
-    Node,
-    PerGroup,
-    Same,
-    Superlative,
-    Value,
-)
+from qdsft.data.synth.programs import Node
 from qdsft.data.synth.steps import Step
 from qdsft.data.synth.world import ATTRIBUTES as OWNERS
 from qdsft.data.synth.world import SETS, World
@@ -87,42 +71,42 @@ class English:
         Bit 0 of `style` is for all phrases, except that bit 1 is for the second of two chains that are compared.
         """
         match program:
-            case Follow(relation, of):
+            case p.Follow(relation, of):
                 asked = RELATIONS[relation]
                 direct = asked.step.format(self._noun(of, style))
                 noun = asked.nouns[style].format(self._noun(of, style))
                 who = "Who" if kind_of(program, self._world) == "person" else "What"
                 return (direct, f"{who} is {noun}?", f"Can you name {noun}?")[frame]
-            case Value(attribute, of):
+            case p.Value(attribute, of):
                 noun = self._noun(of, style)
                 name = f"the {ATTRIBUTES[attribute].noun} of {noun}"
                 return (ATTRIBUTES[attribute].step.format(noun), f"What is {name}?", f"Can you tell me {name}?")[frame]
-            case Filter(Filter() as inner, attribute, above, bound):
+            case p.Filter(p.Filter() as inner, attribute, above, bound):
                 first = _condition(inner.attribute, inner.above, inner.bound, style)
                 group, condition = (
                     self._set(inner.of, style),
                     f"{first} and {_condition(attribute, above, bound, style)}",
                 )
                 return self._filtered(group, condition, inner, frame)
-            case Filter(of, attribute, above, bound):
+            case p.Filter(of, attribute, above, bound):
                 return self._filtered(self._set(of, style), _condition(attribute, above, bound, style), of, frame)
-            case Both() | Either():
+            case p.Both() | p.Either():
                 noun, who, predicate = self._joined(program, style)
                 frames = (f"Which {noun} {predicate}?", f"What are all the {noun} {who} {predicate}?")
                 return (*frames, f"Can you list the {noun} {who} {predicate}?")[frame]
-            case Superlative():
+            case p.Superlative():
                 noun = self._noun(program, style)
                 who = "Who" if kind_of(program, self._world) == "person" else "What"
                 return (f"{who} is {noun}?", f"Which one is {noun}?", f"Can you tell me {who.lower()} {noun} is?")[
                     frame
                 ]
-            case Count(of):
+            case p.Count(of):
                 group = self._set(of, style)
                 frames = (f"How many {self._counted(of, style)}?", f"What is the number of {group}?")
                 return (*frames, f"Can you count the {group}?")[frame]
-            case Compare() | Difference() | Exceeds() | Same():
+            case p.Compare() | p.Difference() | p.Exceeds() | p.Same():
                 return self._comparison(program, frame, style)
-            case PerGroup(of, relation):
+            case p.PerGroup(of, relation):
                 words, noun = SET_RELATIONS[relation], NOUNS[SETS[relation][1]][1]
                 each = f"each of the {self._set(of, style)}"
                 frames = (
@@ -130,31 +114,31 @@ class English:
                     f"What is the number of {noun} {words.clauses[0].format(each)}?",
                 )
                 return (*frames, f"Can you count the {noun} {words.clauses[0].format(each)}?")[frame]
-            case MostMembers(of, relation):
+            case p.MostMembers(of, relation):
                 group, most = self._set(of, style), SET_RELATIONS[relation].most
                 frames = (f"Which of the {group} {most}?", f"Of the {group}, which one {most}?")
                 return (*frames, f"Can you tell me which of the {group} {most}?")[frame]
         raise ValueError(f"{program} is not a question")
 
-    def _comparison(self, program: Compare | Difference | Exceeds | Same, frame: int, style: int) -> str:
+    def _comparison(self, program: p.Compare | p.Difference | p.Exceeds | p.Same, frame: int, style: int) -> str:
         """Return the question of a program that compares two things."""
         match program:
-            case Compare(left, right, attribute, more):
+            case p.Compare(left, right, attribute, more):
                 (first, second), which = self._two(left, right, style), _which(OWNERS[attribute])
                 than = ATTRIBUTES[attribute].more if more else ATTRIBUTES[attribute].less
                 frames = (f"{which} {than}, {first} or {second}?", f"Of {first} and {second}, {which.lower()} {than}?")
                 return (*frames, f"Can you tell me {which.lower()} {than}, {first} or {second}?")[frame]
-            case Difference(left, right, attribute):
+            case p.Difference(left, right, attribute):
                 both, noun = " and ".join(self._two(left, right, style)), ATTRIBUTES[attribute].noun
                 frames = (
                     f"What is the difference in {noun} between {both}?",
                     f"By how much do {both} differ in {noun}?",
                 )
                 return (*frames, f"How far apart are {both} in {noun}?")[frame]
-            case Exceeds(left, right, attribute, more):
+            case p.Exceeds(left, right, attribute, more):
                 first, second = self._two(left, right, style)
                 return _yes_no(first, ATTRIBUTES[attribute].more if more else ATTRIBUTES[attribute].less, second, frame)
-            case Same(left, right, relation):
+            case p.Same(left, right, relation):
                 first, second = self._two(left, right, style)
                 auxiliary, rest = RELATIONS[relation].same
                 said = rest if auxiliary == "Do" else f"{auxiliary.lower()} {rest}"
@@ -164,16 +148,16 @@ class English:
 
     def _two(self, left: Node, right: Node, style: int) -> tuple[str, str]:
         """Return the noun phrases of two compared entities."""
-        return self._noun(left, style % 2), self._noun(right, style if isinstance(left, Named) else style // 2)
+        return self._noun(left, style % 2), self._noun(right, style if isinstance(left, p.Named) else style // 2)
 
     def _noun(self, node: Node, style: int) -> str:
         """Return a noun phrase for one entity."""
         match node:
-            case Named(name):
+            case p.Named(name):
                 return name
-            case Follow(relation, of):
+            case p.Follow(relation, of):
                 return RELATIONS[relation].nouns[style].format(self._noun(of, style))
-            case Superlative(of, attribute, most):
+            case p.Superlative(of, attribute, most):
                 singular, clause = NOUNS[kind_of(of, self._world)][0], self._clause(of, style)
                 words = ATTRIBUTES[attribute]
                 said = (words.highest if most else words.lowest)[style]
@@ -184,11 +168,11 @@ class English:
         """Return a plural noun phrase for a set, without article."""
         noun = NOUNS[kind_of(node, self._world)][1]
         match node:
-            case Members():
+            case p.Members():
                 return f"{noun} {self._clause(node, style)}"
-            case Filter(of, attribute, above, bound):
+            case p.Filter(of, attribute, above, bound):
                 return f"{self._set(of, style)} {self._who(of)} {_condition(attribute, above, bound, style)}"
-            case Both() | Either():
+            case p.Both() | p.Either():
                 noun, who, predicate = self._joined(node, style)
                 return f"{noun} {who} {predicate}"
         raise ValueError(f"{node} is not a set")
@@ -196,20 +180,20 @@ class English:
     def _counted(self, node: Node, style: int) -> str:
         """Return the words after "how many"."""
         match node:
-            case Filter(of, attribute, above, bound):
+            case p.Filter(of, attribute, above, bound):
                 return f"{self._set(of, style)} {_condition(attribute, above, bound, style)}"
-            case Both() | Either():
+            case p.Both() | p.Either():
                 noun, _, predicate = self._joined(node, style)
                 return f"{noun} {predicate}"
         return f"{self._set(node, style)} are there"
 
     def _clause(self, node: Node, style: int) -> str:
-        assert isinstance(node, Members)
+        assert isinstance(node, p.Members)
         return SET_RELATIONS[node.relation].clauses[style].format(self._noun(node.of, style))
 
-    def _joined(self, node: Both | Either, style: int) -> tuple[str, str, str]:
+    def _joined(self, node: p.Both | p.Either, style: int) -> tuple[str, str, str]:
         """Return plural noun, relative pronoun and predicate of an intersection or a union."""
-        word = "and" if isinstance(node, Both) else "or"
+        word = "and" if isinstance(node, p.Both) else "or"
         left, right = node.left, node.right
         first, second = self._noun(left.of, style), self._noun(right.of, style)
         predicate = SET_RELATIONS[left.relation].predicates[style]

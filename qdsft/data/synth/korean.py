@@ -5,27 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+from qdsft.data.synth import programs as p
 from qdsft.data.synth.answers import kind_of
 from qdsft.data.synth.korean_words import ATTRIBUTES, NOUNS, RELATIONS, SET_RELATIONS, Noun
 from qdsft.data.synth.particles import Word, attach
-from qdsft.data.synth.programs import (
-    Both,
-    Compare,
-    Count,
-    Difference,
-    Either,
-    Exceeds,
-    Filter,
-    Follow,
-    Members,
-    MostMembers,
-    Named,
-    Node,
-    PerGroup,
-    Same,
-    Superlative,
-    Value,
-)
+from qdsft.data.synth.programs import Node
 from qdsft.data.synth.steps import Step
 from qdsft.data.synth.world import ATTRIBUTES as OWNERS
 from qdsft.data.synth.world import RELATIONS as ENDS
@@ -100,37 +84,37 @@ class Korean:
         Bit 0 of `style` is for all phrases, except that bit 1 is for the second of two chains that are compared.
         """
         match program:
-            case Follow() | Superlative():
+            case p.Follow() | p.Superlative():
                 return _what(self._noun(program, style), NOUNS[kind_of(program, self._world)], frame)
-            case Value(attribute, of):
+            case p.Value(attribute, of):
                 said = ATTRIBUTES[attribute]
                 return (said.step, said.tell, said.casual)[frame].format(x=self._noun(of, style))
-            case Filter() | Both() | Either():
+            case p.Filter() | p.Both() | p.Either():
                 return _list(self._set(program, style), NOUNS[kind_of(program, self._world)], frame)
-            case Count(of):
+            case p.Count(of):
                 counter = NOUNS[kind_of(of, self._world)].counter
                 group = self._set(of, style)
                 frames = (f"{group:은} 모두 몇 {counter}인가요?", f"{group:이} 몇 {counter}인지 알려 주세요.")
                 return (*frames, f"{group:은} 몇 {counter}이나 되나요?")[frame]
-            case Compare(left, right, attribute, more):
+            case p.Compare(left, right, attribute, more):
                 kind = NOUNS[OWNERS[attribute]]
                 among = ("가운데", "중에서", "중")[frame]
                 pair = self._pair(left, right, style)
                 return _what(Word(f"{pair} {among} {_degree('더', attribute, more)} {kind.noun}"), kind, frame)
-            case Difference(left, right, attribute):
+            case p.Difference(left, right, attribute):
                 pair, noun = self._pair(left, right, style), ATTRIBUTES[attribute].noun
                 frames = (f"{pair}의 {noun} 차이는 얼마인가요?", f"{pair}의 {noun} 차이를 알려 주세요.")
                 return (*frames, f"{Word(pair):은} {attach(noun, '이')} 얼마나 차이 나나요?")[frame]
-            case Exceeds(left, right, attribute, more):
+            case p.Exceeds(left, right, attribute, more):
                 return _yes_no(*self._two(left, right, style), attribute, more, frame)
-            case Same(left, right, relation):
+            case p.Same(left, right, relation):
                 first, second = self._two(left, right, style)
                 shared = attach(RELATIONS[relation].same, "이")
                 pair = f"{first:과} {second:은}"
                 frames = (f"{pair} {shared} 같은가요?", f"{pair} {shared} 같은지 알려 주세요.")
                 same = f"{_related(relation, first, 0):과} {_related(relation, second, 0):은} 같은가요?"
                 return (*frames, same)[frame]
-            case PerGroup(of, relation):
+            case p.PerGroup(of, relation):
                 member = NOUNS[SETS[relation][1]]
                 grouped = Word(f"{_clause(relation, Word(f'{self._set(of, style)} 각각'), 0)} {member.noun}")
                 frames = (
@@ -138,7 +122,7 @@ class Korean:
                     f"{grouped:이} 몇 {member.counter}인지 알려 주세요.",
                 )
                 return (*frames, f"{grouped:은} 몇 {member.counter}이나 되나요?")[frame]
-            case MostMembers(of, relation):
+            case p.MostMembers(of, relation):
                 verb, counted = SET_RELATIONS[relation][style].verb, Word(NOUNS[SETS[relation][1]].noun)
                 kind = NOUNS[kind_of(of, self._world)]
                 group, among = self._set(of, style), ("중에서", "가운데")[style]
@@ -147,7 +131,7 @@ class Korean:
 
     def _two(self, left: Node, right: Node, style: int) -> tuple[Word, Word]:
         """Return the noun phrases of two compared entities."""
-        return self._noun(left, style % 2), self._noun(right, style if isinstance(left, Named) else style // 2)
+        return self._noun(left, style % 2), self._noun(right, style if isinstance(left, p.Named) else style // 2)
 
     def _pair(self, left: Node, right: Node, style: int) -> str:
         first, second = self._two(left, right, style)
@@ -156,11 +140,11 @@ class Korean:
     def _noun(self, node: Node, style: int) -> Word:
         """Return a noun phrase for one entity."""
         match node:
-            case Named(name):
+            case p.Named(name):
                 return Word(self._titles[name])
-            case Follow(relation, of):
+            case p.Follow(relation, of):
                 return _related(relation, self._noun(of, style), style)
-            case Superlative(of, attribute, most):
+            case p.Superlative(of, attribute, most):
                 among = ("중에서", "가운데")[style]
                 noun = NOUNS[kind_of(of, self._world)].noun
                 return Word(f"{self._set(of, style)} {among} {_degree('가장', attribute, most)} {noun}")
@@ -170,23 +154,23 @@ class Korean:
         """Return a noun phrase for a set."""
         noun = NOUNS[kind_of(node, self._world)].noun
         match node:
-            case Members(relation, of):
+            case p.Members(relation, of):
                 return Word(f"{_clause(relation, self._noun(of, style), style)} {noun}")
-            case Filter(of, attribute, above, bound):
+            case p.Filter(of, attribute, above, bound):
                 condition, among = _condition(attribute, above, bound, style), ("중에서", "가운데")[style]
-                if isinstance(of, Filter):
+                if isinstance(of, p.Filter):
                     first = _condition(of.attribute, of.above, of.bound, style, link=True)
                     of, condition = of.of, f"{first} {condition}"
                 return Word(f"{self._set(of, style)} {among} {condition} {noun}")
-            case Both(left, right) | Either(left, right):
-                return Word(f"{self._joined(left, right, isinstance(node, Both), style)} {noun}")
+            case p.Both(left, right) | p.Either(left, right):
+                return Word(f"{self._joined(left, right, isinstance(node, p.Both), style)} {noun}")
         raise ValueError(f"{node} is not a set")
 
-    def _joined(self, left: Members, right: Members, both: bool, style: int) -> str:
+    def _joined(self, left: p.Members, right: p.Members, both: bool, style: int) -> str:
         """Return the relative clause of an intersection or a union."""
         first, second = self._noun(left.of, style), self._noun(right.of, style)
         clause, other = SET_RELATIONS[left.relation][style], SET_RELATIONS[right.relation][style]
-        if left.relation == right.relation and (both or isinstance(right.of, Named)):
+        if left.relation == right.relation and (both or isinstance(right.of, p.Named)):
             pair = Word(f"{first:과} {second}" if both else f"{first:이나} {second}")
             return f"{attach(pair, clause.particle)} {'모두 ' if both else ''}{clause.verb}"
         link = clause.verb_and if both else clause.verb_or

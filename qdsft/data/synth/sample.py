@@ -5,26 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+from qdsft.data.synth import programs as p
 from qdsft.data.synth.answers import entities, entity, kind_of
 from qdsft.data.synth.form import Block, Form, listed, wrapped
-from qdsft.data.synth.programs import (
-    Both,
-    Compare,
-    Count,
-    Difference,
-    Either,
-    Exceeds,
-    Filter,
-    Follow,
-    Members,
-    MostMembers,
-    Named,
-    Node,
-    PerGroup,
-    Same,
-    Superlative,
-    Value,
-)
+from qdsft.data.synth.programs import Node
 from qdsft.data.synth.world import ATTRIBUTES, RELATIONS, SETS, World
 
 _STEPS_BETWEEN_BOUNDS = {
@@ -61,7 +45,7 @@ def single_hop_forms(world: World) -> dict[str, Form]:
 class _Maker:
     def __init__(self, world: World) -> None:
         self._world = world
-        self._named: list[Node] = [Named(name) for name in world.kinds]
+        self._named: list[Node] = [p.Named(name) for name in world.kinds]
         self._once = self._follow(self._named)
         self._twice = self._follow(self._once)
         self._sets = self._members(self._named)
@@ -75,23 +59,25 @@ class _Maker:
             "filter": Form(self._filters(sets)),
             "two filters": Form(self._two_filters(sets)),
             "filter after chain": Form(self._filters(far_sets)),
-            "intersection": listed(self._joined(Both, _INTERSECTIONS, sets, sets)),
-            "intersection after chain": listed(self._joined(Both, _INTERSECTIONS, far_sets, sets)),
-            "union": listed(self._joined(Either, _UNIONS, sets, sets)),
-            "union after chain": listed(self._joined(Either, _UNIONS, sets, far_sets)),
+            "intersection": listed(self._joined(p.Both, _INTERSECTIONS, sets, sets)),
+            "intersection after chain": listed(self._joined(p.Both, _INTERSECTIONS, far_sets, sets)),
+            "union": listed(self._joined(p.Either, _UNIONS, sets, sets)),
+            "union after chain": listed(self._joined(p.Either, _UNIONS, sets, far_sets)),
             "superlative": listed(self._superlatives(sets)),
             "superlative before chain": listed(self._beyond(self._superlatives(sets + far_sets))),
-            "count": listed([Count(one) for one in sets + far_sets]),
-            "count after filter": Form(wrapped(Count, self._filters(sets + far_sets))),
-            "count after intersection": listed([Count(one) for one in self._joined(Both, _INTERSECTIONS, sets, sets)]),
-            "comparison": Form(self._compared(Compare, named, named, 2), styles=1),
-            "comparison after chain": self._chains(partial(self._compared, Compare, ways=2)),
-            "difference": Form(self._compared(Difference, named, named, 1), styles=1),
-            "difference after chain": self._chains(partial(self._compared, Difference, ways=1)),
-            "boolean": Form([*self._compared(Exceeds, named, named, 2), *self._same(named, named)], styles=1),
-            "boolean after chain": self._chains(partial(self._compared, Exceeds, ways=2)) + self._chains(self._same),
-            "group": listed(self._groups(PerGroup, sets + far_sets)),
-            "group before superlative": listed(self._groups(MostMembers, sets + far_sets)),
+            "count": listed([p.Count(one) for one in sets + far_sets]),
+            "count after filter": Form(wrapped(p.Count, self._filters(sets + far_sets))),
+            "count after intersection": listed(
+                [p.Count(one) for one in self._joined(p.Both, _INTERSECTIONS, sets, sets)]
+            ),
+            "comparison": Form(self._compared(p.Compare, named, named, 2), styles=1),
+            "comparison after chain": self._chains(partial(self._compared, p.Compare, ways=2)),
+            "difference": Form(self._compared(p.Difference, named, named, 1), styles=1),
+            "difference after chain": self._chains(partial(self._compared, p.Difference, ways=1)),
+            "boolean": Form([*self._compared(p.Exceeds, named, named, 2), *self._same(named, named)], styles=1),
+            "boolean after chain": self._chains(partial(self._compared, p.Exceeds, ways=2)) + self._chains(self._same),
+            "group": listed(self._groups(p.PerGroup, sets + far_sets)),
+            "group before superlative": listed(self._groups(p.MostMembers, sets + far_sets)),
         }
 
     def single_hop_forms(self) -> dict[str, Form]:
@@ -106,25 +92,28 @@ class _Maker:
         """Return every node with every fitting relation, except back to where the chain came from."""
         follow, world = self._world.follow, self._world
         return [
-            Follow(relation, node)
+            p.Follow(relation, node)
             for node in nodes
             for relation in RELATIONS
             if entity(node, world) in follow[relation]
-            and not (isinstance(node, Follow) and {node.relation, relation} == {"capital", "country"})
+            and not (isinstance(node, p.Follow) and {node.relation, relation} == {"capital", "country"})
         ]
 
     def _values(self, nodes: Sequence[Node]) -> list[Node]:
         kinds = [(node, kind_of(node, self._world)) for node in nodes]
         return [
-            Value(attribute, node) for node, kind in kinds for attribute, owner in ATTRIBUTES.items() if owner == kind
+            p.Value(attribute, node) for node, kind in kinds for attribute, owner in ATTRIBUTES.items() if owner == kind
         ]
 
-    def _members(self, nodes: Sequence[Node]) -> list[Members]:
+    def _members(self, nodes: Sequence[Node]) -> list[p.Members]:
         """Return all sets with at least one member."""
         world = self._world
         kinds = [(node, kind_of(node, world)) for node in nodes]
         found = [
-            Members(relation, node) for node, kind in kinds for relation, (owner, _, _) in SETS.items() if owner == kind
+            p.Members(relation, node)
+            for node, kind in kinds
+            for relation, (owner, _, _) in SETS.items()
+            if owner == kind
         ]
         return [one for one in found if entities(one, world)]
 
@@ -134,15 +123,15 @@ class _Maker:
         step = _STEPS_BETWEEN_BOUNDS[attribute]
         return range((min(values) // step + 1) * step, max(values), step)
 
-    def _filters(self, groups: Sequence[Members]) -> Iterator[Block]:
+    def _filters(self, groups: Sequence[p.Members]) -> Iterator[Block]:
         for group in groups:
             yield from self._conditions(group, entities(group, self._world))
 
-    def _two_filters(self, groups: Sequence[Members]) -> Iterator[Block]:
+    def _two_filters(self, groups: Sequence[p.Members]) -> Iterator[Block]:
         for group in groups:
             for size, make in self._conditions(group, entities(group, self._world)):
                 for inner in map(make, range(size)):
-                    assert isinstance(inner, Filter)
+                    assert isinstance(inner, p.Filter)
                     yield from self._conditions(inner, entities(inner, self._world), besides=inner.attribute)
 
     def _conditions(self, group: Node, names: Sequence[str], besides: str = "") -> Iterator[Block]:
@@ -157,10 +146,10 @@ class _Maker:
 
     def _joined(
         self,
-        join: type[Both] | type[Either],
+        join: type[p.Both] | type[p.Either],
         relations: Iterable[tuple[str, str]],
-        left: Sequence[Members],
-        right: Sequence[Members],
+        left: Sequence[p.Members],
+        right: Sequence[p.Members],
     ) -> list[Node]:
         """Return pairs of different sets; an intersection has at least one member."""
         found: list[Node] = []
@@ -171,15 +160,15 @@ class _Maker:
                     found += [join(one, other) for other in others if self._may_join(join, one, other)]
         return found
 
-    def _may_join(self, join: type[Both] | type[Either], one: Members, other: Members) -> bool:
+    def _may_join(self, join: type[p.Both] | type[p.Either], one: p.Members, other: p.Members) -> bool:
         world = self._world
         if one.relation == other.relation and entity(one.of, world) == entity(other.of, world):
             return False
-        return join is Either or not set(entities(one, world)).isdisjoint(entities(other, world))
+        return join is p.Either or not set(entities(one, world)).isdisjoint(entities(other, world))
 
-    def _superlatives(self, groups: Sequence[Members]) -> list[Node]:
+    def _superlatives(self, groups: Sequence[p.Members]) -> list[Node]:
         return [
-            Superlative(group, attribute, most)
+            p.Superlative(group, attribute, most)
             for group in groups
             if len(entities(group, self._world)) > 1
             for attribute in self._attributes(group)
@@ -207,23 +196,23 @@ class _Maker:
         for node, kind, others in self._pairs(left, right):
             for relation, (owner, _) in RELATIONS.items():
                 fits = kind == owner or (relation == "country" and kind == "river")
-                capital = isinstance(node, Follow) and node.relation == "capital"
+                capital = isinstance(node, p.Follow) and node.relation == "capital"
                 if fits and relation != "capital" and not capital:
                     yield len(others), partial(_same, node, others, relation)
 
-    def _groups(self, make: type[PerGroup] | type[MostMembers], groups: Sequence[Members]) -> list[Node]:
+    def _groups(self, make: type[p.PerGroup] | type[p.MostMembers], groups: Sequence[p.Members]) -> list[Node]:
         found: list[Node] = []
         for group in groups:
             names = entities(group, self._world)
             for relation in _GROUPS.get(kind_of(group, self._world), ()):
                 sizes = sorted(len(self._world.members[relation].get(name, ())) for name in names)
-                if len(sizes) > 1 and (sizes[-1] > sizes[-2] or (make is PerGroup and sizes[-1])):
+                if len(sizes) > 1 and (sizes[-1] > sizes[-2] or (make is p.PerGroup and sizes[-1])):
                     found.append(make(group, relation))
         return found
 
 
 def _condition(group: Node, attribute: str, bounds: range, index: int) -> Node:
-    return Filter(group, attribute, index % 2 == 0, bounds[index // 2])
+    return p.Filter(group, attribute, index % 2 == 0, bounds[index // 2])
 
 
 def _compared(
@@ -234,4 +223,4 @@ def _compared(
 
 
 def _same(left: Node, others: Sequence[Node], relation: str, index: int) -> Node:
-    return Same(left, others[index], relation)
+    return p.Same(left, others[index], relation)

@@ -4,25 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from qdsft.data.synth import programs as p
 from qdsft.data.synth.answers import kind_of
-from qdsft.data.synth.programs import (
-    Both,
-    Compare,
-    Count,
-    Difference,
-    Either,
-    Exceeds,
-    Filter,
-    Follow,
-    Members,
-    MostMembers,
-    Named,
-    Node,
-    PerGroup,
-    Same,
-    Superlative,
-    Value,
-)
+from qdsft.data.synth.programs import Node
 from qdsft.data.synth.world import SETS, World
 
 Reference = str | int
@@ -60,42 +44,42 @@ def _add(node: Node, world: World, steps: list[Step]) -> Reference:
         return len(steps)
 
     match node:
-        case Named(name):
+        case p.Named(name):
             return name
-        case Follow(relation, of):
+        case p.Follow(relation, of):
             return then("follow", relation, sub(of))
-        case Value(attribute, of):
+        case p.Value(attribute, of):
             return then("value", attribute, sub(of))
-        case Members(relation, of):
+        case p.Members(relation, of):
             return then("members", relation, sub(of), kind=SETS[relation][1])
-        case Filter(of, attribute, above, bound):
+        case p.Filter(of, attribute, above, bound):
             return then("filter", attribute, sub(of), kind=kind_of(of, world), up=above, bound=bound)
-        case Both(left, right):
+        case p.Both(left, right):
             return then("both", "", sub(left), sub(right), kind=kind_of(left, world))
-        case Either(left, right):
+        case p.Either(left, right):
             return then("either", "", sub(left), sub(right), kind=kind_of(left, world))
-        case Superlative(of, attribute, most):
+        case p.Superlative(of, attribute, most):
             group = sub(of)
             return then("top", attribute, group, then("each_value", attribute, group), kind=kind_of(of, world), up=most)
-        case Count(of):
+        case p.Count(of):
             return then("count", "", sub(of), kind=kind_of(of, world))
-        case Same(left, right, relation):
+        case p.Same(left, right, relation):
             first, second = sub(left), sub(right)
             return then("same", "", then("follow", relation, first), then("follow", relation, second))
-        case Compare(left, right, attribute, more):
+        case p.Compare(left, right, attribute, more):
             first, second = sub(left), sub(right)
             values = then("value", attribute, first), then("value", attribute, second)
             return then("compare", attribute, first, second, *values, kind=kind_of(left, world), up=more)
-        case Difference(left, right, attribute):
+        case p.Difference(left, right, attribute):
             first, second = sub(left), sub(right)
             return then("difference", "", then("value", attribute, first), then("value", attribute, second))
-        case Exceeds(left, right, attribute, more):
+        case p.Exceeds(left, right, attribute, more):
             first, second = sub(left), sub(right)
             return then("exceeds", "", then("value", attribute, first), then("value", attribute, second), up=more)
-        case PerGroup(of, relation) | MostMembers(of, relation):
+        case p.PerGroup(of, relation) | p.MostMembers(of, relation):
             group = sub(of)
             members = then("each_members", relation, group, kind=SETS[relation][1])
             counts = then("each_count", "", members, group, kind=SETS[relation][1])
-            if isinstance(node, PerGroup):
+            if isinstance(node, p.PerGroup):
                 return counts
             return then("most", relation, group, counts, kind=kind_of(of, world))
