@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from helpers.format_files import found, the_row
 
-from qdsft.data.formats import READERS
 from qdsft.data.formats.break_csv import break_steps
 from qdsft.data.record import Record, RowError
 
 HEADER = "question_id,question_text,decomposition,operators,split\n"
-
-
-def found(source_format: str, path: Path, content: Any) -> list[Record | RowError]:
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return list(READERS[source_format].read(path))
-
-
-def the_row(source_format: str, path: Path, content: Any) -> dict[str, Any]:
-    [record] = found(source_format, path, content)
-    assert isinstance(record, Record), record
-    return record.row
 
 
 @pytest.mark.parametrize(

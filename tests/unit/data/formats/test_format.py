@@ -5,16 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from helpers.format_files import QUESTION, STEPS
 
-from qdsft.data.decomposition import Decomposition
 from qdsft.data.formats import WRITERS
 from qdsft.data.formats.write import render_as
 from qdsft.errors import UserError
-
-QUESTION = "Did Ada outlive Bob?"
-
-
-STEPS = Decomposition(("When did Ada die?", "When did Bob die?", "Is #1 after #2?"))
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from helpers.format_files import QUESTION, STEPS
 
 from qdsft.data.decomposition import Decomposition
 from qdsft.data.formats.write import entry, make_item, render_as
-
-QUESTION = "Did Ada outlive Bob?"
-
-
-STEPS = Decomposition(("When did Ada die?", "When did Bob die?", "Is #1 after #2?"))
-
 
 CHART = """flowchart TD
   question(["Did Ada outlive Bob?"])

@@ -8,20 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.format_files import QUESTION, RELATIONS, STEPS
 
 from qdsft.data.decomposition import Decomposition
 from qdsft.data.formats import READERS, WRITERS
 from qdsft.data.formats.write import entry, make_item, render_as
 from qdsft.data.record import Record
 from qdsft.errors import UserError
-
-QUESTION = "Did Ada outlive Bob?"
-
-
-STEPS = Decomposition(("When did Ada die?", "When did Bob die?", "Is #1 after #2?"))
-
-
-RELATIONS = Decomposition(("Mount Ida >> country", "#1 >> capital"))
 
 
 def test_qdmr() -> None:

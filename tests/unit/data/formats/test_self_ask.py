@@ -5,17 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from helpers.format_files import QUESTION, RELATIONS, STEPS
 
-from qdsft.data.decomposition import REFERENCE, Decomposition
+from qdsft.data.decomposition import REFERENCE
 from qdsft.data.formats.write import render_as
-
-QUESTION = "Did Ada outlive Bob?"
-
-
-STEPS = Decomposition(("When did Ada die?", "When did Bob die?", "Is #1 after #2?"))
-
-
-RELATIONS = Decomposition(("Mount Ida >> country", "#1 >> capital"))
 
 
 def test_self_ask_with_answers_that_are_not_known() -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from helpers.format_files import QUESTION, RELATIONS, STEPS
 
 from qdsft.data.decomposition import REFERENCE, Decomposition
 from qdsft.data.formats import WRITERS
 from qdsft.data.formats.write import entry, make_item, render_as
 from qdsft.errors import UserError
-
-QUESTION = "Did Ada outlive Bob?"
-STEPS = Decomposition(("When did Ada die?", "When did Bob die?", "Is #1 after #2?"))
-RELATIONS = Decomposition(("Mount Ida >> country", "#1 >> capital"))
 
 
 def test_jsonl() -> None:
