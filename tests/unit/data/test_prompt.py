@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from helpers.refusals import refusal
 
 from qdsft.data import prompt
 from qdsft.data.prompt import _ENVIRONMENT, _compile
@@ -20,14 +20,6 @@ ROW = {"question": "Did A outlive B?", "sub_questions": ["When did A die?", "Whe
 
 def record(**row: Any) -> Record:
     return Record(row or ROW, "d.jsonl:7")
-
-
-def refusal(call: Callable[[], object]) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def user_text(template: str, **row: Any) -> str:

@@ -6,12 +6,13 @@ import json
 import random
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.refusals import refusal
 
 from qdsft.data.examples import Example, examples_sha256
 from qdsft.data.record import Record
@@ -81,14 +82,6 @@ def leaks(split: Split) -> set[str]:
     """What the contract excludes: questions on both sides, after normalising."""
     sides = [{question_hash(example.question) for example in side} for side in (split.train, split.eval)]
     return sides[0] & sides[1]
-
-
-def refusal(call: Callable[[], object]) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 QUESTIONS = [f"Question number {n}?" for n in range(400)]

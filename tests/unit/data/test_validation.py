@@ -6,13 +6,13 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.paths import ROOT
+from helpers.refusals import refusal
 
 from qdsft.data.checks.lint import CHECKS, Texts
 from qdsft.data.readers import stream_records
@@ -35,15 +35,6 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def read(content: str | bytes) -> list[Record]:
     Path("d").write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
     return list(stream_records(Path("d")))
-
-
-def refusal(call: Callable[[], object]) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    message.encode("utf-8")  # can be printed
-    return message
 
 
 def sources(records: list[Record]) -> list[str]:

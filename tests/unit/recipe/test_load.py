@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.paths import ROOT
+from helpers.refusals import refusal
 
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe, load_recipe
@@ -28,14 +28,6 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def recipe_of(text: str | bytes, *overrides: str) -> Recipe:
     Path("r.yaml").write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
     return load_recipe("r.yaml", overrides)
-
-
-def refusal(call: Callable[[], object]) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_the_byte_order_mark_and_crlf_of_windows_are_read() -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.refusals import refusal
 
-from qdsft.errors import UserError
 from qdsft.recipe import Recipe, load_recipe
 
 BASE = "model:\n  name_or_path: m\ndata:\n  train: t.jsonl\n"
@@ -24,14 +23,6 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def recipe_of(text: str | bytes, *overrides: str) -> Recipe:
     Path("r.yaml").write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
     return load_recipe("r.yaml", overrides)
-
-
-def refusal(call: Callable[[], object]) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_values_and_defaults() -> None:

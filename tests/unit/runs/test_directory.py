@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.manifests import RECIPE, manifest_of
+from helpers.refusals import refusal
 
-from qdsft.errors import UserError
 from qdsft.recipe import load_recipe
 from qdsft.runs.directory import open_run, refuse_inputs_inside
 from qdsft.runs.manifest import write_manifest
@@ -30,14 +29,6 @@ def run_of(name: str = "run", *overrides: str, **changes: Any) -> Path:
     if manifest.state == "finished":
         (folder / manifest.artifact).mkdir()
     return folder
-
-
-def refusal(call: Callable[[], object]) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def contents(folder: str) -> list[str]:

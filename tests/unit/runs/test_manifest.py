@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from helpers.manifests import DATA, RECIPE, manifest_of
+from helpers.refusals import refusal
 
-from qdsft.errors import UserError
 from qdsft.hashing import text_sha256
 from qdsft.recipe import load_recipe
 from qdsft.runs.facts import DataFacts
@@ -32,14 +32,6 @@ def run_of(name: str = "run", *overrides: str, **changes: Any) -> Path:
     if manifest.state == "finished":
         (folder / manifest.artifact).mkdir()
     return folder
-
-
-def refusal(call: Callable[[], object]) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 # run.json
