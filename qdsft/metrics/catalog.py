@@ -73,6 +73,18 @@ def _retrieval(measure: str, depth: int, queries: str) -> Metric:
     )
 
 
+def _fault(kind: str, meaning: str) -> Metric:
+    """Return the metric of a kind of `Decomposition.faults`."""
+    return Metric(
+        kind.replace(" ", "_"),
+        kind,
+        meaning,
+        "lower",
+        "fault",
+        score_steps=lambda row: gold_free.has_fault(row.answer, kind),
+    )
+
+
 METRICS = (
     Metric(
         "exact_match",
@@ -179,38 +191,10 @@ METRICS = (
         for queries in retrieval_scores.QUERIES
     ),
     Metric("loss", "loss", "negative log-likelihood of the gold answer, nats per token", "lower", "loss"),
-    Metric(
-        "dangling_reference",
-        "dangling reference",
-        "a step refers to one that does not exist",
-        "lower",
-        "fault",
-        score_steps=lambda row: gold_free.has_fault(row.answer, "dangling reference"),
-    ),
-    Metric(
-        "forward_reference",
-        "forward reference",
-        "a step refers to a later one",
-        "lower",
-        "fault",
-        score_steps=lambda row: gold_free.has_fault(row.answer, "forward reference"),
-    ),
-    Metric(
-        "self_reference",
-        "self reference",
-        "a step refers to itself",
-        "lower",
-        "fault",
-        score_steps=lambda row: gold_free.has_fault(row.answer, "self reference"),
-    ),
-    Metric(
-        "empty_step",
-        "empty step",
-        "a step has no text",
-        "lower",
-        "fault",
-        score_steps=lambda row: gold_free.has_fault(row.answer, "empty step"),
-    ),
+    _fault("dangling reference", "a step refers to one that does not exist"),
+    _fault("forward reference", "a step refers to a later one"),
+    _fault("self reference", "a step refers to itself"),
+    _fault("empty step", "a step has no text"),
     Metric(
         "repeated_step",
         "repeated step",
