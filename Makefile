@@ -7,15 +7,15 @@ TINY := models/tiny-llama
 CORPUS := data/synthetic.jsonl
 
 # Nothing that runs here may reach a model hub or report usage.
-quickstart test check: export HF_HUB_OFFLINE = 1
-quickstart test check: export HF_HUB_DISABLE_TELEMETRY = 1
-quickstart test check: export TOKENIZERS_PARALLELISM = false
+quickstart test check exhaustive: export HF_HUB_OFFLINE = 1
+quickstart test check exhaustive: export HF_HUB_DISABLE_TELEMETRY = 1
+quickstart test check exhaustive: export TOKENIZERS_PARALLELISM = false
 
 # Run on the CPU even if there are GPUs: the results were measured there, and with several GPUs a command would ask which to
 # use.
-quickstart test check: export CUDA_VISIBLE_DEVICES =
+quickstart test check exhaustive: export CUDA_VISIBLE_DEVICES =
 
-.PHONY: setup quickstart test check clean
+.PHONY: setup quickstart test check exhaustive clean
 
 setup: $(READY)
 
@@ -36,11 +36,14 @@ quickstart: $(READY) $(CORPUS)
 	@echo "report: outputs/tiny-full/report.html"
 
 # One process per core with one thread each: tiny models do not gain from more threads.
-test check: export OMP_NUM_THREADS = 1
+test check exhaustive: export OMP_NUM_THREADS = 1
 PARALLEL := -n auto --dist worksteal
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(PARALLEL)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not exhaustive"
+
+exhaustive: $(READY)
+	@$(BIN)/python -m pytest $(PARALLEL) -m exhaustive
 
 check: $(READY)
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
@@ -48,7 +51,7 @@ check: $(READY)
 	@$(BIN)/codespell
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/make_schema.py --check
-	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" -q
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not exhaustive" -q
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info outputs/tiny-full $(TINY) $(CORPUS)

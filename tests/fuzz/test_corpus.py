@@ -41,6 +41,7 @@ def workspace(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPa
     return folder
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", CASES)
 def test_every_case_is_a_result_or_one_line(
     kind: str, workspace: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -85,6 +85,7 @@ def go_on(path: str, overrides: list[str]) -> None:
     train(recipe, resume=(recipe.run_dir / "run.json").is_file())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 def test_killed_thirty_times_it_ends_with_the_weights_of_an_uninterrupted_run(
     arguments: Callable[[str], tuple[str, list[str]]],

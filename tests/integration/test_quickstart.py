@@ -16,7 +16,7 @@ from qdsft.recipe import load_recipe
 from qdsft.training.train import train
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1500)
 def test_the_tiny_recipe_learns_to_decompose(
     load_script: Callable[[str], ModuleType], synthetic_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

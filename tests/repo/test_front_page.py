@@ -51,7 +51,7 @@ def test_each_result_is_recorded(page: Path) -> None:
 def test_continuous_integration_runs_make() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     steps = [step.get("run") for step in workflow["jobs"]["test"]["steps"]]
-    assert [step for step in steps if step] == ["make setup", "make check", "make test"]
+    assert [step for step in steps if step] == ["make setup", "make check", "make test", "make exhaustive"]
     assert workflow[True].keys() == {"push", "pull_request"}  # YAML 1.1 reads `on` as true
 
 

@@ -180,7 +180,7 @@ def run(*options: str, result: Path) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_cells_pass_on_tiny_shapes(tmp_path: Path) -> None:
     rows = run("--only", "Mistral-7B qlora_8gb", result=tmp_path / "gpu.json")
     assert [row["way"] for row in rows] == [OURS, DEFAULTS, LARGEST, TUNED]
@@ -191,7 +191,7 @@ def test_cells_pass_on_tiny_shapes(tmp_path: Path) -> None:
     assert (rows[2]["largest"], rows[2]["too_long"]) == (256, None)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_end_to_end_cell_trains_resumes_decodes_and_merges_a_tiny_model(tmp_path: Path) -> None:
     [row] = run("--only", END_TO_END, result=tmp_path / "gpu.json")
     assert list(row["stages"]) == ["train and stop", "resume", "decode", "merge"]
