@@ -7,7 +7,6 @@ from pathlib import Path
 
 from qdsft.cli.arguments import add_trust, positive, share
 from qdsft.console import print_result
-from qdsft.environment import variable
 from qdsft.strict_json import to_json
 
 
@@ -38,7 +37,6 @@ def _certify(options: argparse.Namespace) -> int:
 
     manifest = read_finished(options.run_dir)
     from qdsft.deploy.certify import certify, report
-    from qdsft.deploy.guarded_server import TOKEN
 
     found = certify(
         options.run_dir,
@@ -46,7 +44,6 @@ def _certify(options: argparse.Namespace) -> int:
         model=options.model,
         rows=options.rows,
         min_identical=options.min_identical,
-        token=variable(TOKEN),
         decode=options.decode,
         manifest=manifest,
         trust_remote_code=options.trust_remote_code,

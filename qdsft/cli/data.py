@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from qdsft.cli import data_check
+from qdsft.cli import data_check, data_distill
 from qdsft.console import print_note, print_result
 
 
@@ -27,12 +27,19 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     convert.add_argument("target", type=Path, metavar="OUT")
     convert.set_defaults(handler=_convert)
     data_check.add_commands(data)
+    data_distill.add_commands(data)
     synth = data.add_parser("synth", help="make questions about a fictional world, with their decompositions")
     synth.add_argument("--language", metavar="L", required=True, help="en, ko, or en,ko for both in turn")
     synth.add_argument("--rows", type=int, metavar="N", required=True, help="rows in all")
     synth.add_argument("--seed", type=int, metavar="S", required=True, help="the same seed gives the same rows")
     synth.add_argument("--max-steps", type=int, metavar="N", help="leave out questions with more steps")
     synth.add_argument("--min-steps", type=int, metavar="N", default=1, help="leave out questions with fewer steps")
+    synth.add_argument(
+        "--entities",
+        choices=("all", "seen", "unseen"),
+        default="all",
+        help="seen: never name the 18 held-out entities, for training; unseen: name at least one of them, for scoring",
+    )
     synth.add_argument("--output", type=Path, metavar="FILE", help="a new JSON Lines file; without it, standard output")
     synth.set_defaults(handler=_synth)
 
@@ -72,7 +79,8 @@ def _synth(options: argparse.Namespace) -> int:
     from qdsft.data.synth import generate_mixed
     from qdsft.files import write_new_lines
 
-    rows = generate_mixed(options.language.split(","), options.rows, options.seed, options.max_steps, options.min_steps)
+    languages, steps = options.language.split(","), (options.max_steps, options.min_steps)
+    rows = generate_mixed(languages, options.rows, options.seed, *steps, options.entities)
     lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
     if options.output is not None:
         written = write_new_lines(options.output, lines)

@@ -25,6 +25,33 @@ SYSTEM = (
 )
 USER = "{{ question }}"
 
+TEACHER = """\
+Split a question into simpler sub-questions that are answered one after another.
+- Write a numbered list with one sub-question per line, and nothing else. Do not answer the sub-questions.
+- Write #1, #2, ... for the answer of an earlier sub-question.
+- The answer of the last sub-question is the answer of the question. Every other one is used by a later one.
+- Write in the language of the question. Do not repeat the question.
+
+Question: Who directed the film that won the first Academy Award for Best Picture?
+1. Which film won the first Academy Award for Best Picture?
+2. Who directed #1?
+
+Question: Is the Rhine longer than the river that flows through Paris?
+1. Which river flows through Paris?
+2. How long is the Rhine?
+3. How long is #1?
+4. Is #2 greater than #3?
+
+Question: 훈민정음을 만든 왕은 몇 살에 왕위에 올랐나요?
+1. 훈민정음을 만든 왕은 누구인가요?
+2. #1은 몇 년에 태어났나요?
+3. #1은 몇 년에 왕위에 올랐나요?
+4. #3에서 #2를 빼면 얼마인가요?
+
+Question: {{ question }}
+"""
+"""The user message that `qdsft data distill` sends. One message, because some chat templates have no system message."""
+
 RENDER_SECONDS = 10.0
 LONGEST_TEXT = 10_000_000
 """Characters of a message."""

@@ -88,7 +88,6 @@ def certify(
     model: str | None = None,
     rows: int,
     min_identical: float,
-    token: str = "",
     decode: bool = False,
     manifest: Manifest | None = None,
     trust_remote_code: bool = False,
@@ -99,7 +98,7 @@ def certify(
 
     Raises UserError as `load_run` does, and for a server that cannot be reached or replies with something else.
     """
-    endpoint = Endpoint(url, token=token)
+    endpoint = Endpoint(url)
     name = choose_model(endpoint.models(), model, served_name(run_dir)) if model is None else model
     run = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     return replay(prepare(run, rows, decode=decode), endpoint, url, name, min_identical)

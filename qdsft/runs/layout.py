@@ -72,7 +72,7 @@ def predictions_file(model: str) -> str:
 
 
 def answer_log_path(output: Path) -> Path:
-    """Return where `qdsft decompose` keeps the answers of an unfinished `output`."""
+    """Return where `qdsft decompose` and `qdsft data distill` keep the answers of an unfinished `output`."""
     return output.with_name(f".{output.name}.answers")
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import json
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from helpers.loopback_servers import stub_server
 from helpers.paths import ROOT
 from helpers.tiny_run import make_run
 
@@ -189,37 +187,3 @@ def serving(table: Table, planted: Planted) -> Iterator[str]:
 
     with stub_server(respond) as address:
         yield address
-
-
-@contextmanager
-def stub_server(respond: Callable[[str, dict[str, Any]], tuple[int, object]]) -> Iterator[str]:
-    """Serve what `respond(path, body)` returns, as JSON or as bytes; yields the address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_POST(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            status, content = respond(self.path, json.loads(self.rfile.read(length) or b"{}"))
-            data = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_POST
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Print nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()

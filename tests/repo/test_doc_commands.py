@@ -50,6 +50,7 @@ REASONS = {
     "it serves until it is stopped; tests/integration/test_demo.py does so",
     "it asks a server; tests/integration/test_serve.py does so",
     "it takes minutes; tests/integration/test_improve.py does so",
+    "it asks a server; tests/unit/cli/test_data_distill.py does so",
     "it starts two processes; tests/integration/test_evaluate.py does so",
     "it takes minutes; tests/unit/scripts/test_sweep.py plans these runs",
     "it takes minutes, on a machine that does nothing else",

@@ -116,13 +116,13 @@ def _of_file(path: Path, kind: str, message: str) -> CheckedRow:
 def _inspector(recipe: Recipe | None, tally: Tally, *, lengths: bool) -> Callable[[Record], CheckedRow]:
     """Return a function that checks one row by itself, for the recipe's task and tokenizer."""
     if recipe is None:
-        return _inspect_decomposition
+        return inspect_decomposition
     task = make_task(recipe)
     is_decomposition = isinstance(task, DecompositionTask)
     count = _token_counter(recipe, tally) if lengths else None
 
     def inspect(record: Record) -> CheckedRow:
-        row = _inspect_decomposition(record) if is_decomposition else CheckedRow(record.source, record)
+        row = inspect_decomposition(record) if is_decomposition else CheckedRow(record.source, record)
         try:
             texts = [message["content"] for message in task.messages(record)]
             needs_answer = row.usable and (count is not None or not is_decomposition)
@@ -142,7 +142,8 @@ def _inspector(recipe: Recipe | None, tally: Tally, *, lengths: bool) -> Callabl
     return inspect
 
 
-def _inspect_decomposition(record: Record) -> CheckedRow:
+def inspect_decomposition(record: Record) -> CheckedRow:
+    """Return a row with everything that makes it unusable or looks odd, by itself."""
     row = CheckedRow(record.source, record)
     for error in faults(record):
         row.refuse(error)

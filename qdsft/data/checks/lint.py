@@ -18,6 +18,12 @@ _QUOTED = re.compile(
     r"\"[^\"]{,200}\"|“[^”]{,200}”|‘[^’]{,200}’|「[^」]{,200}」|『[^』]{,200}』|《[^》]{,200}》|〈[^〉]{,200}〉"
     r"|«[^»]{,200}»|\([^)]{,200}\)|(?<!\w)'[^']{,200}'(?!\w)"
 )
+_SPECIAL = re.compile(
+    r"<[|｜][^<>\s]{1,60}[|｜]>|\[\|[^\[\]\s]{1,60}\|\]|<<?/?(?:s|bos|eos|pad|unk|mask|sys|think|tool_call|tool_response"
+    r"|(?:start|end)_of_(?:turn|image)|image_soft_token|unused\d{1,4})>>?"
+    r"|\[/?(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT|PAD|BOS|EOS|UNK|CLS|SEP|MASK)\]",
+    re.IGNORECASE,
+)
 _NEXT_QUESTION = re.compile(
     # A capital or a question word must follow: a name that ends in "?" in mid-sentence does not count.
     # It begins at the first of several marks, so that a long run of them does not take quadratic time.
@@ -108,6 +114,12 @@ def lost_character(row: Texts) -> str | None:
     return f"U+FFFD, a character that was lost, in {', '.join(names)}; restore the text"
 
 
+def special_token(row: Texts) -> str | None:
+    """Find text that is a special token of common tokenizers. Training refuses it if it is one of the model's."""
+    found = _SPECIAL.search(row.whole) if "<" in row.whole or "[" in row.whole else None
+    return f"{found[0]!r} is a special token of many models; remove it" if found else None
+
+
 CHECKS: dict[str, Callable[[Texts], str | None]] = {
     "one step only": one_step,
     "step repeats the question": step_repeats_question,
@@ -116,6 +128,7 @@ CHECKS: dict[str, Callable[[Texts], str | None]] = {
     "two questions in one step": two_questions,
     "another language": other_language,
     "lost character": lost_character,
+    "special token": special_token,
 }
 """Kind -> check, in the order of the report."""
 

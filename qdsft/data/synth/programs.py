@@ -168,6 +168,14 @@ _NAMES: dict[type, str] = {
 _PAIRS = Both | Either | Compare | Difference | Exceeds | Same
 
 
+def named(program: Node) -> set[str]:
+    """Return the entities that a program, and so its question, names."""
+    if isinstance(program, Named):
+        return {program.name}
+    inner = (program.left, program.right) if isinstance(program, _PAIRS) else (program.of,)
+    return set().union(*map(named, inner))
+
+
 def operations(program: Node) -> list[str]:
     """Return the operations in a program, each once, outermost last; `chain` if one lookup uses another's answer."""
     found: list[str] = []

@@ -67,6 +67,11 @@ class World:
     members: dict[str, dict[str, tuple[str, ...]]]
     """Set relation -> entity -> entities in the order of the tables; an entity without any is absent."""
 
+    def held_out(self) -> frozenset[str]:
+        """Return the entities that `--entities seen` never names: every sixth of a kind."""
+        kinds = {kind: [name for name, its in self.kinds.items() if its == kind] for kind in self.kinds.values()}
+        return frozenset(name for names in kinds.values() for name in names[5::6])
+
 
 def load_world() -> World:
     """Read world.txt: a table for each kind, with the names of its columns in the first line."""

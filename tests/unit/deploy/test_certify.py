@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.served_table import Planted, Table, build_table, serving, stub_server, train
+from helpers.loopback_servers import stub_server
+from helpers.served_table import Planted, Table, build_table, serving, train
 
 from qdsft.cli import main
 from qdsft.deploy.certify import Questions, certify, choose_rows, prepare, replay, report

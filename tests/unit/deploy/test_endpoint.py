@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from helpers.served_table import stub_server
+from helpers.loopback_servers import raw_server, stub_server
 
 from qdsft.deploy import endpoint
 from qdsft.deploy.endpoint import Endpoint, ServedAnswer, choose_model
@@ -21,33 +18,6 @@ MESSAGES = [{"role": "user", "content": "Who?"}]
 
 def ask(address: str, seconds: float = 5) -> ServedAnswer:
     return Endpoint(address, seconds=seconds).answer("m", MESSAGES, [1, 2], 8, greedy=True)
-
-
-@contextmanager
-def raw_server(*parts: bytes, pause: float = 0.0) -> Iterator[str]:
-    """Send these bytes to whoever connects, with pauses between them, and close."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def run() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                try:
-                    connection.recv(65536)
-                    for part in parts:
-                        connection.sendall(part)
-                        time.sleep(pause)
-                except OSError:
-                    pass
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        listener.close()
 
 
 GOOD: dict[str, Any] = {"choices": [{"message": {"content": " 1. a\n"}, "finish_reason": "stop"}]}

@@ -161,3 +161,19 @@ def test_memory_does_not_grow_with_the_rows() -> None:
 def test_bad_arguments_are_refused_at_once(language: str, rows: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         generate(language, rows, 0)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("steps", [(1, 1), (1, 3), (4, 4)])
+def test_held_out_entities_are_in_no_seen_question_and_in_each_unseen_one(
+    language: str, steps: tuple[int, int]
+) -> None:
+    world = load_world()
+    names = [name if language == "en" else world.korean[name] for name in world.held_out()]
+    assert len(names) == 18 and {world.kinds[name] for name in world.held_out()} == set(world.kinds.values())
+    for entities in ("seen", "unseen"):
+        for row in generate(language, 100, 3, steps[1], steps[0], entities):
+            assert any(name in row["question"] for name in names) is (entities == "unseen"), row["question"]
+            assert entities == "unseen" or not any(name in " ".join(row["sub_questions"]) for name in names)
+    with pytest.raises(UserError, match="entities is 'some'; choose one of: all, seen, unseen"):
+        generate(language, 1, 3, entities="some")  # type: ignore[arg-type]
