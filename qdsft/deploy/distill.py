@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event
 
 from tqdm import tqdm
 
@@ -152,7 +152,7 @@ def spent(samples: Iterable[Sample]) -> Spent:
 def _ask_all(questions: Questions, endpoint: Endpoint, teacher: Teacher, log: ResumeLog[Sample], workers: int) -> None:
     places = [index * teacher.samples + i for index in questions.records for i in range(teacher.samples)]
     waiting = [place for place in places if place not in log.results or log.results[place].text is None]
-    stopped = threading.Event()
+    stopped = Event()
 
     def ask(place: int) -> Sample:
         return _ask(questions.messages[place // teacher.samples], endpoint, teacher, stopped)
@@ -181,7 +181,7 @@ def _keep(futures: dict[Future[Sample], int], log: ResumeLog[Sample]) -> None:
             log.add(place, future.result())
 
 
-def _ask(messages: Sequence[Message], endpoint: Endpoint, teacher: Teacher, stopped: threading.Event) -> Sample:
+def _ask(messages: Sequence[Message], endpoint: Endpoint, teacher: Teacher, stopped: Event) -> Sample:
     """Return one answer. Waits and asks again while the server is busy; raises UserError if it stays so."""
     for attempt in range(ATTEMPTS):
         try:
