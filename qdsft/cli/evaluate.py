@@ -38,7 +38,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--retrieval", type=Path, metavar="CORPUS", help="also search this file of passages, for rows with evidence"
     )
     evaluate.add_argument(
-        "--answers", action="store_true", help="with --retrieval: replace #n by gold answers (column step_answers)"
+        "--answers",
+        action="store_true",
+        help="with --retrieval: replace #n by answers (columns step_answers, reader_answers)",
     )
     evaluate.add_argument(
         "--execute", action="store_true", help="also execute the steps of synthetic rows, and compare their last answer"

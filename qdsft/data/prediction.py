@@ -22,6 +22,8 @@ class PredictedSteps:
     """The answer as the model wrote it; None for steps that were given as a list."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """All columns of the row of data."""
+    reader_answers: tuple[str, ...] | None = None
+    """The answers of a reader to the predicted steps, one for each."""
 
     @classmethod
     def parse(

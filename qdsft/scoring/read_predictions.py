@@ -29,8 +29,9 @@ def read_matched(predictions: Path, gold: Path) -> tuple[list[PredictedSteps], s
     """Return the predictions of all gold rows, in gold's order, and how they were matched.
 
     Gold rows have `question` and `sub_questions`, or are BREAK's `question_text` and `decomposition`. Predictions
-    have `sub_questions`, or `text` that holds numbered steps, and may have `question` and `stopped`; against BREAK's
-    they have `decomposition`, are as many and in the same order. All files that `readers.scan` reads will do.
+    have `sub_questions`, or `text` that holds numbered steps, and may have `question`, `stopped` and `reader_answers`;
+    against BREAK's they have `decomposition`, are as many and in the same order. All files that `readers.scan` reads
+    will do.
 
     Raises UserError naming file and line for what cannot be read, and for predictions that are missing or given
     twice.
@@ -50,6 +51,7 @@ def read_matched(predictions: Path, gold: Path) -> tuple[list[PredictedSteps], s
             _stopped(predicted[place]),
             answers[place].text,
             record.row,
+            _reader_answers(predicted[place], len(answers[place].decomposition.steps)),
         )
         for record, place in zip(golden, chosen, strict=True)
     ]
@@ -119,6 +121,16 @@ def _stopped(record: Record) -> bool | None:
     if stopped is not None and not isinstance(stopped, bool):
         raise RowError(record.source, "not a prediction", f"stopped must be true or false, not {short_json(stopped)}")
     return stopped
+
+
+def _reader_answers(record: Record, steps: int) -> tuple[str, ...] | None:
+    found = record.row.get("reader_answers")
+    if found is None:
+        return None
+    if not isinstance(found, list) or len(found) != steps or not all(isinstance(one, str) for one in found):
+        message = f"reader_answers must be a list of text, one for each of the {steps} steps, not {short_json(found)}"
+        raise RowError(record.source, "not a prediction", message)
+    return tuple(found)
 
 
 def _break(

@@ -28,7 +28,8 @@ class RetrievalScorer:
     def __init__(self, corpus: Path, rows: Sequence[Mapping[str, Any]], *, answers: bool = False) -> None:
         """Index the corpus, and check that it has the evidence of `rows`, the columns of the rows to score.
 
-        With `answers`, `#n` in a step is replaced by the gold answer of step n; otherwise it is removed.
+        With `answers`, `#n` in a step is replaced by the answer of step n: the gold answer, or for predicted steps the
+        prediction's `reader_answers` if it has them. Otherwise `#n` is removed.
 
         Raises UserError if it does not, if no row has evidence or with `answers` none has `step_answers`, if the
         corpus cannot be read, and if bm25s is not installed.
@@ -72,8 +73,10 @@ class RetrievalScorer:
     def _queries(self, row: PredictedSteps) -> tuple[list[str], list[str]]:
         """Return the predicted and the gold steps as queries."""
         golden = self._gold_answers(row)
-        # A predicted step has the answer of the gold step that it is paired with.
-        predicted = {own: golden[gold] for own, gold in paired(row).items() if gold in golden} if golden else {}
+        if self._answers and row.reader_answers is not None:
+            predicted = {number: one for number, one in enumerate(row.reader_answers, start=1) if one.strip()}
+        else:  # a predicted step has the answer of the gold step that it is paired with
+            predicted = {own: golden[gold] for own, gold in paired(row).items() if gold in golden} if golden else {}
         return (
             [fill_references(step, predicted) for step in row.answer.steps],
             [fill_references(step, golden) for step in row.gold],

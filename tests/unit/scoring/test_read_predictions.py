@@ -52,6 +52,17 @@ def test_by_position_where_the_questions_that_are_given_agree() -> None:
     assert read(rows)[1] == "by position"
 
 
+def test_answers_of_a_reader_are_one_for_each_step() -> None:
+    rows: list[dict[str, Any]] = [{"sub_questions": ["x?", "#1?"]} for _ in range(4)]
+    assert [row.reader_answers for row in read([{**rows[0], "reader_answers": ["a", ""]}, *rows[1:]])[0]] == [
+        ("a", ""),
+        *[None] * 3,
+    ]
+    for wrong in (["a"], ["a", 1], "ab", {"1": "a", "2": "b"}):
+        message = refused([*rows[:3], {**rows[3], "reader_answers": wrong}])
+        assert message.startswith("p.jsonl:4: reader_answers must be a list of text, one for each of the 2 steps")
+
+
 def test_by_question_in_another_order_and_with_others() -> None:
     rows = [{"question": row["question"], "sub_questions": [row["question"]]} for row in reversed(GOLD)]
     matched, how = read(rows)

@@ -71,6 +71,17 @@ def test_a_predicted_step_has_the_answer_of_the_gold_step_like_it() -> None:
     assert scores(wrong, answers=True)["retrieval_all_found_steps"] == 0.0
 
 
+def test_the_answers_of_a_reader_replace_those_of_gold() -> None:
+    scorer = RetrievalScorer(Path("c.jsonl"), [ROW], answers=True)
+    plain = RetrievalScorer(Path("c.jsonl"), [ROW])
+    decomposition = Decomposition(("Is the tide silent?", "Who wrote The Silent Tide?", "Where does #2 come from?"))
+    for answers, found in ((("yes", "Mira Voss", ""), 1.0), (("Mira Voss", "nobody", ""), 0.0), (("", "", ""), 0.0)):
+        row = PredictedSteps(QUESTION, tuple(GOLD), decomposition, True, None, ROW, answers)
+        assert scorer(row)["retrieval_all_found_steps"] == found
+        assert scorer(row)["retrieval_all_found_gold"] == 1.0
+        assert plain(row)["retrieval_all_found_steps"] == 0.0
+
+
 @pytest.mark.parametrize("steps", [[], [""], ["#7 #0 #1"], ["#99999999999999999999"], ["?"]])
 def test_steps_without_terms_find_nothing_and_do_no_harm(steps: list[str]) -> None:
     found = scores(steps)

@@ -64,6 +64,6 @@ def test_deeper_questions_are_answered() -> None:
     assert {len(row["sub_questions"]) for row in rows} == {4}
     assert all(agrees(ENGLISH.answer(row["sub_questions"]), row["answer"]) for row in rows)
     assert min(len(row["sub_questions"]) for row in generate("ko", 50, 7, min_steps=3)) == 3
-    for limits in ({"min_steps": 0}, {"min_steps": 4, "max_steps": 3}, {"min_steps": 2, "max_steps": 1}):
+    for fewest, most in ((0, None), (4, 3), (2, 1)):
         with pytest.raises(UserError, match="ask for"):
-            generate("en", 5, 7, **limits)
+            generate("en", 5, 7, min_steps=fewest, max_steps=most)
