@@ -38,7 +38,7 @@ FIRST_WAIT = 1.0
 """Seconds before the second attempt; each further wait is twice as long."""
 MOST_FAILING = 20
 """Replies in a row that hold no answer: something is wrong with the server or the request."""
-REMEDY = "choose another output"
+REMEDY = "choose another output, or give the same again"
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def distill(
     log_path = answer_log_path(output)
     with (
         exclusive(output, REMEDY, doing="writing it"),
-        open_log(log_path, _identity(questions, teacher), Sample, remedy=REMEDY, discard=False) as log,
+        open_log(log_path, _identity(questions, teacher), Sample, remedy=REMEDY, replace=False) as log,
     ):
         if log.results:
             say(f"{log_path}: resuming after {len(log.results)} answers")

@@ -16,11 +16,10 @@ from qdsft.data.text import normalise
 from qdsft.errors import cut
 from qdsft.hashing import text_sha256
 from qdsft.metrics.alignment import align, step_f1
+from qdsft.scoring.improvement import OF_THE_STEPS
 
-PROVENANCE = "distilled"
+PROVENANCE = "provenance"
 """Column of the rows."""
-STALE = ("sub_questions", "step_answers")
-"""Columns of the questions that belong to other steps."""
 LEAST_SHARED = 0.1
 """Share of the question's character trigrams that the steps must have. Fewer than 1 % of the gold rows of BREAK and
 StrategyQA have less, and over half of the steps of another question."""
@@ -88,7 +87,7 @@ def choose(record: Record, samples: Sequence[Sample], teacher: Teacher, least: f
     if agreements[best] < least:
         message = f"{len(found)} of {len(samples)} answers are usable and their agreement is {agreements[best]:.2f}, "
         return RowError(record.source, "low agreement", f"{message}less than {least:g}")
-    kept = {name: value for name, value in record.row.items() if name not in (*STALE, PROVENANCE)}
+    kept = {name: value for name, value in record.row.items() if name not in OF_THE_STEPS}
     origin = {"model": teacher.model, "prompt": text_sha256(teacher.prompt)[:16], "answers": len(samples)}
     origin |= {"usable": len(found), "agreement": round(agreements[best], 4)}
     return {**kept, "sub_questions": list(found[best]), PROVENANCE: origin}

@@ -90,7 +90,7 @@ def test_nothing_is_sent_without_an_endpoint_or_in_a_dry_run(capsys: Capture) ->
 def test_another_prompt_reads_other_columns() -> None:
     Path("p.txt").write_text("Domain: {{ domain }}\nQuestion: {{ question }}\n", encoding="utf-8")
     question, steps = next(iter(QUESTIONS.items()))
-    row = {"question": question, "domain": "films", "sub_questions": ["old?"], "step_answers": ["x"], "distilled": 1}
+    row = {"question": question, "domain": "films", "sub_questions": ["old?"], "step_answers": ["x"], "provenance": 1}
     Path("q.jsonl").write_text(json.dumps(row), encoding="utf-8")
     seen: list[str] = []
 
@@ -103,7 +103,7 @@ def test_another_prompt_reads_other_columns() -> None:
         assert main([*command, "--endpoint", address]) == 0
     written = json.loads(Path("o.jsonl").read_text(encoding="utf-8"))
     assert seen[0] == f"Domain: films\nQuestion: {question}\n"
-    assert written.pop("distilled")["model"] == "m"
+    assert written.pop("provenance")["model"] == "m"
     assert written == {"question": question, "domain": "films", "sub_questions": steps}
 
 

@@ -91,7 +91,7 @@ def test_right_answers_become_rows_in_the_order_of_the_file(tmp_path: Path) -> N
     assert [(row["question"], row["sub_questions"], row["id"]) for row in rows] == [
         (question, ROWS[question], i) for i, question in enumerate(questions)
     ]
-    assert rows[0]["distilled"] == {**rows[0]["distilled"], "model": "m", "answers": 3, "usable": 3, "agreement": 1.0}
+    assert rows[0]["provenance"] == {**rows[0]["provenance"], "model": "m", "answers": 3, "usable": 3, "agreement": 1.0}
     assert server.asked == dict.fromkeys(questions, 3) and not report.dropped
     assert (report.spent.prompt_tokens, report.spent.completion_tokens, report.spent.uncounted) == (3600, 720, 0)
     assert {path.name for path in tmp_path.iterdir()} == {"q.jsonl", "out.jsonl"}
@@ -140,7 +140,7 @@ def test_the_answer_that_agrees_most_is_taken(tmp_path: Path) -> None:
     odd = [*steps[:-1], f"Can you tell me exactly: {steps[-1]}"]
     answers = [odd, steps, steps]
     _, rows = run(write(tmp_path, [question]), Server(lambda question, before: said(numbered(answers[before]))))
-    assert rows[0]["sub_questions"] == steps and 0.6 < rows[0]["distilled"]["agreement"] < 1
+    assert rows[0]["sub_questions"] == steps and 0.6 < rows[0]["provenance"]["agreement"] < 1
 
 
 def test_held_out_and_repeated_questions_are_never_sent(tmp_path: Path) -> None:

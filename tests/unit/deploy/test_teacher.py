@@ -90,7 +90,7 @@ def chosen(*answers: tuple[str, ...] | str, least: float = 0.6) -> dict[str, Any
 def test_the_row_has_its_columns_and_its_origin() -> None:
     row = chosen(STEPS, STEPS, "no", least=0.5)
     assert isinstance(row, dict)
-    origin = row.pop("distilled")
+    origin = row.pop("provenance")
     assert row == {"question": QUESTION, "id": 7, "sub_questions": list(STEPS)}
     assert len(origin.pop("prompt")) == 16
     assert origin == {"model": "m", "answers": 3, "usable": 2, "agreement": 0.5}
@@ -100,7 +100,7 @@ def test_the_same_steps_in_another_order_agree() -> None:
     other = ("Which films star Pavel Dorn?", "Who founded Umbrix?", "Which of #1 were directed by #2?")
     moved = ("Who founded Umbrix?", "Which films star Pavel Dorn?", "Which of #2 were directed by #1?")
     row = chosen(other, moved, STEPS)
-    assert isinstance(row, dict) and row["sub_questions"] == list(other) and row["distilled"]["agreement"] > 0.7
+    assert isinstance(row, dict) and row["sub_questions"] == list(other) and row["provenance"]["agreement"] > 0.7
 
 
 def test_of_equal_answers_the_shortest_is_taken() -> None:
