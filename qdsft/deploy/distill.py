@@ -68,7 +68,7 @@ class DistillReport:
 
     written: int
     dropped: tuple[RowError, ...]
-    """In the order of the file."""
+    """First those that were not asked, then those without a row, each in the order of the file."""
     spent: Spent
 
     def kinds(self) -> Counter[str]:
@@ -155,7 +155,11 @@ def _ask_all(questions: Questions, endpoint: Endpoint, teacher: Teacher, log: Re
     stopped = Event()
 
     def ask(place: int) -> Sample:
-        return _ask(questions.messages[place // teacher.samples], endpoint, teacher, stopped)
+        index = place // teacher.samples
+        try:
+            return _ask(questions.messages[index], endpoint, teacher, stopped)
+        except UserError as error:
+            raise UserError(f"{questions.records[index].source}: {error}") from error
 
     failing = 0
     with ThreadPoolExecutor(workers) as pool, tqdm(total=len(waiting), desc="asking", disable=None) as bar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -97,7 +98,8 @@ class Endpoint:
                     f"{token_name}: the token has spaces or other characters that no header holds; correct it"
                 )
             self._headers["Authorization"] = f"Bearer {self._token}"
-        self._tls = httpx2.create_ssl_context()
+        plain = self._url.startswith("http://") and _is_local(self._url)  # then no certificates are loaded
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else httpx2.create_ssl_context()
         self._has_chat = True
 
     def models(self) -> list[str]:

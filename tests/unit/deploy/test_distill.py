@@ -208,7 +208,7 @@ def test_a_broken_server_ends_the_command_and_a_better_one_resumes(
     server = Server(lambda question, n: right(question, n) if question != questions[2] else BROKEN[kind])
     with pytest.raises(UserError) as caught:
         run(source, server)
-    assert TOKEN not in str(caught.value) and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{source}:3: http://127.0.0.1") and TOKEN not in str(caught.value)
     assert not (tmp_path / "out.jsonl").exists()
     log = answer_log_path(tmp_path / "out.jsonl")
     assert TOKEN not in log.read_text(encoding="utf-8") + "".join(capsys.readouterr())
