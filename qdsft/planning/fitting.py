@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -37,7 +36,7 @@ class Tracer(Protocol):
         """Return the sizes of the recipe's model."""
 
     def training(self, recipe: Recipe, rows: int, length: int, way: Way) -> Traced:
-        """Return the trace of a step."""
+        """Return the trace of a step on `rows` rows of `length` tokens; the tracer packs them if the recipe does."""
 
     def evaluation(self, recipe: Recipe, prompt: int) -> Traced:
         """Return the trace of decoding."""
@@ -62,7 +61,6 @@ class Fitting:
 
     def __init__(self, tracer: Tracer, target: Target, workload: Workload | None) -> None:
         self.tracer, self.target, self.workload = tracer, target, workload
-        self._traced: dict[str, Traced] = {}
 
     def setup(self, recipe: Recipe) -> Setup:
         """Return the set-up of a recipe. Raises UserError for one that the target cannot train."""
@@ -74,7 +72,7 @@ class Fitting:
         recipe.accumulation_steps(self.target.count)  # raises where the batch cannot be divided
         wanted, kwargs = (recipe.training_value(f"activation_checkpointing{end}") for end in ("", "_kwargs"))
         adaptive = wanted == AUTO
-        every = int(kwargs.get("every_n_layers", 1)) if isinstance(kwargs, dict) and not adaptive else 1
+        every = 1 if adaptive else (kwargs or {}).get("every_n_layers", 1)
         setup = Setup(
             micro_batch=recipe.training_value("per_device_train_batch_size"),
             length=length,
@@ -103,13 +101,7 @@ class Fitting:
         return peak_on(self.target, self._trace(recipe, setup), self.tracer.sizes(recipe))
 
     def _trace(self, recipe: Recipe, setup: Setup) -> Traced:
-        rows, length = setup.micro_batch, setup.length
-        if setup.packed:
-            rows, length = 1, rows * length
-        key = _key(recipe, "training", rows, length, str(setup.way))
-        if key not in self._traced:
-            self._traced[key] = self.tracer.training(recipe, rows, length, setup.way)
-        return self._traced[key]
+        return self.tracer.training(recipe, setup.micro_batch, setup.length, setup.way)
 
     def training(self, recipe: Recipe) -> Peak:
         """Return the peak of training."""
@@ -119,10 +111,7 @@ class Fitting:
         """Return the peak of `qdsft evaluate` on one GPU; without data, a prompt of max_length is assumed."""
         length = self.setup(recipe).length
         prompt = min(self.workload.longest_prompt, length) if self.workload else length
-        key = _key(recipe, "evaluation", recipe.evaluation.batch_size, recipe.evaluation.max_new_tokens, prompt)
-        if key not in self._traced:
-            self._traced[key] = self.tracer.evaluation(recipe, prompt)
-        return find_peak(self._traced[key], {CONTEXT_NAME: CONTEXT})
+        return find_peak(self.tracer.evaluation(recipe, prompt), {CONTEXT_NAME: CONTEXT})
 
     def optimizer_bytes(self, recipe: Recipe) -> int:
         """Return the bytes of all optimizer states, before they are divided over GPUs."""
@@ -136,9 +125,10 @@ class Fitting:
     def largest_length(self, recipe: Recipe, setup: Setup) -> int | None:
         """Return the longest row with which training fits, in steps of 64 tokens; None if 64 tokens do not fit."""
         limit = min(self.tracer.positions or LONGEST, LONGEST) // LENGTH_STEP
-        if setup.packed:
-            steps = min(self._most_tokens(recipe, setup) // setup.micro_batch // LENGTH_STEP, limit)
-            return steps * LENGTH_STEP or None
+        if _is_one_row(recipe):
+            return (
+                min(self._most_tokens(recipe, setup) // setup.micro_batch // LENGTH_STEP, limit) * LENGTH_STEP or None
+            )
 
         def peak(steps: int) -> float:
             return self._recomputing(recipe, replace(setup, length=steps * LENGTH_STEP))
@@ -147,7 +137,7 @@ class Fitting:
 
     def largest_micro_batch(self, recipe: Recipe, setup: Setup) -> int | None:
         """Return the largest micro-batch with which training fits; None if one row does not fit."""
-        if setup.packed:
+        if _is_one_row(recipe):
             return min(self._most_tokens(recipe, setup) // setup.length, MOST_ROWS) or None
 
         def peak(rows: int) -> float:
@@ -156,14 +146,13 @@ class Fitting:
         return largest(MOST_ROWS, setup.micro_batch, peak, self.target.memory) or None
 
     def _most_tokens(self, recipe: Recipe, setup: Setup) -> int:
-        """Return the most tokens of a packed micro-batch: only their number matters."""
+        """Return the most tokens of a step that is one row. One search answers for the length and the micro-batch."""
 
         def peak(steps: int) -> float:
             return self._recomputing(recipe, replace(setup, micro_batch=1, length=steps * LENGTH_STEP))
 
         tokens = setup.micro_batch * setup.length
-        steps = largest(LONGEST // LENGTH_STEP, tokens // LENGTH_STEP, peak, self.target.memory)
-        return steps * LENGTH_STEP
+        return largest(LONGEST // LENGTH_STEP, tokens // LENGTH_STEP, peak, self.target.memory) * LENGTH_STEP
 
     def _recomputing(self, recipe: Recipe, setup: Setup) -> float:
         return self.peak(recipe, replace(setup, way=Way(True)) if setup.adaptive else setup).total
@@ -178,7 +167,11 @@ class Fitting:
             raise UserError("--fsdp cannot shard quantized weights; leave it out, or remove the quantization section")
 
 
-def _key(recipe: Recipe, *parts: object) -> str:
-    """Return what a trace depends on, as text."""
-    model = recipe.model.model_dump(mode="json")
-    return json.dumps([*parts, model, recipe.lora, recipe.quantization, recipe.training], default=str, sort_keys=True)
+def _is_one_row(recipe: Recipe) -> bool:
+    """Return whether a step is one packed row, of which only the number of tokens matters.
+
+    Held-out rows that training scores make their own row, whose tokens follow from the length and not from the
+    micro-batch.
+    """
+    scores = recipe.training_value("eval_strategy") != "no" or recipe.evaluation.every_steps is not None
+    return recipe.shares_rows and not scores

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
-
-from qdsft.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -23,9 +19,3 @@ class Way:
         if self.every_n_layers == 1:
             return "every layer is recomputed"
         return f"one layer in {self.every_n_layers} is recomputed"
-
-    def kwargs(self, recipe: Recipe) -> dict[str, Any]:
-        """Return the arguments of activation checkpointing: the recipe's own, with this choice."""
-        given = recipe.training_value("activation_checkpointing_kwargs") or {}
-        values = dict(json.loads(given) if isinstance(given, str) else given)
-        return values | ({"every_n_layers": self.every_n_layers} if self.every_n_layers > 1 else {})

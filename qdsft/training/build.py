@@ -17,6 +17,7 @@ from qdsft.metrics.best_metric import check_best_metric
 from qdsft.metrics.catalog import BY_KEY
 from qdsft.model.adapters import decoder_lora_config, find_coverage
 from qdsft.model.device import Machine
+from qdsft.planning.way import Way
 from qdsft.recipe import Recipe
 from qdsft.recipe.custom_loss import is_custom_loss
 from qdsft.recipe.required_packages import default_report_to
@@ -32,12 +33,10 @@ from qdsft.training.trainer import RecipeTrainer
 
 
 @dataclass(frozen=True)
-class CheckpointingChoice:
-    """Whether and how often to checkpoint the activations of a layer."""
+class CheckpointingChoice(Way):
+    """Which layers a run recomputes."""
 
-    checkpointing: bool
-    every_n_layers: int
-    line: str
+    line: str = ""
     """The line that reports the choice."""
 
     def to_json(self) -> dict[str, Any]:
@@ -54,7 +53,7 @@ def build_arguments(
     machine: Machine,
     *,
     processes: int | None = None,
-    checkpointing: CheckpointingChoice | None = None,
+    checkpointing: Way | None = None,
     resumed: bool = False,
 ) -> SFTConfig:
     """Return the SFTConfig of a recipe on this machine. Raises UserError for values that contradict each other.
@@ -147,7 +146,7 @@ def build_trainer(
     return trainer
 
 
-def _checkpointing(recipe: Recipe, choice: CheckpointingChoice | None) -> dict[str, Any]:
+def _checkpointing(recipe: Recipe, choice: Way | None) -> dict[str, Any]:
     """Return the SFTConfig values of activation checkpointing, with "auto" replaced by the choice."""
     wanted = recipe.training_value("activation_checkpointing")
     if wanted != AUTO:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qdsft.planning.peak import ACTIVATIONS, ADAPTERS, CACHE, GRADIENTS, LOSS, OPTIMIZER, WEIGHTS, Sizes, Traced
 from qdsft.planning.way import Way
@@ -17,14 +17,15 @@ class PlainTracer:
 
     positions: int | None = 32768
     layers: int = 16
-    traces: int = 0
+    asked: list[tuple[int, int]] = field(default_factory=list)
+    """Rows and length of each training step that was asked for."""
 
     def sizes(self, recipe: Recipe) -> Sizes:
         trained = self._trained(recipe)
         return Sizes(1600 * MIB, trained, trained * (2 if recipe.lora else 4), 90 * MIB, 160 * MIB)
 
     def training(self, recipe: Recipe, rows: int, length: int, way: Way) -> Traced:
-        self.traces += 1
+        self.asked.append((rows, length))
         trained = self._trained(recipe)
         a_weight = 0.5 if (recipe.quantization or {}).get("load_in_4bit") else 2 if recipe.lora else 4
         size = 2 if recipe.lora else 4
@@ -47,7 +48,6 @@ class PlainTracer:
         return Traced(phases, 1.05 * max(sum(parts.values()) for parts in phases.values()))
 
     def evaluation(self, recipe: Recipe, prompt: int) -> Traced:
-        self.traces += 1
         weights = 1600 * MIB * (0.5 if recipe.quantization else 2)
         rows = recipe.evaluation.batch_size
         cache = rows * (prompt + recipe.evaluation.max_new_tokens) * 16384

@@ -51,7 +51,6 @@ def check_row(line: str) -> None:
 
 def check_length(fitting: Fitting, recipe: Any, memory: int, cell: str) -> None:
     on_card = Fitting(fitting.tracer, Target(memory), fitting.workload)
-    on_card._traced = fitting._traced
     fits = on_card.largest_total(recipe) <= memory
     assert fits == (cell != "no")
     if not fits:

@@ -11,6 +11,7 @@ from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PretrainedConfig, Trainer
+from trl import SFTConfig
 
 from qdsft.console import say
 from qdsft.errors import UserError
@@ -45,13 +46,14 @@ class TraceError(UserError):
 
 
 class StepTracer:
-    """Trace one model; models that are built are kept for the next trace."""
+    """Trace one model; models that are built and traces that are made are kept."""
 
     def __init__(
         self, config: PretrainedConfig, machine: Machine, *, sharded: bool = False, full: bool = False
     ) -> None:
         self.config, self.machine, self.sharded, self.full = config, machine, sharded, full
         self._models: dict[str, FakeModel] = {}
+        self._traced: dict[tuple[FakeModel, str], Traced] = {}
 
     @property
     def positions(self) -> int | None:
@@ -64,12 +66,18 @@ class StepTracer:
         return self._model(recipe, trainable=True).sizes
 
     def training(self, recipe: Recipe, rows: int, length: int, way: Way) -> Traced:
-        """Return the trace of a step on `rows` rows of `length` tokens."""
+        """Return the trace of a step on `rows` rows of `length` tokens, which a recipe that packs makes one row."""
         fake = self._model(recipe, trainable=True)
-        fake.recompute(way.checkpointing, way.kwargs(recipe))
-        training = self._training(recipe, fake, rows, length)
-        packed = training.batch.packed
-        return self._trace(fake, lambda live: StepTrace(fake, training, live).run(), packed=packed)
+        with _same_accelerate_state():
+            arguments = build_arguments(recipe, CPU, processes=1, checkpointing=way)
+            check_optimizer(recipe, arguments)
+            training = self._training(recipe, fake, arguments, rows, length)
+        fake.recompute(arguments.activation_checkpointing, arguments.activation_checkpointing_kwargs or {})
+
+        def run(live: LiveStorages) -> None:
+            StepTrace(fake, training, live).run()
+
+        return self._once(fake, f"{way} {training}", run, packed=training.batch.packed)
 
     def evaluation(self, recipe: Recipe, prompt: int) -> Traced:
         """Return the trace of decoding as `qdsft evaluate` does."""
@@ -79,7 +87,13 @@ class StepTracer:
         def run(live: LiveStorages) -> None:
             trace_decoding(fake, live, rows=rows, prompt=prompt, new_tokens=new)
 
-        return self._trace(fake, run, packed=False)
+        return self._once(fake, f"{rows} {prompt} {new}", run, packed=False)
+
+    def _once(self, fake: FakeModel, step: str, run: Callable[[LiveStorages], None], *, packed: bool) -> Traced:
+        """Return the trace of a model's step; `step` is all that it depends on besides the model, as text."""
+        if (fake, step) not in self._traced:
+            self._traced[fake, step] = self._trace(fake, run, packed=packed)
+        return self._traced[fake, step]
 
     def _trace(self, fake: FakeModel, run: Callable[[LiveStorages], None], *, packed: bool) -> Traced:
         """Trace all layers, or as many of each kind that the others follow from."""
@@ -113,33 +127,27 @@ class StepTracer:
                 )
         return self._models[key]
 
-    def _training(self, recipe: Recipe, fake: FakeModel, rows: int, length: int) -> Training:
-        value = recipe.training_value
-        packed = recipe.shares_rows
+    def _training(self, recipe: Recipe, fake: FakeModel, arguments: SFTConfig, rows: int, length: int) -> Training:
         masked = recipe.model.attn_implementation in {"auto", "sdpa", "eager"}
         half = self.machine.choose_dtype(recipe.model.dtype)
-        evaluates = value("eval_strategy") != "no" or recipe.evaluation.every_steps is not None
 
         def batch(count: int) -> Batch:
-            if packed:
+            if recipe.shares_rows:
                 return Batch(1, count * length, packed=masked, padded=False)
             return Batch(count, length, packed=False, padded=masked and count > 1)
 
-        with _same_accelerate_state():
-            arguments = build_arguments(recipe, CPU, processes=1)
-            check_optimizer(recipe, arguments)
-            with _untraceable(recipe):
-                optimizer = Trainer.get_optimizer_cls_and_kwargs(arguments, fake.model)
+        with _untraceable(recipe):
+            optimizer = Trainer.get_optimizer_cls_and_kwargs(arguments, fake.model)
         return Training(
             batch=batch(rows),
-            scored=batch(value("per_device_eval_batch_size")) if evaluates else None,
+            scored=batch(arguments.per_device_eval_batch_size) if arguments.eval_strategy.value != "no" else None,
             optimizer=optimizer,
             autocast=None if half == torch.float32 or self.sharded else half,
-            accumulates=recipe.accumulation_steps(1) > 1,
+            accumulates=arguments.gradient_accumulation_steps > 1,
             cuda=self.machine.device_type == "cuda",
             master=self.sharded and fake.dtype != torch.float32,
-            all_logits=bool(value("label_smoothing_factor")) or is_custom_loss(recipe),
-            paged=str(value("optim")).startswith("paged_"),
+            all_logits=bool(arguments.label_smoothing_factor) or is_custom_loss(recipe),
+            paged=str(arguments.optim.value).startswith("paged_"),
         )
 
 

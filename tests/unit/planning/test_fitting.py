@@ -23,11 +23,6 @@ def fitting(memory: float = 8, positions: int | None = 32768, count: int = 1, **
     return Fitting(PlainTracer(positions), Target(int(memory * GIB), count, **target), None)  # type: ignore[arg-type]
 
 
-def made(found: Fitting) -> int:
-    assert isinstance(found.tracer, PlainTracer)
-    return found.tracer.traces
-
-
 def test_a_length_comes_from_the_recipe_or_the_data_or_the_model() -> None:
     recipe = recipe_of(QLORA, "training.max_length=null", "training.packing=false")
     assert fitting(positions=4096).setup(recipe).length == 4096
@@ -50,19 +45,22 @@ def test_the_most_that_fits_fits_and_more_does_not() -> None:
     assert fitting(80, positions=2048).largest_length(recipe, setup) == 2048
 
 
-def test_packed_rows_are_one_row() -> None:
-    found = fitting()
-    two = "training.per_device_train_batch_size=2"
-    packed = found.training(recipe_of(QLORA, "training.max_length=512", two))
-    assert packed.total == found.training(recipe_of(QLORA, "training.max_length=1024")).total
-    assert made(found) == 2, "the recipes differ"
-
-
-def test_a_trace_is_made_once() -> None:
-    found = fitting()
-    for _ in range(3):
-        found.largest_total(recipe_of())
-    assert made(found) == 2
+@pytest.mark.parametrize("scored", [(), ("training.eval_strategy=epoch",), ("evaluation.every_steps=5",)], ids=str)
+@pytest.mark.parametrize("rows", ["packing=true", "packing=false", "padding_free=true"])
+def test_the_search_asks_for_the_rows_of_the_recipe(rows: str, scored: tuple[str, ...]) -> None:
+    """Held-out rows have the length of the recipe, however many rows are trained at a time."""
+    both = ("training.packing=false", f"training.{rows}", "training.per_device_train_batch_size=2", *scored)
+    recipe = recipe_of(QLORA, *both, "training.max_length=512")
+    found = fitting(2.0)
+    setup = found.setup(recipe)
+    assert isinstance(found.tracer, PlainTracer)
+    found.training(recipe)
+    assert found.tracer.asked == [(2, 512)], "the tracer packs"
+    assert found.largest_micro_batch(recipe, setup) and found.largest_length(recipe, setup)
+    one_search = not scored and rows != "packing=false"
+    assert one_search == all(count == 1 for count, _ in found.tracer.asked[1:])
+    if not one_search:
+        assert all(count == 2 or length == 512 for count, length in found.tracer.asked)
 
 
 def test_more_memory_means_less_recomputation_and_each_choice_fits() -> None:

@@ -113,9 +113,9 @@ def test_full_fine_tuning_has_float32_weights(method: str, size: int, dtype: tor
 
 
 def test_the_layers_that_are_recomputed_are_transformers_own() -> None:
-    model, recipe = fake(num_hidden_layers=12), recipe_of()
+    model = fake(num_hidden_layers=12)
     for way, recomputed in ((Way(True), 12), (Way(False), 0), (Way(True, 4), 3), (Way(True, 5), 3), (Way(True), 12)):
-        model.recompute(way.checkpointing, way.kwargs(recipe))
+        model.recompute(way.checkpointing, {"every_n_layers": way.every_n_layers})
         assert sum(layer.gradient_checkpointing for layer in model.layers) == recomputed
         with fake_tensors(model.mode, cuda=True, packed=False), model.stack([0, 1]):  # what is in use does not matter
             assert len(model.current_layers()) == 2

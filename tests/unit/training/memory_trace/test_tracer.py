@@ -14,6 +14,7 @@ from helpers.tiny_trainer import make_trainer
 from helpers.traced import CPU, CUDA, recipe_of, trace, tracer_of
 from transformers import AutoConfig
 
+from qdsft.model.device import Machine
 from qdsft.planning.cards import Target
 from qdsft.planning.config_file import read_config
 from qdsft.planning.fitting import Fitting
@@ -23,8 +24,10 @@ from qdsft.recipe import load_recipe
 from qdsft.tokenization.rows import Row
 from qdsft.training.memory_trace.live_storages import LiveStorages
 from qdsft.training.memory_trace.tracer import StepTracer, TraceError
+from qdsft.training.memory_trace.training_step import StepTrace
 from qdsft.training.plan import make_config
 
+TURING = Machine("cuda", "an old GPU", torch.float16)
 LAYERS = ["sliding_attention", "sliding_attention", "full_attention"] * 6
 ALTERNATING: dict[str, Any] = {"sliding_window": 32, "layer_types": LAYERS, "num_hidden_layers": 18}
 
@@ -137,6 +140,59 @@ def test_held_out_rows_are_scored_where_the_recipe_asks() -> None:
     assert "scoring held-out rows" in trace("lora", "training.eval_strategy=epoch").phases
 
 
+@pytest.mark.parametrize("rows", ["packing=true", "packing=false", "padding_free=true"])
+def test_held_out_rows_have_the_length_of_the_recipe(rows: str) -> None:
+    """Each figure is that of one micro-batch: four trained rows do not make scored rows four times as long."""
+    scoring = ("training.packing=false", f"training.{rows}", "training.eval_strategy=epoch")
+    recipe = recipe_of("lora", *scoring, "training.per_device_eval_batch_size=2", "model.attn_implementation=sdpa")
+    tracer = tracer_of(num_hidden_layers=1)
+    fitting = Fitting(tracer, Target(80 * 2**30), None)
+    scored = []
+    for count in (1, 4):
+        tokens = ("training.max_length=128", f"training.per_device_train_batch_size={count}")
+        given = load_recipe(recipe, [*tokens, "training.activation_checkpointing=true"])
+        traced = tracer.training(given, count, 128, Way(True))
+        assert fitting.training(given).phases["scoring held-out rows"] > 0
+        scored.append(sum(traced.phases["scoring held-out rows"].values()))
+        assert fitting.training(given).allocated == pytest.approx(traced.allocated, abs=50)
+    assert scored[0] == scored[1]
+
+
+def test_a_trace_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not change a step does not trace it again, and what changes it does."""
+    tracer, made = tracer_of(num_hidden_layers=1), []
+    trace_one = tracer._trace
+    monkeypatch.setattr(tracer, "_trace", lambda *given, **more: made.append(1) or trace_one(*given, **more))
+    two = "training.per_device_train_batch_size=2", "training.global_batch_size=8"
+    for overrides in ((), ("training.learning_rate=1e-5",), ("training.warmup_steps=3", "seed=5")):
+        tracer.evaluation(recipe_of("lora", *overrides), 30)
+        tracer.training(recipe_of("lora", *overrides, *two), 2, 64, Way(True))
+    tracer.training(recipe_of("lora", *two), 1, 128, Way(True))
+    assert len(made) == 2, "two packed rows of 64 tokens are one of 128"
+    tracer.training(recipe_of("lora", *two, "training.optim=sgd"), 2, 64, Way(True))
+    tracer.training(recipe_of("lora", *two), 2, 64, Way(False))
+    tracer.evaluation(recipe_of("lora", "evaluation.batch_size=3"), 30)
+    assert len(made) == 5
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("machine", [CUDA, TURING, CPU], ids=["cuda", "turing", "cpu"])
+def test_the_number_format_is_that_of_the_run(dtype: str, machine: Machine) -> None:
+    """A float16 recipe is planned in float16 on a GPU that has bfloat16, as it trains there."""
+    recipe = recipe_of("lora", f"model.dtype={dtype}")
+    tracer = tracer_of(machine=machine, num_hidden_layers=1)
+    fake = tracer._model(recipe, trainable=True)
+    weight = fake.base.get_input_embeddings().weight
+    assert weight.dtype == fake.dtype == machine.choose_dtype(dtype)
+    used: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        run = StepTrace.run
+        patch.setattr(StepTrace, "run", lambda step: used.append(step.training.autocast) or run(step))
+        tracer.training(recipe, 1, 16, Way(True))
+    half = {"float16": torch.float16, "bfloat16": torch.float16 if machine is TURING else torch.bfloat16}
+    assert used == [None if machine is CPU else half.get(dtype)]
+
+
 def test_the_optimizer_step_of_sharded_weights_has_float32_gradients() -> None:
     sharded = trace("full", sharded=True)
     elements = sharded.phases["loss"][WEIGHTS] / 2
@@ -160,5 +216,5 @@ def test_both_agree_for_every_shipped_model(path: Path) -> None:
         tracer = StepTracer(make_config(recipe, config, where), CUDA, full=full)
         fitting = Fitting(tracer, Target(80 * 2**30), None)
         setup = fitting.setup(recipe)
-        found.append(tracer.training(recipe, 1, setup.micro_batch * setup.length, setup.way))
+        found.append(tracer.training(recipe, setup.micro_batch, setup.length, setup.way))
     assert found[0].allocated == pytest.approx(found[1].allocated, rel=0.01)
