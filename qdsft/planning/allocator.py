@@ -1,15 +1,16 @@
 """A model of PyTorch's caching allocator on CUDA (c10/cuda/CUDACachingAllocator.cpp, default settings).
 
 Sizes are rounded up to 512 bytes. Up to 1 MiB they come from segments of 2 MiB, below 10 MiB from segments of 20 MiB,
-and each larger one gets a whole segment, rounded up to 2 MiB. A request takes the smallest free block that fits, and
-splits it if enough remains. Freed blocks merge with free neighbours, and segments are kept.
+and each larger one gets a whole segment, rounded up to 2 MiB. A request takes the smallest free block that fits, of
+equal blocks the one with the lowest address, and splits it if enough remains. Freed blocks merge with free neighbours,
+and segments are kept.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from qdsft.planning.peak import Event
 
@@ -18,16 +19,12 @@ ROUND, SMALL, SMALL_SEGMENT = 512, MIB, 2 * MIB
 LARGE, LARGE_SEGMENT, SEGMENT_ROUND = 10 * MIB, 20 * MIB, 2 * MIB
 
 
-@dataclass
-class _Block:
+class _Block(NamedTuple):
     """A part of a segment."""
 
-    address: int
     size: int
+    address: int
     small: bool
-    free: bool = False
-    before: _Block | None = None
-    after: _Block | None = None
 
 
 class Allocator:
@@ -35,65 +32,56 @@ class Allocator:
 
     def __init__(self) -> None:
         self.reserved = 0
-        self._blocks: dict[int, _Block] = {}
-        self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
-        """Whether small -> sorted (size, address), as on CUDA: of equal blocks the lowest address is taken."""
-        self._by_address: dict[int, _Block] = {}
+        self._next_address = 0
+        self._used: dict[int, _Block] = {}
+        self._free: dict[bool, list[_Block]] = {True: [], False: []}
+        """Free blocks of small and of other segments, in the order in which they are taken."""
+        self._from: dict[int, _Block] = {}
+        self._until: dict[int, _Block] = {}
+        """Free blocks by the addresses where they begin and end."""
 
     def replay(self, events: Iterable[Event]) -> int:
         """Serve all events in their order, and return the bytes that are reserved then."""
         for event in events:
             if event.size >= 0:
-                self._blocks[event.number] = self._allocate(event.size)
+                self._used[event.number] = self._allocate(max(-(-event.size // ROUND) * ROUND, ROUND))
             else:
-                self._release(self._blocks.pop(event.number))
+                self._release(self._used.pop(event.number))
         return self.reserved
 
-    def _allocate(self, wanted: int) -> _Block:
-        size = max(-(-wanted // ROUND) * ROUND, ROUND)
+    def _allocate(self, size: int) -> _Block:
         small = size <= SMALL
         pool = self._free[small]
-        place = bisect_left(pool, (size, 0))
-        if place < len(pool):
-            block = self._by_address.pop(pool.pop(place)[1])
-        else:
-            block = _Block(self.reserved, _segment(size, small), small)
-            self.reserved += block.size
-        block.free = False
+        place = bisect_left(pool, (size, 0, small))
+        block = self._take(pool[place]) if place < len(pool) else self._reserve(size, small)
         rest = block.size - size
-        if rest >= ROUND if small else rest > SMALL:
-            remaining = _Block(block.address + size, rest, small, before=block, after=block.after)
-            if block.after is not None:
-                block.after.before = remaining
-            block.after, block.size = remaining, size
-            self._put(remaining)
+        if rest < ROUND or (not small and rest <= SMALL):
+            return block
+        self._put(_Block(rest, block.address + size, small))
+        return _Block(size, block.address, small)
+
+    def _reserve(self, size: int, small: bool) -> _Block:
+        """Return a new segment. A gap before the next one keeps blocks of two segments from being neighbours."""
+        size = LARGE_SEGMENT if size < LARGE else -(-size // SEGMENT_ROUND) * SEGMENT_ROUND
+        block = _Block(SMALL_SEGMENT if small else size, self._next_address, small)
+        self._next_address += block.size + ROUND
+        self.reserved += block.size
         return block
 
     def _release(self, block: _Block) -> None:
-        for neighbour in (block.before, block.after):
-            if neighbour is None or not neighbour.free:
-                continue
-            self._free[block.small].remove((neighbour.size, neighbour.address))
-            del self._by_address[neighbour.address]
-            block.size += neighbour.size
-            if neighbour is block.before:
-                block.address = neighbour.address
-                block.before = neighbour.before
-                if block.before is not None:
-                    block.before.after = block
-            else:
-                block.after = neighbour.after
-                if block.after is not None:
-                    block.after.before = block
-        self._put(block)
+        size, address, small = block
+        if (before := self._until.get(address)) is not None:
+            self._take(before)
+            size, address = before.size + size, before.address
+        if (after := self._from.get(address + size)) is not None:
+            size += self._take(after).size
+        self._put(_Block(size, address, small))
 
     def _put(self, block: _Block) -> None:
-        block.free = True
-        self._by_address[block.address] = block
-        insort(self._free[block.small], (block.size, block.address))
+        insort(self._free[block.small], block)
+        self._from[block.address] = self._until[block.address + block.size] = block
 
-
-def _segment(size: int, small: bool) -> int:
-    if small:
-        return SMALL_SEGMENT
-    return LARGE_SEGMENT if size < LARGE else -(-size // SEGMENT_ROUND) * SEGMENT_ROUND
+    def _take(self, block: _Block) -> _Block:
+        pool = self._free[block.small]
+        del pool[bisect_left(pool, block)], self._from[block.address], self._until[block.address + block.size]
+        return block

@@ -1,4 +1,4 @@
-"""Facts about GPUs by name, from cards.json: their memory, and speeds that were measured on them."""
+"""GPUs by name, and the GPUs that a run is planned for."""
 
 from __future__ import annotations
 
@@ -9,45 +9,10 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from qdsft.errors import UserError
 
-
-class Measured(BaseModel):
-    """One finished run of a recipe on a GPU; estimates do not belong here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    recipe: str
-    """`<folder>-<file>` of the recipe, as Recipe.name gives it."""
-    tokens_per_second: float = Field(gt=0)
-    """Training tokens of a run divided by its training time, on one GPU."""
-    usd_per_hour: float | None = Field(default=None, gt=0)
-    """Price of one hour of the GPU, if it was rented."""
-    source: str
-    """Where the figure is recorded: a page of this repository, or a run's run.json."""
-
-
-class Card(BaseModel):
-    """A GPU."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    memory_mib: int = Field(gt=0)
-    """Total memory in MiB, as nvidia-smi reports it."""
-    bfloat16: bool
-    """Whether the GPU computes in bfloat16; training falls back to float16 otherwise."""
-    measured: tuple[Measured, ...] = ()
-
-    @property
-    def memory(self) -> int:
-        """Total memory in bytes."""
-        return self.memory_mib * 2**20
-
-    def find_measured(self, recipe_name: str) -> Measured | None:
-        """Return the measured speed of a recipe on this GPU, or None."""
-        return next((entry for entry in self.measured if entry.recipe == recipe_name), None)
+WITHOUT_BFLOAT16 = {"T4"}
+"""Listed GPUs on which training falls back to float16."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +25,6 @@ class Target:
     zero: int = 0
     """ZeRO stage; 0 means a single GPU, DDP or FSDP."""
     name: str | None = None
-    card: Card | None = None
     fsdp: bool = False
     """Whether FSDP2 shards weights, gradients and optimizer states."""
     offload: bool = False
@@ -69,42 +33,56 @@ class Target:
     @property
     def bfloat16(self) -> bool:
         """Whether the GPUs compute in bfloat16; GPUs without a name are assumed to."""
-        return self.card is None or self.card.bfloat16
+        return self.name not in WITHOUT_BFLOAT16
+
+    @property
+    def sharding(self) -> str:
+        """How several GPUs share the work, in words; "" for one GPU."""
+        if self.count == 1:
+            return ""
+        name = f"ZeRO-{self.zero}" if self.zero else "FSDP" if self.fsdp else "DDP"
+        return name + ", offloaded" * self.offload
+
+    @property
+    def shards_weights(self) -> bool:
+        """Whether each GPU holds a part of the weights alone."""
+        return self.zero == 3 or self.fsdp
 
     def check(self) -> None:
         """Raise UserError for options that contradict each other."""
         if self.zero and self.fsdp:
             raise UserError("--zero and --fsdp are two ways to shard; give one of them")
-        if self.zero and self.count == 1:
-            raise UserError("--zero shards over several GPUs; add --gpus 2 or more")
-        if self.fsdp and self.count == 1:
-            raise UserError("--fsdp shards over several GPUs; add --gpus 2 or more")
+        if (self.zero or self.fsdp) and self.count == 1:
+            raise UserError(f"--{'fsdp' if self.fsdp else 'zero'} shards over several GPUs; add --gpus 2 or more")
         if self.offload and not (self.zero or self.fsdp):
             raise UserError("--offload moves what is sharded to the machine's memory; add --zero 3 or --fsdp")
 
 
 @cache
-def cards() -> dict[str, Card]:
-    """Return the facts of every listed GPU by its name."""
-    path = Path(__file__).with_name("cards.json")
-    return {name: Card.model_validate(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+def cards() -> dict[str, int]:
+    """Return the total memory in MiB of every listed GPU, as nvidia-smi reports it, by its name."""
+    found: dict[str, int] = json.loads(Path(__file__).with_name("cards.json").read_text(encoding="utf-8"))
+    return found
 
 
-def find_card(name: str) -> tuple[str, Card]:
-    """Return the full name and the facts of a GPU, named as people write it or as nvidia-smi prints it.
+def find_card(name: str) -> tuple[str, int]:
+    """Return the full name and the bytes of a GPU, named as people write it or as nvidia-smi prints it.
 
     A name without a memory size, such as A100, means the smallest of that kind. Raises UserError, with the known
     names, for a GPU that is not listed or a name that fits several kinds.
     """
     for wanted in (_plain(name), _plain(_SIZE.sub("", name))):
-        fitting = [full for full in cards() if _plain(full) == wanted or _plain(_SIZE.sub("", full)) == wanted]
-        fitting = [full for full in fitting if _has_size_of(name, cards()[full])]
+        fitting = [
+            full
+            for full, memory in cards().items()
+            if wanted in (_plain(full), _plain(_SIZE.sub("", full))) and _has_size_of(name, memory)
+        ]
         if fitting:
-            full = min(fitting, key=lambda full: cards()[full].memory)
-            return full, cards()[full]
+            full = min(fitting, key=cards().__getitem__)
+            return full, cards()[full] * 2**20
     near = [full for full in cards() if _plain(name) and _plain(full).startswith(_plain(name))]
     if len(near) == 1:
-        return near[0], cards()[near[0]]
+        return near[0], cards()[near[0]] * 2**20
     close = get_close_matches(_plain(name), [_plain(full) for full in cards()], 1)
     near = near or [full for full in cards() if _plain(full) in close]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -122,7 +100,7 @@ def _plain(name: str) -> str:
     return _IGNORED.sub("", name.lower())
 
 
-def _has_size_of(name: str, card: Card) -> bool:
-    """Return whether the card has the memory that a name such as "H100 80GB HBM3" gives, if it gives any."""
+def _has_size_of(name: str, memory: int) -> bool:
+    """Return whether a memory in MiB is the one that a name such as "H100 80GB HBM3" gives, if it gives any."""
     size = _SIZE.search(name)
-    return size is None or abs(int(size[1]) - card.memory_mib / 1024) <= 2
+    return size is None or abs(int(size[1]) - memory / 1024) <= 2

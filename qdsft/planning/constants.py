@@ -15,5 +15,3 @@ ZERO_BUCKET = 5 * 10**8
 """Elements of DeepSpeed's reduce bucket, which accelerate leaves at its default."""
 ZERO_LIVE = 10**9
 """Elements that ZeRO-3 keeps gathered at most (stage3_max_live_parameters)."""
-LARGEST_SHARD = 50 * 10**9
-"""Bytes of one file of weights (transformers' max_shard_size), which is assembled in host memory."""

@@ -161,10 +161,9 @@ class Fitting:
         """Raise UserError for a sharding that does not work with quantized weights."""
         if not recipe.quantization:
             return
-        if self.target.zero == 3:
-            raise UserError("--zero 3 cannot shard quantized weights; use --zero 0, or remove the quantization section")
-        if self.target.fsdp:
-            raise UserError("--fsdp cannot shard quantized weights; leave it out, or remove the quantization section")
+        if self.target.shards_weights:
+            option, without = ("--fsdp", "leave it out") if self.target.fsdp else ("--zero 3", "use --zero 0")
+            raise UserError(f"{option} cannot shard quantized weights; {without}, or remove the quantization section")
 
 
 def _is_one_row(recipe: Recipe) -> bool:

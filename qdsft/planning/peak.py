@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 GIB = 2**30
 WEIGHTS, ADAPTERS, GRADIENTS = "weights", "LoRA weights", "gradients"
@@ -99,6 +99,11 @@ class Peak:
     def allocated(self) -> int:
         """Return the bytes that PyTorch reports as allocated."""
         return self.total - self.components.get(CONTEXT_NAME, 0)
+
+    def to_json(self, memory: int) -> dict[str, Any]:
+        """Return the peak as plain values, beside the bytes of a GPU."""
+        sums = {"total": self.total, "allocated": self.allocated}
+        return {**asdict(self), **sums, "margin": memory - self.total, "fits": self.total <= memory}
 
 
 def find_peak(traced: Traced, outside: Mapping[str, int]) -> Peak:

@@ -40,8 +40,6 @@ class Plan:
     workload_note: str
     steps: int | None
     tokens_seen: int | None
-    hours: float | None
-    usd: float | None
     largest_length: int | None
     """Most tokens of a row at the recipe's micro-batch; None if no length fits."""
     largest_micro_batch: int | None
@@ -50,14 +48,19 @@ class Plan:
     config: str
 
     @property
+    def total(self) -> int:
+        """Return the bytes that training and evaluation need."""
+        return max(self.training.total, self.evaluation.total)
+
+    @property
     def fits(self) -> bool:
         """Return whether training and evaluation fit."""
-        return max(self.training.total, self.evaluation.total) <= self.target.memory
+        return self.total <= self.target.memory
 
     @property
     def tight(self) -> bool:
         """Return whether the recipe fits with less than TIGHT to spare."""
-        return self.fits and max(self.training.total, self.evaluation.total) > (1 - TIGHT) * self.target.memory
+        return self.fits and self.total > (1 - TIGHT) * self.target.memory
 
     @property
     def not_counted(self) -> list[str]:
@@ -66,40 +69,34 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain values, in bytes."""
+        target, way = self.target, self.setup.way
+        same = ("config", "parameters", "not_counted", "fits", "tight", "largest_length", "largest_micro_batch")
         return {
             "modelled": True,
             "recipe": str(self.recipe.path),
             "model": self.recipe.model.name_or_path,
-            "config": self.config,
-            "parameters": self.parameters,
-            "gpu": self.target.name,
-            "gpu_memory": self.target.memory,
-            "gpus": self.target.count,
-            "zero": self.target.zero,
-            "fsdp": self.target.fsdp,
-            "offload": self.target.offload,
-            "training": _peak_json(self.training, self.target.memory),
-            "evaluation": _peak_json(self.evaluation, self.target.memory),
+            **{name: getattr(self, name) for name in same},
+            "gpu": target.name,
+            "gpu_memory": target.memory,
+            "gpus": target.count,
+            "zero": target.zero,
+            "fsdp": target.fsdp,
+            "offload": target.offload,
+            "training": self.training.to_json(target.memory),
+            "evaluation": self.evaluation.to_json(target.memory),
             "saving": {**asdict(self.saving), "disk": self.saving.disk},
-            "not_counted": self.not_counted,
-            "fits": self.fits,
-            "tight": self.tight,
             "micro_batch": self.setup.micro_batch,
             "length": self.setup.length,
             "recomputation": {
-                "activation_checkpointing": self.setup.way.checkpointing,
-                "every_n_layers": self.setup.way.every_n_layers,
+                "activation_checkpointing": way.checkpointing,
+                "every_n_layers": way.every_n_layers,
                 "chosen": self.setup.adaptive,
             },
-            "largest_length": self.largest_length,
-            "largest_micro_batch": self.largest_micro_batch,
             "changes": [asdict(change) for change in self.changes],
             "estimate": asdict(self.workload) if self.workload else None,
             "estimate_note": self.workload_note,
             "steps": self.steps,
             "tokens": self.tokens_seen,
-            "hours": self.hours,
-            "usd": self.usd,
         }
 
 
@@ -116,9 +113,6 @@ def make_plan(path: RecipeSource, overrides: Sequence[str], target: Target, make
     fitting = Fitting(make_tracer(recipe, config, found), target, workload)
     setup = fitting.setup(recipe)
     steps = workload.steps(recipe, target.count) if workload else None
-    tokens = workload.tokens_seen(recipe, target.count) if workload else None
-    measured = target.card.find_measured(recipe.name) if target.card else None
-    hours = tokens / measured.tokens_per_second / 3600 / target.count if measured and tokens else None
     sizes = fitting.tracer.sizes(recipe)
     return Plan(
         recipe=recipe,
@@ -131,25 +125,9 @@ def make_plan(path: RecipeSource, overrides: Sequence[str], target: Target, make
         workload=workload,
         workload_note=note,
         steps=steps,
-        tokens_seen=tokens,
-        hours=hours,
-        usd=hours * measured.usd_per_hour * target.count if hours and measured and measured.usd_per_hour else None,
+        tokens_seen=workload.tokens_seen(recipe, target.count) if workload else None,
         largest_length=fitting.largest_length(recipe, setup),
         largest_micro_batch=fitting.largest_micro_batch(recipe, setup),
         changes=tuple(find_changes(fitting, recipe, path, overrides, config)),
         config=found,
     )
-
-
-def _peak_json(peak: Peak, memory: int) -> dict[str, Any]:
-    return {
-        "phase": peak.phase,
-        "components": peak.components,
-        "total": peak.total,
-        "allocated": peak.allocated,
-        "reserved": peak.reserved,
-        "phases": peak.phases,
-        "paged": peak.paged,
-        "margin": memory - peak.total,
-        "fits": peak.total <= memory,
-    }

@@ -1,21 +1,18 @@
-"""Estimate the host memory and disk space that checkpoints and the result of a run need."""
+"""Estimate the disk space that checkpoints and the result of a run need."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from qdsft.planning.constants import LARGEST_SHARD
 from qdsft.planning.peak import Sizes
 from qdsft.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Saving:
-    """Host memory and disk space for saving, in bytes."""
+    """Disk space in bytes."""
 
-    host: int
-    """Host memory for one file, in addition to the process itself."""
     result: int
     """The saved adapter or model."""
     checkpoint: int
@@ -31,18 +28,16 @@ class Saving:
 
 def estimate_saving(recipe: Recipe, sizes: Sizes, optimizer: int, steps: int | None) -> Saving:
     """Return what the checkpoints and the result of a run of `steps` steps need; `optimizer` is bytes of states."""
-    result = sizes.trained_bytes
-    return Saving(min(result, LARGEST_SHARD), result, result + optimizer, _kept(recipe, steps))
+    return Saving(sizes.trained_bytes, sizes.trained_bytes + optimizer, _kept(recipe, steps or 1))
 
 
-def _kept(recipe: Recipe, steps: int | None) -> int:
+def _kept(recipe: Recipe, steps: int) -> int:
     strategy, limit = recipe.training_value("save_strategy"), recipe.training_value("save_total_limit")
     if strategy == "no":
         return 0
     written = math.ceil(recipe.training_value("num_train_epochs"))
     if strategy == "steps":
         every = recipe.training_value("save_steps")
-        total = steps or 1
-        written = math.ceil(1 / every) if every < 1 else max(total // int(every), 1)
+        written = math.ceil(1 / every) if every < 1 else max(steps // int(every), 1)
     # An old checkpoint is deleted after the new one is written.
     return int(min(written, limit + 1) if limit else written)

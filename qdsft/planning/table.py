@@ -14,9 +14,7 @@ def report(plan: Plan) -> Iterator[str]:
     target, setup = plan.target, plan.setup
     what = f"{target.count} x " if target.count > 1 else ""
     where = f"{what}{target.name or 'a GPU'} of {_gib(target.memory)} GiB"
-    sharding = f", ZeRO-{target.zero}" if target.zero else ", FSDP" if target.fsdp else ""
-    sharding = sharding or (", DDP" if target.count > 1 else "")
-    sharding += ", offloaded" if target.offload else ""
+    sharding = f", {target.sharding}" if target.sharding else ""
     yield f"{plan.recipe.path}: {plan.recipe.model.name_or_path}, {plan.parameters / 1e9:.2f} B weights"
     yield f"on {where}{sharding}; all figures are estimates, in GiB on each GPU"
     yield ""
@@ -30,8 +28,15 @@ def report(plan: Plan) -> Iterator[str]:
     yield f"evaluation, {evaluation.batch_size} rows at a time, {evaluation.max_new_tokens} new tokens"
     yield from _peak(plan.evaluation, target.memory)
     yield ""
-    yield from _saving(plan)
-    yield from _work(plan)
+    saving, what = plan.saving, "adapter" if plan.recipe.lora is not None else "model"
+    yield (
+        f"saving: on disk up to {_gib(saving.disk)}: the {what}, {_gib(saving.result)}, and {saving.kept} "
+        f"checkpoint(s) of {_gib(saving.checkpoint)}"
+    )
+    if plan.steps is None:
+        yield f"steps and tokens: not known: {plan.workload_note}"
+    else:
+        yield f"steps: about {plan.steps}, tokens: about {plan.tokens_seen:,} ({plan.workload_note})"
     if plan.not_counted:
         yield f"not counted, although they change memory: {', '.join(plan.not_counted)}"
     yield ""
@@ -41,7 +46,9 @@ def report(plan: Plan) -> Iterator[str]:
 def _peak(peak: Peak, memory: int) -> Iterator[str]:
     for name, size in peak.components.items():
         yield f"  {name:<30}{_gib(size):>8}"
-    yield f"  {'peak, at: ' + peak.phase:<38}{_gib(peak.total):>8}   {_margin(peak.total, memory)}"
+    left = memory - peak.total
+    margin = f"{_gib(left)} to spare" if left >= 0 else f"{_gib(-left)} too much"
+    yield f"  {'peak, at: ' + peak.phase:<38}{_gib(peak.total):>8}   {margin}"
     others = [f"{name} {_gib(size)}" for name, size in peak.phases.items() if name != peak.phase]
     yield f"  at other moments: {', '.join(others)}"
     yield f"  allocated by PyTorch {_gib(peak.allocated)}, reserved {_gib(peak.reserved)}"
@@ -49,39 +56,10 @@ def _peak(peak: Peak, memory: int) -> Iterator[str]:
         yield f"  and {_gib(peak.paged)} of optimizer states that move to host memory when the GPU is full"
 
 
-def _margin(total: int, memory: int) -> str:
-    left = memory - total
-    return f"{_gib(left)} to spare" if left >= 0 else f"{_gib(-left)} too much"
-
-
-def _saving(plan: Plan) -> Iterator[str]:
-    saving = plan.saving
-    what = "adapter" if plan.recipe.lora is not None else "model"
-    yield (
-        f"saving: {_gib(saving.host)} of host memory; on disk up to {_gib(saving.disk)}: the {what}, "
-        f"{_gib(saving.result)}, and {saving.kept} checkpoint(s) of {_gib(saving.checkpoint)}"
-    )
-
-
-def _work(plan: Plan) -> Iterator[str]:
-    if plan.workload is None or plan.steps is None or plan.tokens_seen is None:
-        yield f"steps and tokens: not known: {plan.workload_note}"
-        return
-    yield f"steps: about {plan.steps}, tokens: about {plan.tokens_seen:,} ({plan.workload_note})"
-    name = plan.target.name
-    if plan.hours is not None:
-        cost = f", about {plan.usd:.2f} USD" if plan.usd is not None else ""
-        yield f"time: about {plan.hours:.1f} hours{cost}, from a measured run on {name}"
-    elif name:
-        yield f"time: no measured run of this recipe on {name} yet"
-
-
 def _verdict(plan: Plan) -> Iterator[str]:
     if plan.fits:
-        needed = max(plan.training.total, plan.evaluation.total)
-        yield f"fits, with {_gib(plan.target.memory - needed)} GiB to spare" + (
-            ", which is tight: a display or fragmentation may take it" if plan.tight else ""
-        )
+        tight = ", which is tight: a display or fragmentation may take it" if plan.tight else ""
+        yield f"fits, with {_gib(plan.target.memory - plan.total)} GiB to spare{tight}"
     else:
         if plan.target.count > 1 and not plan.target.zero and plan.recipe.lora is None:
             yield f"does not fit: each GPU holds the whole model; try --gpus {plan.target.count} --zero 3 first"
@@ -100,7 +78,7 @@ def _verdict(plan: Plan) -> Iterator[str]:
 
 def _last_resort(plan: Plan) -> str:
     target = plan.target
-    if plan.recipe.lora is None and target.count > 1 and target.zero < 3 and not target.fsdp:
+    if plan.recipe.lora is None and target.count > 1 and not target.shards_weights:
         return "--zero 3 shards the weights as well; otherwise use a larger GPU, or a smaller model"
     return "no more changes are known: use a larger GPU, more GPUs (--gpus N --zero 3), or a smaller model"
 

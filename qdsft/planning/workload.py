@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from qdsft.data.examples import Example
 from qdsft.data.sources import data_files, is_on_hub
 from qdsft.data.split import stream_split
 from qdsft.errors import UserError
@@ -42,7 +41,7 @@ class Workload:
         limit: int = recipe.training_value("max_steps")
         if limit > 0:
             return limit
-        batches = math.ceil(self._trained_rows(recipe) / (_micro_batch(recipe) * gpus))
+        batches = math.ceil(self._trained_rows(recipe) / _rows_of_a_batch(recipe, gpus))
         an_epoch = max(math.ceil(batches / recipe.accumulation_steps(gpus)), 1)
         return math.ceil(an_epoch * float(recipe.training_value("num_train_epochs")))
 
@@ -51,7 +50,7 @@ class Workload:
         limit: int = recipe.training_value("max_steps")
         if limit <= 0:
             return math.ceil(self.tokens * float(recipe.training_value("num_train_epochs")))
-        rows = limit * recipe.accumulation_steps(gpus) * gpus * _micro_batch(recipe)
+        rows = limit * recipe.accumulation_steps(gpus) * _rows_of_a_batch(recipe, gpus)
         return math.ceil(rows * self.tokens / self._trained_rows(recipe))
 
     def _trained_rows(self, recipe: Recipe) -> int:
@@ -70,13 +69,14 @@ def estimate_workload(recipe: Recipe) -> tuple[Workload | None, str]:
         examples = list(islice(training, READ_AT_MOST))
     except UserError as error:
         return None, f"the data cannot be read: {error}"
-    lengths = [_tokens(_prompt(example) + example.completion) for example in examples]
+    prompts = ["".join(message["content"] for message in example.messages) for example in examples]
+    lengths = [_tokens(prompt + example.completion) for prompt, example in zip(prompts, examples, strict=True)]
     rows = _rows(paths, len(examples), recipe)
     workload = Workload(
         rows=rows,
         tokens=round(sum(lengths) * rows / len(examples)),
         longest=max(lengths),
-        longest_prompt=max(_tokens(_prompt(example)) for example in examples),
+        longest_prompt=max(map(_tokens, prompts)),
         read=len(examples),
     )
     others = "" if rows == len(examples) else ", assuming the others are like them"
@@ -85,10 +85,8 @@ def estimate_workload(recipe: Recipe) -> tuple[Workload | None, str]:
 
 def _rows(paths: Sequence[Path], read: int, recipe: Recipe) -> int:
     """Return the training rows of the whole file: counted if all were read, otherwise estimated from its lines."""
-    if read < READ_AT_MOST:
-        return read
     rows = read
-    if all(path.suffix == ".jsonl" for path in paths):
+    if read == READ_AT_MOST and all(path.suffix == ".jsonl" for path in paths):
         lines = sum(_count_lines(path) for path in paths)
         rows = max(read, round(lines * (1 if recipe.data.eval else 1 - recipe.data.eval_fraction)))
     return min(rows, recipe.data.max_samples or rows)
@@ -99,14 +97,10 @@ def _count_lines(path: Path) -> int:
         return sum(1 for _ in file)
 
 
-def _prompt(example: Example) -> str:
-    return "".join(message["content"] for message in example.messages)
-
-
 def _tokens(text: str) -> int:
     return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN) + TEMPLATE_TOKENS
 
 
-def _micro_batch(recipe: Recipe) -> int:
+def _rows_of_a_batch(recipe: Recipe, gpus: int) -> int:
     rows: int = recipe.training_value("per_device_train_batch_size")
-    return rows
+    return rows * gpus

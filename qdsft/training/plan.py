@@ -39,9 +39,8 @@ def plan(
     """
     if gpu is not None and gpu_memory:
         raise UserError("--gpu and --gpu-memory both set the memory of a GPU; give one of them")
-    name, card = find_card(gpu) if gpu is not None else (None, None)
-    memory = card.memory if card else int((gpu_memory or 8.0) * 2**30)
-    return plan_on(recipe, overrides, Target(memory, gpus, zero, name, card, fsdp, offload), full=full)
+    name, memory = find_card(gpu) if gpu is not None else (None, int((gpu_memory or 8.0) * 2**30))
+    return plan_on(recipe, overrides, Target(memory, gpus, zero, name, fsdp, offload), full=full)
 
 
 def plan_on(recipe: RecipeSource, overrides: Sequence[str], target: Target, *, full: bool = False) -> Plan:

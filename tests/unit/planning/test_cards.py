@@ -1,25 +1,22 @@
-"""Named cards: facts alone, and a measured speed only where one was recorded."""
+"""GPUs by name."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from pydantic import ValidationError
 
 from qdsft.errors import UserError
-from qdsft.planning.cards import Card, Measured, cards, find_card
+from qdsft.planning.cards import Target, cards, find_card
 
 
 def test_the_cards_of_the_documentation_are_listed() -> None:
     named = {"RTX 4060", "RTX 3060", "RTX 4090", "T4", "L4", "A10", "A100 40GB", "A100 80GB", "H100", "H200"}
     assert named <= cards().keys()
-    assert [cards()[name].memory for name in ("RTX 4060", "A100 80GB")] == [8188 * 2**20, 80 * 2**30]
-    assert not cards()["T4"].bfloat16
+    assert [find_card(name)[1] for name in ("RTX 4060", "A100 80GB")] == [8188 * 2**20, 80 * 2**30]
 
 
-def test_no_speed_is_claimed_that_was_not_measured() -> None:
-    assert all(entry.source and entry.recipe for card in cards().values() for entry in card.measured)
+@pytest.mark.parametrize(("name", "bfloat16"), [("T4", False), ("L4", True), (None, True)])
+def test_an_old_gpu_has_no_bfloat16(name: str | None, bfloat16: bool) -> None:
+    assert Target(2**30, name=name).bfloat16 == bfloat16
 
 
 @pytest.mark.parametrize(
@@ -57,7 +54,7 @@ def test_no_speed_is_claimed_that_was_not_measured() -> None:
     ],
 )
 def test_a_card_is_found_as_people_write_it(name: str, full: str) -> None:
-    assert find_card(name) == (full, cards()[full])
+    assert find_card(name) == (full, cards()[full] * 2**20)
 
 
 @pytest.mark.parametrize(
@@ -74,14 +71,3 @@ def test_a_card_is_found_as_people_write_it(name: str, full: str) -> None:
 def test_an_unknown_card_is_named(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         find_card(name)
-
-
-def test_the_format_of_a_measured_speed() -> None:
-    entry: dict[str, Any] = {"recipe": "llama2-qlora_8gb", "tokens_per_second": 900.0, "source": "outputs/x/run.json"}
-    card = Card(memory_mib=8188, bfloat16=True, measured=(Measured(**entry),))
-    found = card.find_measured("llama2-qlora_8gb")
-    assert found is not None and found.usd_per_hour is None
-    assert card.find_measured("mistral-qlora_8gb") is None
-    for wrong in ({**entry, "tokens_per_second": 0}, {**entry, "modelled": True}, {"recipe": "x"}):
-        with pytest.raises(ValidationError):
-            Measured.model_validate(wrong)

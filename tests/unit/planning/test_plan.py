@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 
 from qdsft.errors import UserError
-from qdsft.planning.cards import Card, Measured
-from qdsft.planning.table import report
 
 PATH = "recipes/llama2/qlora_8gb.yaml"
 
@@ -29,18 +27,6 @@ def test_a_plan_fits_or_is_tight(memory: float, fits: bool, tight: bool, plan: A
     found = plan(PATH, memory=memory)
     assert (found.fits, found.tight) == (fits, tight), found.training.total / 2**30
     assert bool(found.changes) == (not fits)
-
-
-def test_time_and_cost_come_from_a_measured_run_alone(plan: Any) -> None:
-    card = Card(memory_mib=8188, bfloat16=True)
-    unknown = plan(PATH, name="RTX 4060", card=card)
-    assert unknown.hours is None
-    assert any("no measured run of this recipe on RTX 4060 yet" in line for line in report(unknown))
-    entry = Measured(recipe="llama2-qlora_8gb", tokens_per_second=1.0, usd_per_hour=2.0, source="a run")
-    known = plan(PATH, name="RTX 4060", card=card.model_copy(update={"measured": (entry,)}))
-    assert known.hours == pytest.approx(known.tokens_seen / 3600)
-    assert known.usd == pytest.approx(2 * known.hours)
-    assert any("from a measured run on RTX 4060" in line for line in report(known))
 
 
 def test_saving_counts_checkpoints(plan: Any) -> None:
