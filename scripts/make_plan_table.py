@@ -1,0 +1,111 @@
+"""Trace every shipped recipe, and write the table of docs/PLAN.md.
+
+python scripts/make_plan_table.py                         write the table
+python scripts/make_plan_table.py --check [RECIPE ...]    exit 1 if these rows, or all, differ from the page
+python scripts/make_plan_table.py --full [RECIPE ...]     print how far short stacks are from whole models
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from qdsft.model.device import Machine
+from qdsft.planning.cards import Target
+from qdsft.planning.config_file import read_config
+from qdsft.planning.fitting import Fitting
+from qdsft.planning.peak import GIB
+from qdsft.planning.workload import estimate_workload
+from qdsft.recipe import Recipe, load_recipe
+from qdsft.training.memory_trace.tracer import StepTracer
+from qdsft.training.plan import make_config
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "PLAN.md"
+ROW = re.compile(r"^\| (\w+/\w+) \|(?: [^|]+\|){7}\n", re.MULTILINE)
+CARDS = (8, 24, 40, 80)
+"""GiB of the GPUs whose longest rows are in the table."""
+MADE_FOR = {"qlora_8gb": 8, "qlora": 24, "lora": 40, "full": 80}
+"""GiB of the GPU that a recipe is made for, by its name."""
+
+
+def recipes() -> list[str]:
+    """Return the recipes for a GPU that carry the dimensions of their model, such as mistral/lora."""
+    found = [path for path in ROOT.glob("recipes/*/*.yaml") if (path.parent / "config.json").is_file()]
+    order = list(MADE_FOR)[::-1]
+    found.sort(key=lambda path: (path.parent.name, order.index(path.stem) if path.stem in order else 0))
+    return [f"{path.parent.name}/{path.stem}" for path in found if path.stem in MADE_FOR]
+
+
+def make_tracer(recipe: Recipe, *, full: bool = False) -> StepTracer:
+    """Return the tracer of a recipe on a GPU with bfloat16."""
+    config = make_config(recipe, *read_config(recipe))
+    return StepTracer(config, Machine("cuda", "a GPU", torch.bfloat16), full=full)
+
+
+def make_peaks(name: str, tracer: StepTracer, recipe: Recipe) -> tuple[Fitting, list[str]]:
+    """Return the planner of a recipe on the GPU it is made for, and the first three figures of its row in GiB."""
+    fitting = Fitting(tracer, Target(MADE_FOR[name.split("/")[1]] * GIB), estimate_workload(recipe)[0])
+    training, evaluation = fitting.training(recipe), fitting.evaluation(recipe)
+    return fitting, [f"{size / GIB:.1f}" for size in (training.total, training.reserved, evaluation.total)]
+
+
+def make_row(name: str) -> str:
+    """Return the row of a recipe."""
+    recipe = load_recipe(ROOT / f"recipes/{name}.yaml")
+    tracer = make_tracer(recipe)
+    planned, cells = make_peaks(name, tracer, recipe)
+    for card in CARDS:
+        fitting = Fitting(tracer, Target(card * GIB), planned.workload)
+        fits = fitting.largest_total(recipe) <= card * GIB
+        cells.append(f"{fitting.largest_length(recipe, fitting.setup(recipe)):,}" if fits else "no")
+    return f"| {' | '.join([name, *cells])} |\n"
+
+
+def difference(name: str) -> float:
+    """Return how far the step from short stacks is from that of all layers, as a share of the latter."""
+    recipe = load_recipe(ROOT / f"recipes/{name}.yaml")
+    tracer = make_tracer(recipe)
+    fitting, _ = make_peaks(name, tracer, recipe)
+    setup = fitting.setup(recipe)
+    short, whole = (
+        one.training(recipe, setup.micro_batch, setup.length, setup.way).allocated
+        for one in (tracer, make_tracer(recipe, full=True))
+    )
+    return short / whole - 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write, check or compare."""
+    options, names = [], []
+    for argument in sys.argv[1:] if arguments is None else arguments:
+        (options if argument.startswith("--") else names).append(argument)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if options == ["--full"]:
+        for name in names or recipes():
+            print(f"{name}: {difference(name):+.3%}", flush=True)
+        return 0
+    page = PAGE.read_text(encoding="utf-8")
+    old = {match[1]: match[0] for match in ROW.finditer(page)}
+    new = {}
+    for name in names or recipes():
+        new[name] = make_row(name)
+        print(new[name], end="", flush=True)
+    changed = [name for name, row in new.items() if old.get(name) != row]
+    if options == ["--check"]:
+        print(f"{PAGE.name}: {len(new)} rows recomputed, {len(changed)} differ: {', '.join(changed)}")
+        return bool(changed)
+    rows = old | new
+    order = [*old, *(name for name in new if name not in old)]
+    first, last = (at for at in (next(ROW.finditer(page)).start(), [*ROW.finditer(page)][-1].end()))
+    PAGE.write_text(page[:first] + "".join(rows[name] for name in order) + page[last:], encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
