@@ -35,11 +35,14 @@ MADE_FOR = {"qlora_8gb": 8, "qlora": 24, "lora": 40, "full": 80}
 
 
 def recipes() -> list[str]:
-    """Return the recipes for a GPU that carry the dimensions of their model, such as mistral/lora."""
+    """Return the recipes that carry the dimensions of their model, such as mistral/lora."""
     found = [path for path in ROOT.glob("recipes/*/*.yaml") if (path.parent / "config.json").is_file()]
-    order = list(MADE_FOR)[::-1]
-    found.sort(key=lambda path: (path.parent.name, order.index(path.stem) if path.stem in order else 0))
-    return [f"{path.parent.name}/{path.stem}" for path in found if path.stem in MADE_FOR]
+    return sorted(f"{path.parent.name}/{path.stem}" for path in found)
+
+
+def has_row(name: str) -> bool:
+    """Return whether the table has a row for a recipe: those of `tasks` are like the one of their model."""
+    return name.split("/")[1] in MADE_FOR
 
 
 def make_tracer(recipe: Recipe, *, full: bool = False) -> StepTracer:
@@ -50,7 +53,7 @@ def make_tracer(recipe: Recipe, *, full: bool = False) -> StepTracer:
 
 def make_peaks(name: str, tracer: StepTracer, recipe: Recipe) -> tuple[Fitting, list[str]]:
     """Return the planner of a recipe on the GPU it is made for, and the first three figures of its row in GiB."""
-    fitting = Fitting(tracer, Target(MADE_FOR[name.split("/")[1]] * GIB), estimate_workload(recipe)[0])
+    fitting = Fitting(tracer, Target(MADE_FOR.get(name.split("/")[1], 8) * GIB), estimate_workload(recipe)[0])
     training, evaluation = fitting.training(recipe), fitting.evaluation(recipe)
     return fitting, [f"{size / GIB:.1f}" for size in (training.total, training.reserved, evaluation.total)]
 
@@ -93,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page = PAGE.read_text(encoding="utf-8")
     old = {match[1]: match[0] for match in ROW.finditer(page)}
     new = {}
-    for name in names or recipes():
+    for name in names or filter(has_row, recipes()):
         new[name] = make_row(name)
         print(new[name], end="", flush=True)
     changed = [name for name, row in new.items() if old.get(name) != row]
