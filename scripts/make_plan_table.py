@@ -51,34 +51,38 @@ def make_tracer(recipe: Recipe, *, full: bool = False) -> StepTracer:
     return StepTracer(config, Machine("cuda", "a GPU", torch.bfloat16), full=full)
 
 
-def make_peaks(name: str, tracer: StepTracer, recipe: Recipe) -> tuple[Fitting, list[str]]:
-    """Return the planner of a recipe on the GPU it is made for, and the first three figures of its row in GiB."""
-    fitting = Fitting(tracer, Target(MADE_FOR.get(name.split("/")[1], 8) * GIB), estimate_workload(recipe)[0])
-    training, evaluation = fitting.training(recipe), fitting.evaluation(recipe)
-    return fitting, [f"{size / GIB:.1f}" for size in (training.total, training.reserved, evaluation.total)]
+def make_planner(name: str, recipe: Recipe) -> Fitting:
+    """Return the planner of a recipe on the GPU it is made for."""
+    memory = MADE_FOR.get(name.split("/")[1], 8) * GIB
+    return Fitting(make_tracer(recipe), Target(memory), estimate_workload(recipe)[0])
+
+
+def make_peaks(planner: Fitting, recipe: Recipe) -> list[str]:
+    """Return the peak of training, what is reserved then, and the peak of evaluation in GiB."""
+    training, evaluation = planner.training(recipe), planner.evaluation(recipe)
+    return [f"{size / GIB:.1f}" for size in (training.total, training.reserved, evaluation.total)]
 
 
 def make_row(name: str) -> str:
     """Return the row of a recipe."""
     recipe = load_recipe(ROOT / f"recipes/{name}.yaml")
-    tracer = make_tracer(recipe)
-    planned, cells = make_peaks(name, tracer, recipe)
+    planner = make_planner(name, recipe)
+    cells = make_peaks(planner, recipe)
     for card in CARDS:
-        fitting = Fitting(tracer, Target(card * GIB), planned.workload)
-        fits = fitting.largest_total(recipe) <= card * GIB
-        cells.append(f"{fitting.largest_length(recipe, fitting.setup(recipe)):,}" if fits else "no")
+        on_card = Fitting(planner.tracer, Target(card * GIB), planner.workload)
+        fits = on_card.largest_total(recipe) <= card * GIB
+        cells.append(f"{on_card.largest_length(recipe, on_card.setup(recipe)):,}" if fits else "no")
     return f"| {' | '.join([name, *cells])} |\n"
 
 
 def difference(name: str) -> float:
     """Return how far the step from short stacks is from that of all layers, as a share of the latter."""
     recipe = load_recipe(ROOT / f"recipes/{name}.yaml")
-    tracer = make_tracer(recipe)
-    fitting, _ = make_peaks(name, tracer, recipe)
-    setup = fitting.setup(recipe)
+    planner = make_planner(name, recipe)
+    setup = planner.setup(recipe)
     short, whole = (
-        one.training(recipe, setup.micro_batch, setup.length, setup.way).allocated
-        for one in (tracer, make_tracer(recipe, full=True))
+        tracer.training(recipe, setup.micro_batch, setup.length, setup.way).allocated
+        for tracer in (planner.tracer, make_tracer(recipe, full=True))
     )
     return short / whole - 1
 

@@ -52,7 +52,7 @@ class Allocator:
     def _allocate(self, size: int) -> _Block:
         small = size <= SMALL
         pool = self._free[small]
-        place = bisect_left(pool, (size, 0, small))
+        place = bisect_left(pool, _Block(size, 0, small))
         block = self._take(pool[place]) if place < len(pool) else self._reserve(size, small)
         rest = block.size - size
         if rest < ROUND or (not small and rest <= SMALL):

@@ -49,8 +49,6 @@ class Setup:
     micro_batch: int
     length: int
     """Tokens of a row, including padding."""
-    packed: bool
-    """Whether the rows of a micro-batch are concatenated into one row."""
     way: Way
     adaptive: bool
     """Whether the recipe leaves the way to the available memory."""
@@ -76,7 +74,6 @@ class Fitting:
         setup = Setup(
             micro_batch=recipe.training_value("per_device_train_batch_size"),
             length=length,
-            packed=recipe.shares_rows,
             way=Way(bool(wanted), every if wanted else 1),
             adaptive=adaptive,
         )
@@ -126,9 +123,8 @@ class Fitting:
         """Return the longest row with which training fits, in steps of 64 tokens; None if 64 tokens do not fit."""
         limit = min(self.tracer.positions or LONGEST, LONGEST) // LENGTH_STEP
         if _is_one_row(recipe):
-            return (
-                min(self._most_tokens(recipe, setup) // setup.micro_batch // LENGTH_STEP, limit) * LENGTH_STEP or None
-            )
+            steps = self._most_tokens(recipe, setup) // setup.micro_batch // LENGTH_STEP
+            return min(steps, limit) * LENGTH_STEP or None
 
         def peak(steps: int) -> float:
             return self._recomputing(recipe, replace(setup, length=steps * LENGTH_STEP))
@@ -159,9 +155,7 @@ class Fitting:
 
     def _check(self, recipe: Recipe) -> None:
         """Raise UserError for a sharding that does not work with quantized weights."""
-        if not recipe.quantization:
-            return
-        if self.target.shards_weights:
+        if recipe.quantization and self.target.shards_weights:
             option, without = ("--fsdp", "leave it out") if self.target.fsdp else ("--zero 3", "use --zero 0")
             raise UserError(f"{option} cannot shard quantized weights; {without}, or remove the quantization section")
 

@@ -18,7 +18,7 @@ def report(plan: Plan) -> Iterator[str]:
     yield f"{plan.recipe.path}: {plan.recipe.model.name_or_path}, {plan.parameters / 1e9:.2f} B weights"
     yield f"on {where}{sharding}; all figures are estimates, in GiB on each GPU"
     yield ""
-    rows = "packed row" if setup.packed else "row"
+    rows = "packed row" if plan.recipe.shares_rows else "row"
     yield f"training, {setup.micro_batch} {rows}{'s' * (setup.micro_batch > 1)} of {setup.length} tokens at a time"
     chosen = ", chosen for this memory" if setup.adaptive else ""
     yield f"  recomputation: {setup.way.describe()}{chosen}"
@@ -61,7 +61,7 @@ def _verdict(plan: Plan) -> Iterator[str]:
         tight = ", which is tight: a display or fragmentation may take it" if plan.tight else ""
         yield f"fits, with {_gib(plan.target.memory - plan.total)} GiB to spare{tight}"
     else:
-        if plan.target.count > 1 and not plan.target.zero and plan.recipe.lora is None:
+        if plan.target.sharding == "DDP" and plan.recipe.lora is None:
             yield f"does not fit: each GPU holds the whole model; try --gpus {plan.target.count} --zero 3 first"
         yield "does not fit; apply these changes in order until it does:"
         for change in plan.changes:

@@ -65,7 +65,7 @@ def run_rows(recipe: Recipe, longest: int) -> Setup:
     """Return the rows of a micro-batch of a run whose longest row has `longest` tokens; every layer is recomputed."""
     length = (recipe.max_length or longest) if recipe.packing else longest
     rows = recipe.training_value("per_device_train_batch_size")
-    return Setup(rows, length, recipe.shares_rows, Way(True), adaptive=True)
+    return Setup(rows, length, Way(True), adaptive=True)
 
 
 def _every_layer(why: str) -> CheckpointingChoice:

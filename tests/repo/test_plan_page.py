@@ -1,73 +1,109 @@
-"""docs/PLAN.md: its table is what `qdsft plan` says."""
+"""docs/PLAN.md: its table is what `qdsft plan` says, and every page has its figures."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
-from typing import Any
+from pathlib import Path
+from types import ModuleType
 
 import pytest
-import torch
 from helpers.paths import ROOT
 
-from qdsft.model.device import Machine
-from qdsft.planning.cards import Target
-from qdsft.planning.config_file import read_config
-from qdsft.planning.fitting import LENGTH_STEP, Fitting
-from qdsft.planning.workload import estimate_workload
+from qdsft.planning.fitting import LENGTH_STEP
 from qdsft.recipe import load_recipe
-from qdsft.training.memory_trace.tracer import StepTracer
-from qdsft.training.plan import make_config
 
-CARDS = (8, 24, 40, 80)
-MADE_FOR = {"qlora_8gb": 8, "qlora": 24, "lora": 40, "full": 80}
-FAMILIES = ("llama2", "mistral", "koalpaca", "qwen3_4b", "llama3_korean")
 STEPS_OF_LENGTH = 1.04
 """The search for the longest row ends where this many times more does not fit."""
+RECOMPUTED = ("koalpaca/full", "llama2/lora", "mistral/qlora_8gb", "gemma3_4b/qlora_8gb")
+"""Full, LoRA, QLoRA, and the text decoder of a multimodal model. `make_plan_table.py --check` recomputes all rows."""
+FRONT = ("README.md", "README.ko.md")
+METHODS = ("qlora_8gb", "qlora", "lora", "full")
 
 
-def rows() -> list[str]:
-    page = (ROOT / "docs" / "PLAN.md").read_text(encoding="utf-8")
-    return re.findall(r"^\| \w+/\w+ \|(?: [^|]+\|){7}$", page, re.M)
+def load_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_plan_table", ROOT / "scripts" / "make_plan_table.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+script = load_script()
+
+
+def rows() -> dict[str, list[str]]:
+    page = script.PAGE.read_text(encoding="utf-8")
+    return {match[1]: match[0].strip("|\n ").split(" | ")[1:] for match in script.ROW.finditer(page)}
+
+
+def peaks() -> dict[str, str]:
+    """Return the figure of each recipe that the pages show: the larger of training and evaluation, in GiB."""
+    return {name: max(training, evaluation, key=float) for name, (training, _, evaluation, *_) in rows().items()}
 
 
 def test_every_large_recipe_is_in_the_table() -> None:
-    recipes = [path for family in FAMILIES for path in (ROOT / "recipes" / family).glob("*.yaml")]
-    assert {f"{path.parent.name}/{path.stem}" for path in recipes} == {line.split(" | ")[0][2:] for line in rows()}
-
-
-def check_row(line: str) -> None:
-    name, *cells = line.strip("| ").split(" | ")
-    recipe = load_recipe(ROOT / f"recipes/{name}.yaml")
-    tracer = StepTracer(make_config(recipe, *read_config(recipe)), Machine("cuda", "a GPU", torch.bfloat16))
-    memory = MADE_FOR[recipe.path.stem] * 2**30
-    fitting = Fitting(tracer, Target(memory), estimate_workload(recipe)[0])
-    training = fitting.training(recipe)
-    found = [training.total, training.reserved, fitting.evaluation(recipe).total]
-    assert cells[:3] == [f"{size / 2**30:.1f}" for size in found]
-    # Each length takes traces: those of the GPU that the recipe is made for stand for the others.
-    card = MADE_FOR[recipe.path.stem]
-    check_length(fitting, recipe, card * 2**30, cells[3:][CARDS.index(card)])
-
-
-def check_length(fitting: Fitting, recipe: Any, memory: int, cell: str) -> None:
-    on_card = Fitting(fitting.tracer, Target(memory), fitting.workload)
-    fits = on_card.largest_total(recipe) <= memory
-    assert fits == (cell != "no")
-    if not fits:
-        return
-    length = int(cell.replace(",", ""))
-    assert length % LENGTH_STEP == 0 and length <= (fitting.tracer.positions or 2**20)
-
-    def peak(tokens: int) -> float:
-        changed = load_recipe(recipe, [f"training.max_length={tokens}", "training.activation_checkpointing=true"])
-        return on_card.training(changed).total
-
-    assert peak(length) <= memory
-    if length < (fitting.tracer.positions or 2**20):
-        assert peak(int(STEPS_OF_LENGTH * length) + LENGTH_STEP) > memory
+    assert sorted(rows()) == sorted(filter(script.has_row, script.recipes()))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", rows(), ids=lambda line: line.split(" | ")[0][2:])
-def test_the_table_is_what_the_command_says(line: str) -> None:
-    check_row(line)
+@pytest.mark.parametrize("name", RECOMPUTED)
+def test_the_table_is_what_the_command_says(name: str) -> None:
+    recipe = load_recipe(ROOT / f"recipes/{name}.yaml")
+    assert rows()[name][:3] == script.make_peaks(script.make_planner(name, recipe), recipe)
+
+
+@pytest.mark.slow
+def test_the_longest_row_fits_and_a_longer_one_does_not() -> None:
+    name, memory = "mistral/qlora_8gb", 8 * 2**30
+    recipe = load_recipe(ROOT / f"recipes/{name}.yaml")
+    length = int(rows()[name][3].replace(",", ""))
+    fitting = script.make_planner(name, recipe)
+
+    def peak(tokens: int) -> int:
+        return fitting.training(load_recipe(recipe, [f"training.max_length={tokens}"])).total
+
+    assert length % LENGTH_STEP == 0
+    assert peak(length) <= memory < peak(int(STEPS_OF_LENGTH * length) + LENGTH_STEP)
+
+
+@pytest.mark.parametrize("page", FRONT)
+def test_the_front_page_has_the_figures_of_the_table(page: str) -> None:
+    text, found = (ROOT / page).read_text(encoding="utf-8"), {}
+    for folder, cells in re.findall(r"^\| \[recipes/(\w+)\]\([^)]*\) \|(.*)\|$", text, re.MULTILINE):
+        figures = [cell.strip() for cell in cells.split("|")][-4:]
+        found |= {f"{folder}/{method}": cell for method, cell in zip(METHODS, figures, strict=True) if cell}
+    assert found == peaks()
+
+
+def test_the_list_of_recipes_has_the_figures_of_the_table() -> None:
+    text, found = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8"), {}
+    for folder, cell in re.findall(r"^\| \[(\w+)\]\(\w+\) \|.*\| ([^|]*) \|$", text, re.MULTILINE):
+        found |= {f"{folder}/{method}": figure for method, figure in re.findall(r"(\w+) \(([\d.]+)\)", cell)}
+    assert found == peaks()
+
+
+@pytest.mark.parametrize("name", rows())
+def test_the_page_of_a_model_has_the_figure_of_the_table(name: str) -> None:
+    folder, method = name.split("/")
+    text = (ROOT / "recipes" / folder / "README.md").read_text(encoding="utf-8")
+    assert re.findall(rf"^\| \[{method}\.yaml\]\({method}\.yaml\) \|.*\| ([^|]*) \|$", text, re.MULTILINE) == [
+        peaks()[name]
+    ]
+
+
+def test_check_sees_another_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without traces: what the page says is compared with what the rows would be."""
+    page = script.PAGE.read_text(encoding="utf-8")
+    made = {match[1]: match[0] for match in script.ROW.finditer(page)}
+    monkeypatch.setattr(script, "make_row", made.__getitem__)
+    assert script.main(["--check"]) == 0
+    wrong = made["mistral/lora"].replace("| no |", "| 64 |", 1)
+    monkeypatch.setattr(script, "PAGE", tmp_path / "PLAN.md")
+    for text, names in ((page.replace(made["mistral/lora"], wrong), []), (page.replace(made["mistral/lora"], ""), [])):
+        script.PAGE.write_text(text, encoding="utf-8")
+        assert script.main(["--check", *names]) == 1
+        assert script.main(["--check", "mistral/qlora"]) == 0
+    script.PAGE.write_text(page.replace(made["mistral/lora"], wrong), encoding="utf-8")
+    assert script.main([]) == 0
+    assert script.PAGE.read_text(encoding="utf-8") == page
