@@ -45,7 +45,6 @@ NO_NUMBERS = {
     "deploy/merge_weights.py",
     "deploy/serve.py",
     "deploy/demo/app.py",
-    "planning/fitting.py",
     "recipe/idle_keys.py",
     "recipe/new_text.py",
     "recipe/schema.py",
