@@ -13,7 +13,6 @@ def overrides_of(found: Plan) -> list[str]:
     return [override for change in found.changes for override in change.overrides]
 
 
-@pytest.mark.parametrize("memory", [0.9, 1.2, 1.6, 3.0, 6.0])
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -25,7 +24,10 @@ def overrides_of(found: Plan) -> list[str]:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("method", ["qlora_8gb", "lora", "full"])
+@pytest.mark.parametrize(
+    ("method", "memory"),
+    [("qlora_8gb", 0.9), ("qlora_8gb", 1.2), ("lora", 1.6), ("lora", 3.0), ("full", 0.9), ("full", 6.0)],
+)
 def test_advice_does_what_it_says(method: str, overrides: tuple[str, ...], memory: float, plan: Any) -> None:
     if method == "full":
         overrides = tuple(override for override in overrides if not override.startswith("lora."))
