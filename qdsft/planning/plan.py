@@ -65,7 +65,11 @@ class Plan:
     @property
     def not_counted(self) -> list[str]:
         """Return the keys that the recipe sets and the trace ignores."""
-        return [f"training.{key}" for key in NOT_COUNTED if self.recipe.training.get(key)]
+        given = self.recipe.training
+        found = [key for key in NOT_COUNTED if given.get(key)]
+        if (given.get("activation_checkpointing_kwargs") or {}).get("offload"):
+            found.append("activation_checkpointing_kwargs.offload")
+        return [f"training.{key}" for key in found]
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain values, in bytes."""

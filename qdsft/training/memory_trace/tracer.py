@@ -69,7 +69,7 @@ class StepTracer:
         """Return the trace of a step on `rows` rows of `length` tokens, which a recipe that packs makes one row."""
         fake = self._model(recipe, trainable=True)
         with _same_accelerate_state():
-            arguments = build_arguments(recipe, CPU, processes=1, checkpointing=way)
+            arguments = build_arguments(_without_offloading(recipe), CPU, processes=1, checkpointing=way)
             check_optimizer(recipe, arguments)
             training = self._training(recipe, fake, arguments, rows, length)
         fake.recompute(arguments.activation_checkpointing, arguments.activation_checkpointing_kwargs or {})
@@ -149,6 +149,14 @@ class StepTracer:
             all_logits=bool(arguments.label_smoothing_factor) or is_custom_loss(recipe),
             paged=str(arguments.optim.value).startswith("paged_"),
         )
+
+
+def _without_offloading(recipe: Recipe) -> Recipe:
+    """Return the recipe without the keys that a CPU refuses. A plan lists them as not counted."""
+    training = {key: value for key, value in recipe.training.items() if key != "activation_offloading"}
+    if kwargs := training.get("activation_checkpointing_kwargs"):
+        training["activation_checkpointing_kwargs"] = {key: kwargs[key] for key in kwargs if key != "offload"}
+    return recipe.model_copy(update={"training": training})
 
 
 @contextmanager

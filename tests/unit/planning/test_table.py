@@ -26,9 +26,10 @@ def test_where_nothing_fits_it_says_so(plan: Any) -> None:
 
 
 def test_parts_that_are_not_counted_are_listed(plan: Any) -> None:
-    found = plan("recipes/llama2/qlora_8gb.yaml", "training.torch_compile=true")
-    assert found.not_counted == ["training.torch_compile"]
-    assert any("not counted" in line and "training.torch_compile" in line for line in report(found))
+    for key in ("torch_compile", "activation_offloading", "activation_checkpointing_kwargs.offload"):
+        found = plan("recipes/llama2/qlora_8gb.yaml", f"training.{key}=true")
+        assert found.not_counted == [f"training.{key}"]
+        assert any("not counted" in line and f"training.{key}" in line for line in report(found))
     assert plan("recipes/llama2/qlora_8gb.yaml").not_counted == []
 
 

@@ -193,6 +193,12 @@ def test_the_number_format_is_that_of_the_run(dtype: str, machine: Machine) -> N
     assert used == [None if machine is CPU else half.get(dtype)]
 
 
+@pytest.mark.parametrize("key", ["activation_offloading", "activation_checkpointing_kwargs.offload"])
+def test_offloading_is_planned_as_if_it_were_left_out(key: str) -> None:
+    """It was refused, because a trace runs on a CPU."""
+    assert trace("lora", f"training.{key}=true").allocated == trace("lora").allocated
+
+
 def test_the_optimizer_step_of_sharded_weights_has_float32_gradients() -> None:
     sharded = trace("full", sharded=True)
     elements = sharded.phases["loss"][WEIGHTS] / 2
