@@ -160,9 +160,14 @@ def test_held_out_rows_have_the_length_of_the_recipe(rows: str) -> None:
 
 def test_a_trace_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not change a step does not trace it again, and what changes it does."""
-    tracer, made = tracer_of(num_hidden_layers=1), []
-    trace_one = tracer._trace
-    monkeypatch.setattr(tracer, "_trace", lambda *given, **more: made.append(1) or trace_one(*given, **more))
+    tracer = tracer_of(num_hidden_layers=1)
+    made, trace_one = [], tracer._trace
+
+    def counted(*given: Any, **more: Any) -> Traced:
+        made.append(given)
+        return trace_one(*given, **more)
+
+    monkeypatch.setattr(tracer, "_trace", counted)
     two = "training.per_device_train_batch_size=2", "training.global_batch_size=8"
     for overrides in ((), ("training.learning_rate=1e-5",), ("training.warmup_steps=3", "seed=5")):
         tracer.evaluation(recipe_of("lora", *overrides), 30)
@@ -177,7 +182,7 @@ def test_a_trace_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("machine", [CUDA, TURING, CPU], ids=["cuda", "turing", "cpu"])
-def test_the_number_format_is_that_of_the_run(dtype: str, machine: Machine) -> None:
+def test_the_number_format_is_that_of_the_run(dtype: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A float16 recipe is planned in float16 on a GPU that has bfloat16, as it trains there."""
     recipe = recipe_of("lora", f"model.dtype={dtype}")
     tracer = tracer_of(machine=machine, num_hidden_layers=1)
@@ -185,10 +190,14 @@ def test_the_number_format_is_that_of_the_run(dtype: str, machine: Machine) -> N
     weight = fake.base.get_input_embeddings().weight
     assert weight.dtype == fake.dtype == machine.choose_dtype(dtype)
     used: list[Any] = []
-    with pytest.MonkeyPatch.context() as patch:
-        run = StepTrace.run
-        patch.setattr(StepTrace, "run", lambda step: used.append(step.training.autocast) or run(step))
-        tracer.training(recipe, 1, 16, Way(True))
+    run = StepTrace.run
+
+    def watched(step: StepTrace) -> None:
+        used.append(step.training.autocast)
+        run(step)
+
+    monkeypatch.setattr(StepTrace, "run", watched)
+    tracer.training(recipe, 1, 16, Way(True))
     half = {"float16": torch.float16, "bfloat16": torch.float16 if machine is TURING else torch.bfloat16}
     assert used == [None if machine is CPU else half.get(dtype)]
 
