@@ -1,12 +1,15 @@
 """Trace every shipped recipe, and write the table of docs/PLAN.md.
 
-python scripts/make_plan_table.py                         write the table
-python scripts/make_plan_table.py --check [RECIPE ...]    exit 1 if these rows, or all, differ from the page
-python scripts/make_plan_table.py --full [RECIPE ...]     print how far short stacks are from whole models
+python scripts/make_plan_table.py            write the table
+python scripts/make_plan_table.py --check    exit 1 if the page differs
+python scripts/make_plan_table.py --full     print how far short stacks are from whole models
+
+Names of recipes, such as mistral/lora, restrict each to their rows.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import re
 import sys
@@ -89,28 +92,31 @@ def difference(name: str) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write, check or compare."""
-    options, names = [], []
-    for argument in sys.argv[1:] if arguments is None else arguments:
-        (options if argument.startswith("--") else names).append(argument)
+    parser = argparse.ArgumentParser(description="Trace every shipped recipe, and write the table of docs/PLAN.md.")
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="such as mistral/lora (default: all)")
+    parser.add_argument("--check", action="store_true", help="exit with status 1 if the page differs; write nothing")
+    parser.add_argument("--full", action="store_true", help="print how far short stacks are from whole models")
+    options = parser.parse_args(arguments)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    if options == ["--full"]:
-        for name in names or recipes():
+    if options.full:
+        for name in options.recipes or recipes():
             print(f"{name}: {difference(name):+.3%}", flush=True)
         return 0
     page = PAGE.read_text(encoding="utf-8")
     old = {match[1]: match[0] for match in ROW.finditer(page)}
     new = {}
-    for name in names or filter(has_row, recipes()):
+    for name in options.recipes or filter(has_row, recipes()):
         new[name] = make_row(name)
         print(new[name], end="", flush=True)
     changed = [name for name, row in new.items() if old.get(name) != row]
-    if options == ["--check"]:
+    if options.check:
         print(f"{PAGE.name}: {len(new)} rows recomputed, {len(changed)} differ: {', '.join(changed)}")
         return bool(changed)
     rows = old | new
     order = [*old, *(name for name in new if name not in old)]
-    first, last = (at for at in (next(ROW.finditer(page)).start(), [*ROW.finditer(page)][-1].end()))
-    PAGE.write_text(page[:first] + "".join(rows[name] for name in order) + page[last:], encoding="utf-8")
+    places = [match.span() for match in ROW.finditer(page)]
+    table = "".join(rows[name] for name in order)
+    PAGE.write_text(page[: places[0][0]] + table + page[places[-1][1] :], encoding="utf-8")
     return 0
 
 
