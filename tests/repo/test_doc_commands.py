@@ -39,6 +39,7 @@ REASONS = {
     "it needs several GPUs",
     "it needs a GPU",
     "it needs a rented pod",
+    "the tests of docs/PLAN.md run such commands",
     "it needs Docker",
     "it needs an account of the Hub",
     "it needs the repository's address",
