@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qdsft.training.library import train as train
     from qdsft.training.plan import plan as plan
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _PUBLIC = {
     "Decomposer": "qdsft.inference.decomposer",
     "execute": "qdsft.data.execution",
