@@ -13,6 +13,7 @@ import pytest
 from helpers.paths import ROOT
 
 from qdsft.cli.main import main
+from qdsft.training import plan as planning
 
 
 @pytest.fixture(autouse=True)
@@ -47,17 +48,15 @@ def test_json_holds_the_same(recipe: list[str], capsys: pytest.CaptureFixture[st
 
 @pytest.mark.slow
 def test_too_little_memory_is_an_answer_and_an_error_only_on_request(
-    recipe: list[str], capsys: pytest.CaptureFixture[str]
+    recipe: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main([*recipe, "--gpu-memory", "4.6"]) == 0
-    out, err = capsys.readouterr()
-    assert "does not fit; apply these changes in order until it does:" in out and "error" not in err
-    assert main([*recipe, "--gpu-memory", "4.6", "--must-fit"]) == 1
-    out, err = capsys.readouterr()
-    assert "does not fit; apply these changes in order until it does:" in out
-    assert err.endswith(
-        "error: recipes/llama2/qlora_8gb.yaml does not fit a GPU of 4.6 GiB; add the overrides that the plan lists\n"
-    )
+    found = planning.plan(recipe[1], recipe[2:], gpu_memory=4.6)  # once for both commands
+    monkeypatch.setattr(planning, "plan", lambda *_arguments, **_options: found)
+    for options, status in (([], 0), (["--must-fit"], 1)):
+        assert main([*recipe, "--gpu-memory", "4.6", *options]) == status
+        out, err = capsys.readouterr()
+        assert "does not fit; apply these changes in order until it does:" in out
+        assert ("error: recipes/llama2/qlora_8gb.yaml does not fit a GPU of 4.6 GiB; add" in err) == bool(status)
 
 
 @pytest.mark.parametrize(
