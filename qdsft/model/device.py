@@ -12,6 +12,10 @@ from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.launch import uses_cpu
 
+CPU_DTYPE = "QDSFT_CPU_DTYPE"
+"""The environment variable that names the dtype of a CPU: float32 (default) or bfloat16, which only CPUs with
+instructions for it (AVX-512 BF16, AMX) compute faster."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
@@ -21,12 +25,13 @@ class Machine:
     """cuda, mps or cpu."""
     name: str
     dtype: torch.dtype
-    """The best dtype of the device: bfloat16 or else float16 on a CUDA GPU, float32 elsewhere."""
+    """The best dtype of the device: bfloat16 or else float16 on a CUDA GPU, float32 elsewhere (CPU: see CPU_DTYPE)."""
 
     def choose_dtype(self, wanted: str) -> torch.dtype:
         """Return the dtype to use on this device for model.dtype `wanted` (auto, bfloat16, float16 or float32).
 
-        Every CUDA GPU computes float16. bfloat16 becomes float16 on a GPU without it, and both become float32 on a CPU.
+        Every CUDA GPU computes float16. bfloat16 becomes float16 on a GPU without it, and both become the dtype
+        of the machine on a CPU, which is float32 unless CPU_DTYPE says bfloat16.
         """
         if wanted == "float32":
             return torch.float32
@@ -93,7 +98,10 @@ def fork_rng() -> AbstractContextManager[None]:
 
 
 def _cpu() -> Machine:
-    return Machine("cpu", f"CPU, {torch.get_num_threads()} threads", torch.float32)
+    wanted = variable(CPU_DTYPE, "float32")
+    if wanted not in {"float32", "bfloat16"}:
+        raise UserError(f"{CPU_DTYPE} is {wanted!r}; set it to bfloat16 or float32, or unset it")
+    return Machine("cpu", f"CPU, {torch.get_num_threads()} threads", getattr(torch, wanted))
 
 
 def _name(dtype: torch.dtype) -> str:

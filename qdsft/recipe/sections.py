@@ -31,7 +31,8 @@ class Model(Section):
     """Branch, tag or commit of the Hub model; the commit that was used is written into run.json."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Number format of the weights. auto and bfloat16 take bfloat16 where the device has it, else float16, and float32
-    on a CPU. float16 takes float16 on every NVIDIA GPU. Models known to overflow float16 are refused in it."""
+    on a CPU (bfloat16 with QDSFT_CPU_DTYPE=bfloat16). float16 takes float16 on every NVIDIA GPU. Models known to
+    overflow float16 are refused in it."""
     attn_implementation: AttentionKernel = "auto"
     """Attention kernel, as in transformers: sdpa, eager, flash_attention_2, ... auto takes FlashAttention-2 to train
     with where it is installed and runs, else sdpa, and says which."""

@@ -1,10 +1,10 @@
-"""Compute the loss in float32 on a CPU from the supervised positions alone, and each logit once.
+"""Compute the loss on a CPU from the supervised positions alone, and each logit once; sums are in float32.
 
 TRL's own function (`trl.kernels.ChunkedLogProbFunction`) computes each tile of logits twice, once forward and once
 backward, and on a CPU reads it from memory some twenty times. Here the forward pass also sums the softmax-weighted rows
 of the head, `softmax(logits) @ weight`. The gradient of the hidden states is then a subtraction, and the entropy a dot
 product. If the head is trained and has few logits, the logits are kept for its gradient; otherwise they are computed
-again, tile by tile.
+again, tile by tile. A head in bfloat16 that is not trained is multiplied in bfloat16.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ TILE = 2**22
 """Logits that are computed at once (16 MiB). Measured: narrower tiles are slower."""
 KEPT = 2**26
 """Largest number of logits that are kept for the gradient of the head (256 MiB)."""
+HALF = torch.bfloat16
+"""The dtype, besides float32, of a head that is multiplied here."""
 
 Fields = tuple[torch.Tensor, torch.Tensor | None, None, None, torch.Tensor | None]
 """Log-probabilities, entropy, two fields that SFTTrainer does not request, and whether the target is the top token."""
@@ -38,30 +40,39 @@ class SupervisedLogProbs(torch.autograd.Function):
         """Take `hidden` [positions, width], `weight` [vocabulary, width] and `targets` [positions]; scale logits."""
         ctx.set_materialize_grads(False)
         positions, vocabulary = hidden.shape[0], weight.shape[0]
-        scaled = hidden * scale if scale != 1 else hidden
+        ctx.hidden_dtype, half = hidden.dtype, weight.dtype == HALF
+        factor = (hidden * scale if scale != 1 else hidden).to(weight.dtype)
+        scaled = factor.float()
         keep = ctx.needs_input_grad[1] and positions * vocabulary <= KEPT
         width = vocabulary if keep else tile_width(positions, vocabulary)
-        buffer = hidden.new_empty(positions * width)
-        largest = hidden.new_full((positions, 1), -torch.inf)
-        total = hidden.new_zeros((positions, 1))
-        rows = torch.zeros_like(hidden)  # sum of exp(logit) times the head's row, over the tiles so far
+        buffer = scaled.new_empty(positions * width)
+        largest = scaled.new_full((positions, 1), -torch.inf)
+        total = scaled.new_zeros((positions, 1))
+        rows = torch.zeros_like(scaled)  # sum of exp(logit) times the head's row, over the tiles so far
         for start in range(0, vocabulary, width):
             part = weight[start : start + width]
             tile = buffer[: positions * part.shape[0]].view(positions, part.shape[0])
-            torch.mm(scaled, part.T, out=tile)
+            if half:
+                tile.copy_(factor @ part.T)
+            else:
+                torch.mm(factor, part.T, out=tile)
             previous, largest = largest, torch.maximum(largest, tile.amax(dim=1, keepdim=True))
             tile.sub_(largest).exp_()
             shrink = (previous - largest).exp_()
             total.mul_(shrink).add_(tile.sum(dim=1, keepdim=True))
-            rows.mul_(shrink).addmm_(tile, part)
+            rows.mul_(shrink)
+            if half:
+                rows.add_(tile.to(part.dtype) @ part)
+            else:
+                rows.addmm_(tile, part)
         rows.div_(total)
         log_total = total.log().add_(largest)
-        wanted = weight[targets]
+        wanted = weight[targets].float()
         at_target = (scaled * wanted).sum(dim=1, keepdim=True)
         log_probs = at_target - log_total
         entropy = log_total - (scaled * rows).sum(dim=1, keepdim=True)
         # The same logit summed in another order: equal up to the rounding of both.
-        is_top1 = at_target >= largest - 1e-5 * largest.abs().clamp_(min=1)
+        is_top1 = at_target >= largest - (1e-2 if half else 1e-5) * largest.abs().clamp_(min=1)
         slopes = wanted.sub_(rows).mul_(scale)
         ctx.save_for_backward(slopes, scaled, weight, targets, buffer.view(positions, -1) if keep else log_total, total)
         ctx.keep, ctx.width = keep, width
@@ -75,7 +86,7 @@ class SupervisedLogProbs(torch.autograd.Function):
             return None, None, None, None
         slopes, scaled, weight, targets, kept, total = ctx.saved_tensors
         gradient = gradient[:, None]
-        hidden_gradient = gradient * slopes if ctx.needs_input_grad[0] else None
+        hidden_gradient = (gradient * slopes).to(ctx.hidden_dtype) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return hidden_gradient, None, None, None
         pushed = scaled * gradient
@@ -112,10 +123,11 @@ class LogProbs:
         outputs: tuple[str, ...] = (),
     ) -> Any:
         """Take the arguments and return the results of `ChunkedLogProbFunction.apply`."""
+        full = hidden.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        half = weight.dtype == HALF and not weight.requires_grad
         ours = (
             hidden.device.type == "cpu"
-            and hidden.dtype == weight.dtype == torch.float32
-            and not torch.is_autocast_enabled("cpu")
+            and (full or half)
             and torch.is_grad_enabled()
             and bias is None
             and softcap is None

@@ -7,7 +7,7 @@ import torch
 from helpers.gpus import PretendedGpus, pretend_gpus
 
 from qdsft.errors import UserError
-from qdsft.model.device import Machine, check_own_gpu, find_machine, fork_rng
+from qdsft.model.device import CPU_DTYPE, Machine, check_own_gpu, find_machine, fork_rng
 
 
 @pytest.fixture
@@ -25,6 +25,18 @@ def test_the_number_format_follows_the_machine() -> None:
     assert [newer.choose_dtype(name) for name in ("auto", "float16")] == [torch.bfloat16, torch.float16]
     cpu = Machine("cpu", "CPU", torch.float32)
     assert cpu.choose_dtype("bfloat16") == cpu.choose_dtype("float16") == torch.float32
+
+
+def test_a_cpu_computes_in_the_format_of_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    for value, wanted in {"": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}.items():
+        monkeypatch.setenv(CPU_DTYPE, value)
+        cpu = find_machine()
+        assert [cpu.choose_dtype(name) for name in ("auto", "bfloat16", "float32")] == [wanted, wanted, torch.float32]
+    for value in ("float16", "BF16", "bfloat16 "):
+        monkeypatch.setenv(CPU_DTYPE, value)
+        with pytest.raises(UserError, match=f"{CPU_DTYPE} is '{value}'; set it to bfloat16 or float32"):
+            find_machine()
 
 
 def test_another_number_format_than_the_recipes_is_printed() -> None:

@@ -19,11 +19,13 @@ OUTPUTS = ("log_probs", "entropy", "is_top1")
 POSITIONS, WIDTH, VOCABULARY = 7, 16, 2500
 
 
-def score(function: Any, *, scale: float, train_head: bool) -> dict[str, torch.Tensor | None]:
+def score(
+    function: Any, *, scale: float, train_head: bool, dtype: torch.dtype = torch.float32
+) -> dict[str, torch.Tensor | None]:
     """Outputs and gradients; the gradient of each log-probability is another, as for losses that weight tokens."""
     generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(POSITIONS, WIDTH, generator=generator).requires_grad_()
-    weight = torch.randn(VOCABULARY, WIDTH, generator=generator).requires_grad_(train_head)
+    hidden = torch.randn(POSITIONS, WIDTH, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(VOCABULARY, WIDTH, generator=generator).to(dtype).requires_grad_(train_head)
     targets = torch.randint(VOCABULARY, (POSITIONS,), generator=generator)
     with torch.no_grad():
         targets[0] = (hidden @ weight.T)[0].argmax()
@@ -52,6 +54,20 @@ def test_it_equals_trl(train_head: bool, kept: int, scale: float, monkeypatch: p
             torch.testing.assert_close(ours[name], value, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_a_bfloat16_head_is_summed_in_float32(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adding 2,500 exponentials in bfloat16 would be off by far more than the products are."""
+    monkeypatch.setattr(cpu_loss, "TILE", 1)
+    exact = score(LogProbs, scale=scale, train_head=False)
+    half = score(LogProbs, scale=scale, train_head=False, dtype=torch.bfloat16)
+    assert half["hidden"] is not None and half["hidden"].dtype == torch.bfloat16
+    for name in ("log_probs", "entropy", "hidden"):
+        ours, wanted = half[name], exact[name]
+        assert ours is not None and wanted is not None
+        torch.testing.assert_close(ours.float(), wanted, atol=0.05, rtol=0.02)
+    assert half["is_top1"] is not None and half["is_top1"][0] == 1
+
+
 @pytest.mark.parametrize("case", ["bias", "softcap", "bfloat16", "autocast", "evaluation"])
 def test_other_cases_are_left_to_trl(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
@@ -59,7 +75,7 @@ def test_other_cases_are_left_to_trl(case: str, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(SupervisedLogProbs, "apply", refuse)
     dtype = torch.bfloat16 if case == "bfloat16" else torch.float32
-    hidden, weight = torch.ones(2, 4, dtype=dtype), torch.ones(8, 4, dtype=dtype)
+    hidden, weight = torch.ones(2, 4, dtype=dtype), torch.ones(8, 4, dtype=dtype, requires_grad=case == "bfloat16")
     bias = torch.ones(8) if case == "bias" else None
     softcap = 30.0 if case == "softcap" else None
     with torch.set_grad_enabled(case != "evaluation"), torch.autocast("cpu", enabled=case == "autocast"):
