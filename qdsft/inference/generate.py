@@ -14,7 +14,7 @@ from qdsft.console import say
 from qdsft.errors import UserError
 from qdsft.inference.constrained import Constraint, Grammar
 from qdsft.inference.draw import Draw, Sampling
-from qdsft.inference.generation_config import greedy_config, without_base_settings
+from qdsft.inference.generation_config import contiguous_head, greedy_config, without_base_settings
 from qdsft.inference.progress import Progress, ShowTokens
 from qdsft.model.device_errors import is_out_of_memory
 
@@ -177,7 +177,7 @@ class Batch:
         config = copy.copy(self._config)
         config.max_new_tokens = self._limit - self._ids.shape[1]
         config.return_dict_in_generate = True
-        with torch.no_grad(), without_base_settings(self._model):
+        with torch.no_grad(), without_base_settings(self._model), contiguous_head(self._model):
             output = self._model.generate(
                 input_ids=self._ids,
                 attention_mask=self._mask,
@@ -201,7 +201,7 @@ class Batch:
         chosen = sorted(places.values())
         config = copy.copy(self._config)
         config.max_new_tokens, config.return_dict_in_generate = 1, True
-        with torch.no_grad(), without_base_settings(self._model):
+        with torch.no_grad(), without_base_settings(self._model), contiguous_head(self._model):
             output = self._model.generate(
                 input_ids=self._ids[chosen, :-1], attention_mask=self._mask[chosen, :-1], generation_config=config
             )

@@ -162,6 +162,7 @@ class OutOfMemory:
         self.model, self.room, self.device = model, room, model.device
         self.sizes: list[int] = []
         self.generation_config = model.generation_config
+        self.get_output_embeddings = model.get_output_embeddings
 
     def eval(self) -> None:
         self.model.eval()

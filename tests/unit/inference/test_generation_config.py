@@ -105,3 +105,15 @@ def test_other_programs_get_nothing_but_the_plain_config(runs: tuple[Path, Path,
         "max_new_tokens": 24,
         "pad_token_id": clean.tokenizer.pad_token_id,
     }
+
+
+def test_the_head_multiplies_no_slices(runs: tuple[Path, Path, Path]) -> None:
+    run = load_run(runs[0])
+    prompts = [golden.ids for golden in run.manifest.golden_prompts]
+    seen: list[bool] = []
+    head = run.model.get_output_embeddings()
+    hook = head.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].is_contiguous()))
+    Batch(run.model, prompts, greedy_config(run.tokenizer, run.manifest.stop_token_ids, 2)).run()
+    hook.remove()
+    assert seen and all(seen)
+    assert not head._forward_pre_hooks, "the model is as before"
