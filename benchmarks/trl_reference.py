@@ -61,6 +61,7 @@ def train(args: argparse.Namespace) -> None:
         "gradient_checkpointing": False,
         "save_strategy": "no",
         "max_steps": args.max_steps,
+        "seed": args.seed,
     }
     if args.stock:
         lora = LoraConfig(task_type="CAUSAL_LM")
@@ -71,7 +72,7 @@ def train(args: argparse.Namespace) -> None:
             **fixed,
             per_device_train_batch_size=8,
             num_train_epochs=args.epochs,
-            learning_rate=2e-4,
+            learning_rate=args.learning_rate,
         )
     trainer = SFTTrainer(model=str(args.model), args=config, train_dataset=Dataset.from_list(rows), peft_config=lora)
     if args.verbose_steps:
@@ -178,6 +179,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="directory for the adapter and the figures")
     parser.add_argument("--stock", action="store_true", help="use the defaults of PEFT and TRL")
     parser.add_argument("--epochs", type=float, default=2, help="epochs without --stock (default: 2)")
+    parser.add_argument("--learning-rate", type=float, default=2e-4, help="without --stock (default: 2e-4)")
+    parser.add_argument(
+        "--seed", type=int, default=42, help="of the order of the rows and of the adapter (default: 42)"
+    )
     parser.add_argument("--max-steps", type=int, default=-1, help="stop after this many steps, for timing")
     parser.add_argument("--verbose-steps", action="store_true", help="print the time at every step")
     parser.add_argument("--evaluate", type=Path, help="JSONL rows to decompose greedily")

@@ -31,7 +31,7 @@ NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 ANY_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 NOT_RUN = {"powershell": "for Windows, where no test runs"}
 """Language of a fenced block -> why its commands are not looked at."""
-SHELL = {".", "source", "export", "cd", "cp", "set", "mkdir"}
+SHELL = {".", "source", "export", "cd", "cp", "set", "mkdir", "head", "tail"}
 OTHERS = {"docker", "git", "pip", "pipx", "poetry", "uv", "hf", "runpodctl", "cyclonedx-py"}
 """Programs whose arguments are not looked at."""
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:|#)([^)#]+)[^)]*\)")
