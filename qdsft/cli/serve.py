@@ -27,6 +27,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
     serve.add_argument("--port", type=port, default=8000, help="port to listen on (8000)")
     serve.add_argument("--request", metavar="QUESTION", help="only print the request that asks this question, as JSON")
+    serve.add_argument(
+        "--constrained",
+        action="store_true",
+        help="let every answer be a valid decomposition; a request's response_format can ask for it or for free text",
+    )
+    serve.add_argument(
+        "--only-decompositions", action="store_true", help="refuse messages that are not the recipe's prompt"
+    )
     add_trust(serve)
     serve.set_defaults(handler=_serve)
 
@@ -43,10 +51,17 @@ def _serve(options: argparse.Namespace) -> int:
     from qdsft.runs.manifest import read_finished
 
     manifest = read_finished(options.run_dir)
+    from qdsft.deploy.chat_rules import Answers
     from qdsft.deploy.serve import make_request, serve
 
     if options.request is not None:
-        request = make_request(options.run_dir, options.request, manifest, trust_remote_code=options.trust_remote_code)
+        request = make_request(
+            options.run_dir,
+            options.request,
+            manifest,
+            constrained=options.constrained,
+            trust_remote_code=options.trust_remote_code,
+        )
         print_result(to_json(request))
         return 0
     return serve(
@@ -55,6 +70,7 @@ def _serve(options: argparse.Namespace) -> int:
         host=options.host,
         port=options.port,
         extra=options.extra,
+        answers=Answers(options.constrained, options.only_decompositions),
         manifest=manifest,
         trust_remote_code=options.trust_remote_code,
     )

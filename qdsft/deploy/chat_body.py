@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Protocol
 
 KEYS = frozenset(
     {
         *("model", "messages", "stream", "max_tokens", "max_completion_tokens"),
-        *("temperature", "top_p", "seed", "stop", "frequency_penalty"),
+        *("temperature", "top_p", "seed", "stop", "frequency_penalty", "response_format"),
     }
 )
 """What a client may set. transformers also takes a chat template and a generation_config, which can hold the server."""
 LENGTHS = ("max_tokens", "max_completion_tokens")
 MOST_TOKENS = 4096
+NUMBERS = {"temperature": (0.0, 2.0), "top_p": (0.001, 1.0), "frequency_penalty": (-0.9, 2.0), "seed": (0, 2**31 - 1)}
+"""Key -> its lowest and highest value."""
 MOST_CHARACTERS = 32_768
 """Characters of all messages. A prompt far beyond the model's positions would take the memory of the server."""
 ROLES = frozenset({"system", "developer", "user", "assistant"})
 
 
-def body_problem(body: bytes) -> str | None:
+class Rules(Protocol):
+    """What a server answers."""
+
+    def problem(self, request: dict[str, Any]) -> str | None:
+        """Return why a request whose values are sound is refused; None if it may pass."""
+
+
+def body_problem(body: bytes, rules: Rules | None = None) -> str | None:
     """Return why the body of a POST to /v1/chat/completions is refused, in one sentence; None if it may pass."""
     try:
         request = json.loads(body)
@@ -33,7 +42,24 @@ def body_problem(body: bytes) -> str | None:
         length = request.get(key)
         if length is not None and (type(length) is not int or not 1 <= length <= MOST_TOKENS):
             return f"{key} must be a whole number from 1 to {MOST_TOKENS}"
-    return _messages_problem(request.get("messages"))
+    if problem := _values_problem(request) or _messages_problem(request.get("messages")):
+        return problem
+    return rules.problem(request) if rules else None
+
+
+def _values_problem(request: dict[str, Any]) -> str | None:
+    for key, (low, high) in NUMBERS.items():
+        value = request.get(key)
+        kinds = (int,) if key == "seed" else (int, float)
+        if value is not None and (type(value) not in kinds or not low <= value <= high):
+            return f"{key} must be a {'whole ' * (key == 'seed')}number from {low:g} to {high:g}"
+    if request.get("stream") not in (None, True, False):
+        return "stream must be true or false"
+    stop = request.get("stop")
+    texts = [stop] if isinstance(stop, str) else [] if stop is None else stop
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts) or len(texts) > 4:
+        return "stop must be a text, or a list of at most 4"
+    return None
 
 
 def _messages_problem(messages: Any) -> str | None:

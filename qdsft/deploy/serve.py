@@ -18,9 +18,10 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from qdsft.console import say
-from qdsft.deploy.guarded_server import ANY_HOST, HOSTS, TOKEN
+from qdsft.deploy.chat_rules import DECOMPOSITION, Answers, ChatRules
+from qdsft.deploy.guarded_server import ANY_HOST, BATCHES, FIXED, HOSTS, TOKEN
 from qdsft.deploy.listening import LOCAL_NAMES, listen, reachable, refuse_open_server
-from qdsft.deploy.served_folder import served_name, stage
+from qdsft.deploy.served_folder import merge_command, served_name, stage
 from qdsft.environment import variable
 from qdsft.errors import UserError
 from qdsft.inference import vllm_engine
@@ -42,6 +43,7 @@ def serve(
     host: str,
     port: int,
     extra: Sequence[str] = (),
+    answers: Answers | None = None,
     manifest: Manifest | None = None,
     trust_remote_code: bool = False,
 ) -> int:
@@ -55,14 +57,21 @@ def serve(
     if trust_remote_code:
         refuse_open_server(is_open=not is_local)
     run = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
+    answers = answers or Answers()
     if engine == "transformers":
         _check_transformers(run)
+        if answers != Answers():
+            ChatRules(run, answers, fixed=FIXED if BATCHES in extra else "")
+    elif answers != Answers():
+        raise UserError("--constrained and --only-decompositions require --engine transformers; leave them out")
     token = _token(is_local)
     name = served_name(run_dir)
     with tempfile.TemporaryDirectory(prefix="qdsft-serve-") as above:
         stage(run, Path(above) / name)
-        build = transformers_command if engine == "transformers" else vllm_command
-        command = build(run, Path(above) / name, host, port, extra)
+        if engine == "transformers":
+            command = transformers_command(run, Path(above) / name, host, port, extra, answers)
+        else:
+            command = vllm_command(run, Path(above) / name, host, port, extra)
         check_weight_files(run)
         say(f"starting: {shlex.join(command)}")
         say(f"when it is up, ask a question with:\n{curl(run, name, host, port, token)}")
@@ -73,12 +82,23 @@ def serve(
 
 
 def make_request(
-    run_dir: Path, question: str, manifest: Manifest | None = None, *, trust_remote_code: bool = False
+    run_dir: Path,
+    question: str,
+    manifest: Manifest | None = None,
+    *,
+    constrained: bool = False,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
-    """Return the request that asks a served run as `qdsft decompose` does; raises UserError likewise."""
+    """Return the request that asks a served run as `qdsft decompose` does; raises UserError likewise.
+
+    `constrained` asks for the answer of `--constrained`, which transformers' server gives.
+    """
     run = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     body = _body(run, served_name(run_dir), run.task.messages(run.task.typed_record(question)))
     run.encode([body["messages"]])  # raises for text that a server would encode otherwise than in training
+    if constrained:
+        run.task.require_decompositions("--constrained", run_dir)
+        body["response_format"] = DECOMPOSITION
     return body
 
 
@@ -109,10 +129,14 @@ def curl(run: RunPrompts, name: str, host: str, port: int, token: str = "") -> s
     return f"curl {address} -H 'Content-Type: application/json'{authorization} -d {shlex.quote(body)}"
 
 
-def transformers_command(run: RunPrompts, staged: Path, host: str, port: int, extra: Sequence[str]) -> list[str]:
+def transformers_command(
+    run: RunPrompts, staged: Path, host: str, port: int, extra: Sequence[str], answers: Answers
+) -> list[str]:
     """Return the command, to be run in the parent folder of `staged`: the model's name is its path from there."""
     machine = find_machine()
-    command = [sys.executable, "-m", "qdsft.deploy.guarded_server", staged.name]
+    command = [sys.executable, "-m", "qdsft.deploy.guarded_server", str(run.run_dir.resolve())]
+    command += ["--constrained"] * answers.constrained + ["--only-decompositions"] * answers.only_decompositions
+    command += ["--", staged.name]
     command += ["--host", host, "--port", str(port), "--device", machine.device_type]
     command += ["--dtype", str(machine.choose_dtype(run.recipe.model.dtype)).removeprefix("torch.")]
     if kernel := decoding_attention(run.recipe.model.attn_implementation):
@@ -128,8 +152,7 @@ def vllm_command(run: RunPrompts, staged: Path, host: str, port: int, extra: Seq
     Experimental: this command was never run with vLLM. Raises UserError for an adapter that vLLM cannot serve, and
     without vLLM.
     """
-    merge = f"merge it with: qdsft merge {shlex.quote(str(run.run_dir))} --output DIR, and serve DIR"
-    asked = vllm_engine.make_request(run, [], otherwise=merge)
+    asked = vllm_engine.make_request(run, [], otherwise=merge_command(run.run_dir, "serve"))
     options = {**asked.engine, "tokenizer": str(staged), "generation_config": str(staged)}
     model = options.pop("model") if asked.adapter else str(staged)
     options.pop("model", None)
@@ -162,8 +185,8 @@ def _body(run: RunPrompts, name: str, messages: Sequence[dict[str, str]]) -> dic
 def _check_transformers(run: RunPrompts) -> None:
     if run.manifest.artifact == "adapter":
         raise UserError(
-            f"{run.run_dir}: transformers serve cannot load an adapter; merge it with: qdsft merge "
-            f"{shlex.quote(str(run.run_dir))} --output DIR, and serve DIR; or use --engine vllm"
+            f"{run.run_dir}: transformers serve cannot load an adapter; {merge_command(run.run_dir, 'serve')}; or use "
+            "--engine vllm"
         )
     require("serve", "qdsft serve", *NEEDED)
 

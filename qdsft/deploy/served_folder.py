@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from qdsft.console import say
@@ -48,6 +49,11 @@ def stage(run: RunPrompts, folder: Path) -> None:
         },
     }
     write_json(folder / TOKENIZER, {**read_object(source / TOKENIZER, "put it back or train again"), **settings})
+
+
+def merge_command(run_dir: Path, then: str) -> str:
+    """Return the remedy for a program that requires a whole model; `then` completes "and ... DIR"."""
+    return f"merge it with: qdsft merge {shlex.quote(str(run_dir))} --output DIR, and {then} DIR"
 
 
 def served_name(run_dir: Path) -> str:

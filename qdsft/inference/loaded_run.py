@@ -66,6 +66,23 @@ class RunPrompts:
             )
         return prompts
 
+    @cached_property
+    def grammar(self) -> Grammar:
+        """Return the grammar of this run's answers.
+
+        Raises UserError as `Grammar` does, for another task than decomposition, and if max_new_tokens is too small for
+        one step.
+        """
+        self.task.require_decompositions("--constrained", self.run_dir)
+        stop_ids = self.manifest.stop_token_ids
+        grammar = Grammar(self.tokenizer, stop_ids, self.manifest.golden_prompts[0].messages)
+        if self.max_new_tokens < grammar.shortest:
+            raise UserError(
+                f"{self.run_dir}: evaluation.max_new_tokens {self.max_new_tokens} is too small for --constrained, "
+                f"which requires {grammar.shortest}; decode without --constrained"
+            )
+        return grammar
+
 
 @dataclass(frozen=True)
 class LoadedRun(RunPrompts):
@@ -132,23 +149,6 @@ class LoadedRun(RunPrompts):
             sampling=sampling,
         )
         return _with_remedy(answers, self.run_dir)
-
-    @cached_property
-    def grammar(self) -> Grammar:
-        """Return the grammar of this run's answers.
-
-        Raises UserError as `Grammar` does, for another task than decomposition, and if max_new_tokens is too small for
-        one step.
-        """
-        self.task.require_decompositions("--constrained", self.run_dir)
-        stop_ids = self.manifest.stop_token_ids
-        grammar = Grammar(self.tokenizer, stop_ids, self.manifest.golden_prompts[0].messages)
-        if self.max_new_tokens < grammar.shortest:
-            raise UserError(
-                f"{self.run_dir}: evaluation.max_new_tokens {self.max_new_tokens} is too small for --constrained, "
-                f"which requires {grammar.shortest}; decode without --constrained"
-            )
-        return grammar
 
     @contextmanager
     def untrained(self) -> Iterator[LoadedRun]:

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,35 +24,16 @@ from helpers.served_table import build_table
 from helpers.tiny_run import make_run
 
 from qdsft.cli import main
+from qdsft.data.decomposition import Decomposition
 from qdsft.deploy.serve import make_request
 from qdsft.inference.decomposer import Decomposer
-from qdsft.inference.loaded_run import load_prompts
+from qdsft.inference.loaded_run import LoadedRun, load_prompts, load_run
+from serving import LOAD, Client, answers_of, ask, ask_all, make_bodies, make_questions, served
 
 QUESTIONS = ("Who is older, Ada or Bo?", "서울과 부산 중 어디가 더 큰가요?")
 
 
 TinyModel = Callable[[str], Path]
-
-
-@contextmanager
-def served(run_dir: Path, *arguments: str) -> Iterator[str]:
-    """Start `qdsft serve RUN_DIR` in a separate process; return its address."""
-    port = free_port()
-    command = [sys.executable, "-m", "qdsft", "serve", str(run_dir), "--port", str(port), *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=5).close()
-                break
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                assert process.poll() is None, process.communicate()[1]
-                time.sleep(0.25)
-        yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
 
 
 def stop_early(run_dir: Path, question: str) -> str:
@@ -94,27 +75,43 @@ def status_of(address: str, path: str, body: dict[str, object] | None = None, **
         return error.code
 
 
-@pytest.mark.slow
-def test_no_request_loads_or_unloads_a_model(tiny_model: TinyModel, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Running:
+    """A run with random weights, and the address of its server, which answers decomposition requests only."""
+
+    run: LoadedRun
+    address: str
+
+
+@pytest.fixture(scope="module")
+def running(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     pytest.importorskip("openai", reason="pip install -e '.[serve]'")
-    run_dir = make_run(tmp_path / "run", tiny_model("llama"))
+    pytest.importorskip("llguidance", reason="pip install -e '.[constrained]'")
+    folder = tmp_path_factory.mktemp("served") / "run"
+    run = load_run(make_run(folder, tiny_model("llama"), "tiny/full", "evaluation.max_new_tokens=14"))
+    with served(folder, "--only-decompositions") as address:
+        yield Running(run, address)
+
+
+@pytest.mark.slow
+def test_no_request_loads_or_unloads_a_model(running: Running, tiny_model: TinyModel, tmp_path: Path) -> None:
+    run_dir, address = running.run.run_dir, running.address
     other = str(make_run(tmp_path / "other", tiny_model("llama")) / "model")
-    with served(run_dir) as address:
-        assert status_of(address, "/load_model", {"model": other}) == 404
-        assert status_of(address, "/reset", {}) == 404
-        assert status_of(address, "/openapi.json") == 404
-        assert status_of(address, "/v1/models", None, Host="evil.example") == 403
-        body = make_request(run_dir, QUESTIONS[0])
-        assert status_of(address, "/v1/chat/completions", body, Host="evil.example") == 403
-        assert status_of(address, "/v1/chat/completions", {**body, "model": other}) == 400
-        hostile: list[dict[str, Any]] = [
-            {"max_tokens": 10**8},
-            {"messages": []},
-            {"chat_template_kwargs": {"chat_template": "x"}},
-        ]
-        assert [status_of(address, "/v1/chat/completions", {**body, **change}) for change in hostile] == [400] * 3
-        assert status_of(address, "/v1/chat/completions", body) == 200
-        assert status_of(address, "/v1/models") == 200
+    assert status_of(address, "/load_model", {"model": other}) == 404
+    assert status_of(address, "/reset", {}) == 404
+    assert status_of(address, "/openapi.json") == 404
+    assert status_of(address, "/v1/models", None, Host="evil.example") == 403
+    body = make_request(run_dir, QUESTIONS[0])
+    assert status_of(address, "/v1/chat/completions", body, Host="evil.example") == 403
+    assert status_of(address, "/v1/chat/completions", {**body, "model": other}) == 400
+    hostile: list[dict[str, Any]] = [
+        {"max_tokens": 10**8},
+        {"messages": []},
+        {"chat_template_kwargs": {"chat_template": "x"}},
+    ]
+    assert [status_of(address, "/v1/chat/completions", {**body, **change}) for change in hostile] == [400] * 3
+    assert status_of(address, "/v1/chat/completions", body) == 200
+    assert status_of(address, "/v1/models") == 200
 
 
 @pytest.mark.slow
@@ -142,6 +139,36 @@ def test_a_server_answers_as_decompose_does(architecture: str, tiny_model: TinyM
         streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
         # Bytes that make no character, of which random weights write many, are left out of a stream at its end.
         assert streamed.strip().rstrip("\ufffd") == early.rstrip("\ufffd")
+
+
+@pytest.mark.slow
+def test_served_answers_are_decompositions_on_request(running: Running) -> None:
+    # Random weights: without the grammar hardly any answer would be a decomposition.
+    run, address, questions = running.run, running.address, make_questions(40)
+    expected = answers_of(run, questions, constrained=True)
+    bodies = make_bodies(run, questions, constrained=True)
+    replies, _ = ask_all(address, bodies, ("plain", "streams"), 8)
+    assert [reply.text for reply in replies] == expected
+    assert all(Decomposition.parse(text).is_valid for text in expected)
+    other = {**bodies[0], "messages": [{"role": "user", "content": "hi"}, {"role": "user", "content": "there"}]}
+    refused = [other, {**bodies[0], "response_format": {"type": "json_object"}}, {**bodies[0], "max_tokens": 3}]
+    assert [ask(address, body, "plain").status for body in refused] == [400] * 3
+    silent = {key: value for key, value in bodies[1].items() if key != "max_tokens"}
+    assert ask(address, silent, "plain").text == expected[1]
+
+
+@pytest.mark.slow
+def test_slow_and_vanishing_clients_do_not_change_the_answers_of_others(running: Running) -> None:
+    run, address, questions = running.run, running.address, make_questions(200)
+    # Bytes that make no character, of which random weights write many, end a stream with an error of tokenizers.
+    kinds: list[Client] = ["plain" if kind == "streams" else kind for kind in LOAD]
+    replies, _ = ask_all(address, make_bodies(run, questions, constrained=False), kinds, 20)
+    expected = answers_of(run, questions, constrained=False)
+    waited = [(reply, text) for reply, text in zip(replies, expected, strict=True) if reply.text is not None]
+    assert len(waited) == 160 and all(reply.status == 200 for reply, _ in waited)
+    # transformers shows a special token in the middle of an answer.
+    assert [(reply.text or "").replace("<s>", "").strip() for reply, _ in waited] == [text for _, text in waited]
+    assert sum(Decomposition.parse(text).is_valid for text in expected) < 100
 
 
 def vllm_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str = "") -> Path:

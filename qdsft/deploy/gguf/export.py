@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from qdsft.console import say
 from qdsft.deploy.gguf import llama_cpp
 from qdsft.deploy.gguf.convert import check_file, convert, find_converter, stage_for_conversion
 from qdsft.deploy.gguf.modelfile import modelfile
-from qdsft.deploy.served_folder import served_name
+from qdsft.deploy.served_folder import merge_command, served_name
 from qdsft.errors import UserError
 from qdsft.files import disk_errors, refuse_existing, replacing, write_text
 from qdsft.inference.loaded_run import RunPrompts, check_weight_files, load_prompts, load_weights
@@ -50,10 +49,7 @@ def export_gguf(
     """
     run = load_prompts(run_dir, manifest, trust_remote_code=trust_remote_code)
     if run.manifest.artifact == "adapter":
-        raise UserError(
-            f"{run_dir}: a GGUF file holds a whole model; merge the adapter with: qdsft merge "
-            f"{shlex.quote(str(run_dir))} --output DIR, and export DIR"
-        )
+        raise UserError(f"{run_dir}: a GGUF file holds a whole model; {merge_command(run_dir, 'export')}")
     beside = output.with_name(f"{output.stem}.Modelfile")
     refuse_existing(output)
     refuse_existing(beside)

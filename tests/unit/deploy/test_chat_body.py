@@ -22,6 +22,7 @@ def problem(**changes: Any) -> str:
         {},
         {"temperature": 0, "max_tokens": MOST_TOKENS, "stream": True, "seed": 1, "stop": ["x"]},
         {"max_tokens": None, "max_completion_tokens": 1},
+        {"temperature": 2.0, "top_p": 1, "frequency_penalty": -0.5, "stop": "x", "stream": False, "seed": None},
         {"messages": [{"role": "system", "content": ""}, {"role": "user", "content": "나이는?", "name": "a"}]},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]},
     ],
@@ -47,6 +48,26 @@ def test_no_other_key(key: str) -> None:
 @pytest.mark.parametrize("length", [0, -1, MOST_TOKENS + 1, 10**30, 1.5, True, "9", [], {}])
 def test_the_length_of_an_answer_is_bounded(key: str, length: Any) -> None:
     assert problem(**{key: length}) == f"{key} must be a whole number from 1 to {MOST_TOKENS}"
+
+
+@pytest.mark.parametrize("key", ["temperature", "top_p", "frequency_penalty", "seed"])
+@pytest.mark.parametrize("value", [-1, 2.5, 2**40, "1", True, [], {}])
+def test_numbers_that_end_in_a_traceback_are_refused(key: str, value: Any) -> None:
+    assert problem(**{key: value}).startswith(f"{key} must be a ")
+
+
+@pytest.mark.parametrize("changes", [{"stop": 1}, {"stop": [1]}, {"stop": [""]}, {"stop": ["x"] * 5}, {"stream": "no"}])
+def test_other_values_are_refused(changes: dict[str, Any]) -> None:
+    assert problem(**changes).startswith(f"{next(iter(changes))} must be ")
+
+
+def test_rules_judge_sound_requests_only() -> None:
+    class Refuses:
+        def problem(self, request: dict[str, Any]) -> str | None:
+            return f"no answer to {request['messages'][0]['content']}"
+
+    assert body_problem(json.dumps(ASKED).encode(), Refuses()) == "no answer to Who?"
+    assert "role" in (body_problem(json.dumps({**ASKED, "messages": []}).encode(), Refuses()) or "")
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}

@@ -26,7 +26,7 @@ def test_runs_that_cannot_be_exported_are_refused(
     tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = make_run(tmp_path / "adapter", tiny_model("llama"), lora_scale=0.1)
-    with pytest.raises(UserError, match=r"holds a whole model; merge the adapter with: qdsft merge .*, and export DIR"):
+    with pytest.raises(UserError, match=r"holds a whole model; merge it with: qdsft merge .*, and export DIR"):
         export_gguf(adapter, tmp_path / "a.gguf")
     whole = make_run(tmp_path / "whole", tiny_model("gpt_neox"))
     (tmp_path / "a.Modelfile").touch()
