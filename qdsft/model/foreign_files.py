@@ -16,6 +16,7 @@ from typing import Literal
 from safetensors import SafetensorError, safe_open
 
 from qdsft.errors import UserError, cut
+from qdsft.model.device_errors import is_device_error, is_out_of_memory
 
 Part = Literal["config.json", "generation config", "tokenizer", "weights", "adapter"]
 """What a library loads."""
@@ -44,13 +45,18 @@ def foreign_errors(
     """Turn any exception of the library call in this block into a UserError. Put nothing else into the block.
 
     `where` begins the message; it defaults to the folder. A damaged file of the folder is named, with its own remedy;
-    otherwise the exception is quoted before the remedy that `remedy` returns for it.
+    otherwise the exception is quoted before the remedy that `remedy` returns for it. Errors of the device pass, for
+    `device_errors` around this block; running out of memory passes as MemoryError.
     """
     try:
         yield
     except (UserError, MemoryError):
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise MemoryError(str(error)) from error
+        if is_device_error(error):
+            raise
         prefix = f"{where}: the {part} of {folder}" if where else f"{folder}: the {part}"
         fault = damaged_file(Path(folder), part, remedy(error))
         raise UserError(f"{prefix} cannot be loaded: {fault or _quoted(error, remedy(error))}") from error

@@ -201,6 +201,19 @@ def test_a_merged_model_without_room_on_the_gpu_is_compared_on_the_cpu(
     assert gpus.calls[-1] == ("empty_cache", None)
 
 
+@pytest.mark.parametrize("message", ["CUDA out of memory. Tried to allocate 2 GiB", "not enough memory: you tried"])
+def test_too_little_memory_to_compare_names_the_way_without_it(
+    adapter_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], message: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(merging, "AutoModelForCausalLM", SimpleNamespace(from_pretrained=full))
+    said = refusal(capsys, adapter_run, "--output", tmp_path / "m")
+    assert "out of memory while comparing the merged model" in said and "--no-check" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("gpu", "gib"), [(False, "3.73"), (True, "1.86")])
 def test_weights_that_are_compared_take_half_as_much_on_a_gpu(
     gpu: bool, gib: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

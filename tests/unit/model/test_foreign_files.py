@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save
 
 from qdsft.errors import UserError
+from qdsft.model.device_errors import device_errors
 from qdsft.model.foreign_files import Part, damaged_file, foreign_errors
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1\n"
@@ -83,3 +85,17 @@ def test_our_own_errors_and_exhausted_memory_pass() -> None:
         with pytest.raises(type(error)) as found, foreign_errors("weights", "x"):
             raise error
         assert found.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "out of memory while merging; less"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate"), "out of memory"),
+        (SafetensorError("Error: Cannot allocate memory (os error 12)"), "out of memory while merging; less"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "the device failed while merging"),
+    ],
+)
+def test_errors_of_the_device_reach_their_own_remedy(error: Exception, said: str) -> None:
+    with pytest.raises(UserError, match=said), device_errors("merging", "less"), foreign_errors("weights", "x"):
+        raise error
