@@ -22,6 +22,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     push.add_argument("--public", action="store_true", help="make the repository public")
     push.add_argument("--revision", metavar="BRANCH", help="branch of the repository (main); created if missing")
     push.add_argument("--force", action="store_true", help="push a merged model that does not agree with its adapter")
+    push.add_argument(
+        "--dry-run", action="store_true", help="print files, sizes, visibility and model card; upload nothing"
+    )
     add_trust(push)
     push.set_defaults(handler=_push)
 
@@ -30,8 +33,13 @@ def _push(options: argparse.Namespace) -> int:
     from qdsft.runs.manifest import read_finished
 
     manifest = read_finished(options.run_dir)
-    from qdsft.deploy.push import push
+    from qdsft.deploy.push import preview, public_files, push
 
+    if options.dry_run:
+        trust = options.trust_remote_code
+        files = public_files(options.run_dir, manifest, options.repo_id, force=options.force, trust_remote_code=trust)
+        print_result(preview(files, options.repo_id, public=options.public, revision=options.revision))
+        return 0
     pushed = push(
         options.run_dir,
         options.repo_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -24,23 +23,11 @@ from qdsft.runs.card_header import read_licence
 from qdsft.runs.certificate import Certificate, read_certificate
 from qdsft.runs.layout import CARD, MANIFEST, MERGE_FILE
 from qdsft.runs.manifest import Manifest, read_finished
-from qdsft.runs.public import base_on_hub, check_secrets, public_base, public_manifest
+from qdsft.runs.public import VOCABULARY, base_on_hub, check_secrets, is_uploaded, public_base, public_manifest
 from qdsft.strict_json import read_object, to_json
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 """Files of an earlier push that are deleted from the repository."""
-_TOKENIZER = (
-    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja"),
-)
-_MODEL = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
-ALLOWED = {
-    "adapter": frozenset({"adapter_model.safetensors", *_TOKENIZER}),
-    "model": frozenset({"model.safetensors.index.json", "config.json", *_TOKENIZER}),
-}
-"""The only files of the folder that are uploaded unchanged, beside those that _MODEL matches for a model."""
-VOCABULARY = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt"})
-"""Files that may contain a word such as /home/x by chance."""
 Content = Path | bytes
 
 
@@ -93,6 +80,23 @@ def public_files(
     return files
 
 
+def preview(files: dict[str, Content], repo_id: str, *, public: bool, revision: str | None) -> str:
+    """Return what `push` would upload, as text: the files with their bytes, who may see them, and the model card."""
+    sizes = {name: _size(content) for name, content in sorted(files.items())}
+    width = max(map(len, sizes))
+    lines = [f"{name:{width}}  {size:>14,} bytes" for name, size in sizes.items()]
+    lines += [f"{'together':{width}}  {sum(sizes.values()):>14,} bytes"]
+    seen = "public" if public else "private; an existing public repository is refused without --public"
+    card = files[CARD]
+    assert isinstance(card, bytes)
+    heading = f"{repo_id}, branch {revision or 'main'}: {seen}"
+    return "\n".join([heading, *lines, f"nothing was uploaded; {CARD}:", "", card.decode("utf-8").rstrip()])
+
+
+def _size(content: Content) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
 def check_certificate(source: Path, *, force: bool) -> Certificate | None:
     """Return the certificate of a merged model, None for anything else.
 
@@ -119,7 +123,7 @@ def collect(source: Path, manifest: Manifest, certificate: Certificate | None, r
     found: dict[str, Content] = {
         path.name: _inside(path, folder)
         for path in sorted(folder.iterdir())
-        if path.name in ALLOWED[manifest.artifact] or (manifest.artifact == "model" and _MODEL.fullmatch(path.name))
+        if is_uploaded(path.name, manifest.artifact)
     }
     if manifest.artifact == "adapter":
         config = read_object(_inside(folder / "adapter_config.json", folder), "put it back or train again")

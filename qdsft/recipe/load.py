@@ -184,6 +184,13 @@ def _check_combinations(recipe: Recipe) -> None:
             raise UserError(f"{recipe.where(f'training.{key}')}: training.{key} must be above 0, not {value}")
     check_idle_keys(recipe)
     check_lora_init(recipe)
+    _check_publish(recipe)
+
+
+def _check_publish(recipe: Recipe) -> None:
+    if recipe.publish.push_checkpoints and not recipe.publish.hub_model_id:
+        key = "publish.push_checkpoints"
+        raise UserError(f"{recipe.where(key)}: {key} needs publish.hub_model_id=user/name")
 
 
 def _targets_lm_head(recipe: Recipe) -> bool:

@@ -115,6 +115,9 @@ class Publish(Section):
 
     hub_model_id: str | None = None
     """user/name on the Hub; null publishes nothing."""
+    push_checkpoints: bool = False
+    """Upload the weights of each checkpoint while training, to the branch checkpoints of hub_model_id, which must be
+    private."""
 
 
 AUTO = "auto"

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qdsft.data.sources import is_hub_id
 from qdsft.errors import UserError
@@ -23,6 +23,24 @@ SECRET = re.compile(
 )
 """Tokens of the usual services, and private keys."""
 HOME = re.compile(rb"(?:/home/|/Users/|/root/|[A-Za-z]:\\\\?Users\\\\?)[\w.-]+")
+
+_TOKENIZER = (
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja"),
+)
+_MODEL = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+ALLOWED = {
+    "adapter": frozenset({"adapter_model.safetensors", *_TOKENIZER}),
+    "model": frozenset({"model.safetensors.index.json", "config.json", *_TOKENIZER}),
+}
+"""The only files that are uploaded unchanged, beside those that _MODEL matches for a model."""
+VOCABULARY = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt"})
+"""Files that may contain a word such as /home/x by chance."""
+
+
+def is_uploaded(name: str, artifact: Literal["adapter", "model"]) -> bool:
+    """Return True if a file of an adapter or a model is uploaded unchanged."""
+    return name in ALLOWED[artifact] or (artifact == "model" and _MODEL.fullmatch(name) is not None)
 
 
 def public_name(name: str) -> str:

@@ -28,6 +28,7 @@ from qdsft.training.callbacks import EarlyStopping, JsonLog
 from qdsft.training.decode_held_out import PREFIX
 from qdsft.training.load_loss import load_custom_loss
 from qdsft.training.lora_init import finish_initialization, resumed_config
+from qdsft.training.push_checkpoints import PushCheckpoints
 from qdsft.training.token_means import whole_batches
 from qdsft.training.trainer import RecipeTrainer
 
@@ -129,7 +130,11 @@ def build_trainer(
             eval_dataset=whole_batches(eval_data, arguments),
             processing_class=tokenizer,
             peft_config=peft_config,
-            callbacks=[*_early_stopping(recipe), JsonLog(Path(arguments.output_dir) / LOG)],
+            callbacks=[
+                *_early_stopping(recipe),
+                JsonLog(Path(arguments.output_dir) / LOG),
+                *([PushCheckpoints(recipe)] if recipe.publish.push_checkpoints else []),
+            ],
             compute_loss_func=loss,
         )
     except ValueError as error:  # such as target_modules that the model does not have

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 from helpers.tiny_run import make_run
 
 from qdsft.cli.main import main
+from qdsft.data.readers import stream_records
 from qdsft.deploy.gguf import llama_cpp
 from qdsft.deploy.gguf.convert import check_file
 from qdsft.deploy.gguf.export import export_gguf
 from qdsft.errors import UserError
 from qdsft.inference.loaded_run import load_prompts, load_run
+from qdsft.runs.eval_rows import write_eval_rows
+from qdsft.runs.facts import DataFacts
+from qdsft.runs.manifest import read_manifest, write_manifest
 
 TinyModel = Callable[[str], Path]
+SAMPLE = ROOT / "data" / "examples" / "sample_train.jsonl"
 
 
 CONVERTER = Path(os.environ["QDSFT_GGUF_CONVERTER"]) if os.environ.get("QDSFT_GGUF_CONVERTER") else None
@@ -65,6 +77,46 @@ def test_llama_cpp_decomposes_as_the_run_does(
     found = llama_cpp.ask(target, conversations, max_new_tokens=24)
     assert [seen.ids for seen in found] == run.encode(conversations)
     assert [(seen.answer or "").strip() for seen in found] == [answer.text for answer in run.answer(conversations)]
+
+    if architecture == "llama":
+        certify_in_llama_cpp(run_dir, target, capsys)
+
+
+def certify_in_llama_cpp(run_dir: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Certify llama.cpp's own server for the run of a GGUF file, and not for another run."""
+    examples = [load_run(run_dir).task.example(record) for record in islice(stream_records(SAMPLE), 8)]
+    write_eval_rows(run_dir, examples)
+    data = {**read_manifest(run_dir).data.model_dump(), "eval_rows": len(examples)}
+    write_manifest(run_dir, read_manifest(run_dir).model_copy(update={"data": DataFacts.model_validate(data)}))
+    other = shutil.copytree(run_dir, run_dir.with_name("other"))
+    run = load_run(other)
+    run.model.get_output_embeddings().weight.data.mul_(-1)
+    run.model.save_pretrained(other / "model")
+    with llama_cpp_server(file) as address:
+        assert main(["certify", "--endpoint", address, str(run_dir), "--decode", "--json"]) == 0, capsys.readouterr()
+        found = json.loads(capsys.readouterr().out)
+        assert main(["certify", "--endpoint", address, str(other), "--decode"]) == 1
+    checks = {check["name"]: check["verdict"] for check in found["checks"]}
+    # Random weights have nearly equal logits, so a few greedy answers may differ.
+    assert set(checks.values()) <= {"passed", "differs"} and found["passed"]
+    assert {checks[name] for name in ("prompt ids", "sampling", "stop")} == {"passed"}
+    assert "failed       greedy answers" in capsys.readouterr().out
+
+
+@contextmanager
+def llama_cpp_server(file: Path) -> Iterator[str]:
+    """Start llama.cpp's own server on loopback in a separate process; yields its address."""
+    options = (
+        f"o.model.path = {str(file)!r}; o.n_parallel, o.warmup, o.use_jinja, o.port, o.n_ctx = 1, False, True, 0, 4096"
+    )
+    start = f"o = xllamacpp.CommonParams(); {options}; o.sampling.temp = 0; s = xllamacpp.Server(o)"
+    script = f"import sys, xllamacpp; {start}; print('at', s.listening_address, flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", script]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        yield next(line.split()[1] for line in process.stdout if line.startswith("at "))
+        process.kill()
 
 
 @pytest.mark.slow

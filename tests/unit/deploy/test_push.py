@@ -62,6 +62,37 @@ def test_an_adapter_arrives_and_a_second_push_changes_nothing(
     assert "nothing has changed since the last push" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("options", "heading"),
+    [
+        ((), f"{REPO}, branch main: private; an existing public repository is refused without --public"),
+        (("--public", "--revision", "v2"), f"{REPO}, branch v2: public"),
+    ],
+)
+def test_a_dry_run_lists_what_would_be_uploaded(
+    hub: LoopbackHub, run_dir: Path, options: tuple[str, ...], heading: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["push", str(run_dir), "--repo-id", REPO, *options]
+    assert main([*command, "--dry-run"]) == 0 and not hub.repos and not hub.requests
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == heading
+    listed = {line.split()[0]: int(line.split()[1].replace(",", "")) for line in lines if line.endswith(" bytes")}
+    card = "\n".join(lines[lines.index("nothing was uploaded; README.md:") + 2 :])
+    assert listed.pop("together") == sum(listed.values())
+    assert main(command) == 0
+    files = hub.repos[REPO].branches["v2" if options else "main"]
+    assert listed == {name: len(content) for name, content in files.items() if name != ".gitattributes"}
+    assert card == files["README.md"].decode("utf-8").rstrip()
+
+
+def test_a_dry_run_finds_what_would_stop_the_push(
+    hub: LoopbackHub, run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run_dir / "adapter" / "chat_template.jinja").open("a", encoding="utf-8").write(f"{{# {TOKEN} #}}")
+    assert main(["push", str(run_dir), "--repo-id", REPO, "--dry-run"]) == 1
+    assert capsys.readouterr().out == ""
+
+
 def test_nothing_of_the_machine_is_uploaded(hub: LoopbackHub, run_dir: Path, made: Path, tiny_model: TINY) -> None:
     push(run_dir, REPO)
     everything = b"\n".join(hub.received) + b"\n".join(hub.repos[REPO].branches["main"].values())
