@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Measure decoding in new tokens per second: one by one, batched, constrained, and with an adapter loaded or merged.
 
-The run is the one that `make quickstart` trains, and the questions are its held-out rows. The adapter has r 16 on every
-linear layer and changes nothing (B is 0), so all ways must write the same answers; the table shows the share that is
-the same. The ways are measured in turns. A ratio is the median, over the turns, of the speed relative to plain batched
+The questions are the held-out rows of a run, for example of the one that `make quickstart` trains. The adapter of a run
+with a whole model has r 16 on every linear layer and changes nothing (B is 0). All ways but bfloat16 must write the
+same answers; the table shows the share that is the same. The ways are measured in turns. A ratio is the median, over the turns, of the speed relative to plain batched
 decoding.
 
     make quickstart
@@ -25,16 +25,20 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from peft import LoraConfig, get_peft_model
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from qdsft.data.decomposition import Decomposition
 from qdsft.inference import generate
-from qdsft.inference.generate import Answer
+from qdsft.inference.generate import Answer, read_answer
+from qdsft.inference.generation_config import greedy_config, without_base_settings
 from qdsft.inference.loaded_run import LoadedRun, load_run
 from qdsft.runs.eval_rows import read_eval_rows
 from qdsft.runs.provenance import versions
 
 BASE = "batched"
+LOOKED_UP = 10
+"""Tokens that prompt lookup proposes at once."""
 Way = Callable[[], list[Answer]]
 
 
@@ -62,11 +66,31 @@ def with_whole_batches(way: Way) -> Way:
     return decode_whole
 
 
+def look_up(run: LoadedRun, prompts: Sequence[Sequence[int]]) -> list[Answer]:
+    """Decode one by one, and propose tokens that follow the last ones in the prompt."""
+    stop_ids = run.manifest.stop_token_ids
+    config = greedy_config(run.tokenizer, stop_ids, run.max_new_tokens)
+    config.prompt_lookup_num_tokens = LOOKED_UP
+    answers = []
+    for prompt in prompts:
+        ids = torch.tensor([list(prompt)], device=run.model.device)
+        with torch.no_grad(), without_base_settings(run.model):
+            found = run.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
+        answers.append(read_answer(run.tokenizer, found[0, len(prompt) :].tolist(), stop_ids))
+    return answers
+
+
 def make_ways(run: LoadedRun, prompts: Sequence[Sequence[int]], batch_size: int) -> dict[str, Way]:
-    lora = LoraConfig(task_type="CAUSAL_LM", r=16, target_modules="all-linear")
-    adapter = replace(run, model=get_peft_model(copy.deepcopy(run.model), lora).eval())
+    adapter = run
+    if not isinstance(run.model, PeftModel):
+        lora = LoraConfig(task_type="CAUSAL_LM", r=16, target_modules="all-linear")
+        adapter = replace(run, model=get_peft_model(copy.deepcopy(run.model), lora).eval())
     merged = replace(run, model=copy.deepcopy(adapter.model).merge_and_unload().eval())
+    half = replace(run, model=copy.deepcopy(merged.model).to(torch.bfloat16))
+    run = merged if adapter is run else run
     return {
+        "one by one, prompt lookup": lambda: look_up(run, prompts),
+        "batched, bfloat16": lambda: decode(half, prompts, batch_size),
         "one by one": lambda: decode(run, prompts, 1),
         "batched, finished rows stay in the batch": with_whole_batches(lambda: decode(run, prompts, batch_size)),
         BASE: lambda: decode(run, prompts, batch_size),
