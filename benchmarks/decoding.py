@@ -3,8 +3,8 @@
 
 The questions are the held-out rows of a run, for example of the one that `make quickstart` trains. The adapter of a run
 with a whole model has r 16 on every linear layer and changes nothing (B is 0). All ways but bfloat16 must write the
-same answers; the table shows the share that is the same. The ways are measured in turns. A ratio is the median, over the turns, of the speed relative to plain batched
-decoding.
+same answers; the table shows the share that is the same. The ways are measured in turns. A ratio is the median, over
+the turns, of the speed relative to plain batched decoding.
 
     make quickstart
     python benchmarks/decoding.py outputs/tiny-full --rows 192 --batch-size 32 --repeats 5 --json decoding.json
