@@ -105,7 +105,7 @@ class PushCheckpoints(TrainerCallback):
             try:
                 self._push(folder)
             except UserError as error:
-                say(f"{folder.name} is not pushed yet ({error}); training goes on")
+                say(f"{folder.name} is not pushed yet ({error}); training continues")
                 return
             shutil.rmtree(folder)
             say(f"pushed {folder.name} to {self._repo}, branch {BRANCH}")
