@@ -22,8 +22,8 @@ LOGIT_PROMPTS, LOGIT_TOKENS = 8, 32
 
 MEAN_KL = {torch.float32: 1e-6, torch.float16: 1e-4, torch.bfloat16: 1e-3}
 """Highest mean KL divergence, nats per token, by the coarser dtype of the two models. docs/MERGING.md has the reasons:
-rounding gave 0, 7e-8 and 4e-6 for a tiny model, 3e-12 (float32) and 4e-4 (bfloat16) for Gemma 3 270M, and 4e-3 without
-the adapter of one of Gemma's 18 layers."""
+rounding gave 0, 7e-8 and 4e-6 for a tiny model, 3e-12 (float32) and 4e-4 (bfloat16) for one of 270 M weights, and 4e-3
+without the adapter of one of its 18 layers."""
 IDENTICAL = {torch.float32: 0.99, torch.float16: 0.9, torch.bfloat16: 0.8}
 """Lowest share of identical greedy answers: one token between two nearly equal ones changes an answer of fifty."""
 SCORE_DROP = 0.02

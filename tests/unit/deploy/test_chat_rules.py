@@ -59,11 +59,11 @@ def test_what_would_cut_a_decomposition_is_refused(run: RunPrompts) -> None:
     assert rules.grammar is not None
     shortest = rules.grammar.shortest
     for key in ("max_tokens", "max_completion_tokens"):
-        short = asked(**{key: shortest - 1})
+        short = {**asked(), key: shortest - 1}
         assert rules.problem(short) is None
         said = rules.problem({**short, "response_format": DECOMPOSITION})
         assert said == f"max_tokens must be at least {shortest} for a decomposition"
-        assert rules.problem(asked(**{key: shortest}, response_format=DECOMPOSITION)) is None
+        assert rules.problem({**asked(response_format=DECOMPOSITION), key: shortest}) is None
     assert "leave it out" in (rules.problem(asked(stop=["\n"], response_format=DECOMPOSITION)) or "")
 
 
