@@ -30,9 +30,12 @@ def test_options_reach_the_server(
 ) -> None:
     run_dir = make_run(tmp_path / "run", tiny_model("llama"))
     given: list[Any] = []
-    monkeypatch.setattr(
-        "qdsft.deploy.serve.serve", lambda *_, answers, extra, **__: given.append((answers, extra)) or 0
-    )
+
+    def serve(*_: Any, answers: Answers, extra: list[str], **__: Any) -> int:
+        given.append((answers, extra))
+        return 0
+
+    monkeypatch.setattr("qdsft.deploy.serve.serve", serve)
     assert main(["serve", str(run_dir), "--constrained", "--only-decompositions", "--", "--compile"]) == 0
     assert main(["serve", str(run_dir)]) == 0
     assert given == [(Answers(constrained=True, only_decompositions=True), ["--compile"]), (Answers(), [])]
