@@ -34,9 +34,14 @@ def tracer_of(architecture: str = "mistral", machine: Machine = CUDA, **options:
     return StepTracer(AutoConfig.for_model(architecture, **{**SMALL, **options}), machine, **chosen)
 
 
+TRACERS: dict[str, StepTracer] = {}
+"""Tracers keep the models they build and the traces they make, for the tests of a module."""
+
+
 def trace(method: str = "lora", *overrides: str, way: Way = Way(True), length: int = 128, **options: Any) -> Traced:  # noqa: B008
     """Trace a training step of a small model on one row."""
-    return tracer_of(**options).training(recipe_of(method, *overrides), 1, length, way)
+    tracer = TRACERS.setdefault(repr(sorted(options.items())), tracer_of(**options))
+    return tracer.training(recipe_of(method, *overrides), 1, length, way)
 
 
 def most(traced: Traced, tag: str) -> float:

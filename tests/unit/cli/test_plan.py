@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT
+from helpers.traced import SMALL
 
 from qdsft.cli.main import main
 from qdsft.training import plan as planning
@@ -23,7 +23,8 @@ def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> list[str]:
-    shutil.copy(ROOT / "tests/configs/llama-2-7b.json", tmp_path / "config.json")
+    config = {"model_type": "llama", "max_position_embeddings": 4096, **SMALL}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return ["plan", "recipes/llama2/qlora_8gb.yaml", f"model.name_or_path={tmp_path}"]
 
 
@@ -50,13 +51,13 @@ def test_json_holds_the_same(recipe: list[str], capsys: pytest.CaptureFixture[st
 def test_too_little_memory_is_an_answer_and_an_error_only_on_request(
     recipe: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = planning.plan(recipe[1], recipe[2:], gpu_memory=4.6)  # once for both commands
+    found = planning.plan(recipe[1], recipe[2:], gpu_memory=0.4)  # once for both commands
     monkeypatch.setattr(planning, "plan", lambda *_arguments, **_options: found)
     for options, status in (([], 0), (["--must-fit"], 1)):
-        assert main([*recipe, "--gpu-memory", "4.6", *options]) == status
+        assert main([*recipe, "--gpu-memory", "0.4", *options]) == status
         out, err = capsys.readouterr()
         assert "does not fit; apply these changes in order until it does:" in out
-        assert ("error: recipes/llama2/qlora_8gb.yaml does not fit a GPU of 4.6 GiB; add" in err) == bool(status)
+        assert ("error: recipes/llama2/qlora_8gb.yaml does not fit a GPU of 0.4 GiB; add" in err) == bool(status)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ ALTERNATING: dict[str, Any] = {"sliding_window": 32, "layer_types": LAYERS, "num
     ids=str,
 )
 def test_short_stacks_agree_with_all_layers(method: str, way: Way, options: dict[str, Any]) -> None:
-    options = {"num_hidden_layers": 8, **options}
+    options = {"num_hidden_layers": 6, **options}
     short, whole = (trace(method, way=way, full=full, **options) for full in (False, True))
     assert short.allocated == pytest.approx(whole.allocated, rel=0.01)
     assert short.reserved == pytest.approx(whole.reserved, rel=0.05)
@@ -58,7 +58,7 @@ def test_short_stacks_agree_with_all_layers(method: str, way: Way, options: dict
 @pytest.mark.parametrize("architecture", ["mistral", pytest.param("gemma3_text", marks=pytest.mark.slow)])
 def test_short_stacks_decode_as_all_layers(architecture: str) -> None:
     recipe = recipe_of("qlora_8gb")
-    options = ALTERNATING if architecture == "gemma3_text" else {"num_hidden_layers": 8}
+    options = ALTERNATING if architecture == "gemma3_text" else {"num_hidden_layers": 6}
     short, whole = (tracer_of(architecture, full=full, **options).evaluation(recipe, 100) for full in (False, True))
     assert short.allocated == pytest.approx(whole.allocated, rel=0.01)
 
