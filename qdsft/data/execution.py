@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 import time
@@ -61,9 +62,9 @@ def execute(
     """Ask `answer` each step, with the answers of earlier steps in place of `#n`, and return answers and trace.
 
     A step is asked as soon as the steps that it refers to are answered, so `answer` is called from up to `workers`
-    threads at a time. A step fails if `answer` raises, or takes more than `step_timeout` seconds; `timeout` limits all
-    steps together. Steps that refer to a failed one are not asked. A call that is too late is not stopped, but its
-    answer is ignored, and it does not keep the interpreter from ending.
+    threads at a time; each has a copy of the caller's context variables. A step fails if `answer` raises, or takes more
+    than `step_timeout` seconds; `timeout` limits all steps together. Steps that refer to a failed one are not asked. A
+    call that is too late is not stopped, but its answer is ignored, and it does not keep the interpreter from ending.
 
     Raises UserError for a decomposition that is not valid, and for `workers` below 1.
     """
@@ -127,7 +128,8 @@ class _Executor:
         answers = {source: self._done[source].answer or "" for source in self._needs[number]}
         asked = fill_references(self._steps[number - 1], answers)
         self._running[number] = (asked, time.monotonic())
-        threading.Thread(target=self._ask, args=(number, asked), daemon=True).start()
+        context = contextvars.copy_context()  # tracers and DSPy keep their settings there
+        threading.Thread(target=context.run, args=(self._ask, number, asked), daemon=True).start()
 
     def _ask(self, number: int, asked: str) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from qdsft.data.decomposition import Decomposition
@@ -19,6 +20,7 @@ class Decomposer:
     >>> decompose("Who is older, A or B?").steps           # doctest: +SKIP
     ('How old is A?', 'How old is B?', 'Is #1 more than #2?')
 
+    Threads can share a decomposer, which answers one question after the other.
     With `constrained=True` every answer is a valid decomposition, see `qdsft.inference.constrained`.
     `trust_remote_code=True` lets Python code in the model's folder run on this machine.
     Raises UserError as `qdsft.inference.loaded_run.load_run` and `LoadedRun.grammar` do.
@@ -35,6 +37,7 @@ class Decomposer:
         self.run = load_run(Path(run_dir), manifest, trust_remote_code=trust_remote_code)
         self._constrained = constrained
         self._others: dict[str, LoadedRun] = {}
+        self._lock = threading.Lock()
         if constrained:
             self.run.grammar  # noqa: B018 - fails now rather than at the first question
 
@@ -56,15 +59,17 @@ class Decomposer:
     def text(self, question: str, *, adapter: str | None = None) -> str:
         """Return the model's answer as plain text. Also works for runs whose answers are free text."""
         run = self.choose(adapter)
-        return run.answer([run.task.messages(run.task.typed_record(question))], constrained=self._constrained)[0].text
+        messages = run.task.messages(run.task.typed_record(question))
+        with self._lock:  # the active adapter and the tokenizer are shared
+            if self._others:
+                self.run.model.set_adapter(adapter or FIRST_ADAPTER)
+            return run.answer([messages], constrained=self._constrained)[0].text
 
     def choose(self, adapter: str | None) -> LoadedRun:
-        """Activate an adapter and return its run; None is the first run. Raises UserError for an unknown adapter."""
+        """Return the run of an adapter; None is the first run. Raises UserError for an unknown adapter."""
         if adapter is not None and adapter not in self._others:
             known = ", ".join(self._others) or "none was added"
             raise UserError(f"there is no adapter {adapter!r} ({known}); add it with add_adapter")
-        if self._others:
-            self.run.model.set_adapter(adapter or FIRST_ADAPTER)
         return self._others[adapter] if adapter else self.run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import subprocess
 import sys
@@ -53,6 +54,20 @@ def test_independent_steps_run_at_the_same_time() -> None:
         return "40"
 
     assert qdsft.execute(PARALLEL, answer).errors == ()
+
+
+def test_each_call_has_the_context_of_the_caller() -> None:
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
+    token = user.set("Ada")
+
+    def answer(asked: str) -> str:
+        seen = user.get()
+        user.set(asked)  # is not seen by another step
+        return seen
+
+    assert [one.answer for one in qdsft.execute(PARALLEL, answer).steps] == ["Ada"] * 3
+    assert user.get() == "Ada"
+    user.reset(token)
 
 
 def test_no_more_workers_run_than_were_asked_for() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,10 @@ def test_each_answers_as_alone(runs: tuple[Path, Path]) -> None:
         assert both.text(question) == one
         assert both.text(question, adapter="other") == other
         assert both.text(question) == one
+    asked = [(question, adapter) for question in GOLDEN for adapter in (None, "other")] * 3
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda one: both.text(one[0], adapter=one[1]), asked))
+    assert found == [answers[i] for i in range(len(GOLDEN)) for answers in alone] * 3
     assert both(GOLDEN[0], adapter="other").steps == Decomposer(second)(GOLDEN[0]).steps
     assert sum(parameter.numel() for name, parameter in both.run.model.named_parameters() if "embed" in name) == (
         both.run.model.get_input_embeddings().weight.numel()
