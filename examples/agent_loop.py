@@ -12,10 +12,13 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import qdsft
 from qdsft.data.decomposition import Decomposition
+from qdsft.data.execution import ExecutedStep
 
 HERE = Path(__file__).resolve().parent
 UNKNOWN = "unknown"
@@ -43,9 +46,18 @@ def read_decomposition(path: Path) -> tuple[str, Decomposition]:
     return row["question"], Decomposition(tuple(row["sub_questions"]))
 
 
-def main() -> int:
-    """Returns 1 if the decomposition cannot be executed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+@dataclass(frozen=True)
+class Example:
+    """What an example is about: a question, what decomposes it, and what answers a sub-question."""
+
+    question: str
+    decompose: Callable[[str], Decomposition]
+    answer: Callable[[str], str]
+
+
+def read_command_line(description: str | None) -> Example:
+    """The question on the command line and a run that decomposes it, or else a decomposition from a file."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("question", nargs="?", help="to be decomposed by --run")
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="a run that decomposes the question")
     parser.add_argument("--decomposition", type=Path, default=HERE / "decomposition.json", metavar="FILE")
@@ -54,15 +66,26 @@ def main() -> int:
     facts = json.loads(options.facts.read_text(encoding="utf-8"))
     if options.run:
         question = options.question or parser.error("--run needs a question")
-        decomposition = qdsft.Decomposer(options.run)(question)
-    else:
-        question, decomposition = read_decomposition(options.decomposition)
-    print(question)
+        return Example(question, qdsft.Decomposer(options.run), lambda asked: look_up(facts, asked))
+    question, decomposition = read_decomposition(options.decomposition)
+    return Example(question, lambda _: decomposition, lambda asked: look_up(facts, asked))
+
+
+def print_steps(steps: Sequence[ExecutedStep]) -> None:
+    """Print each step as it was asked, with its answer or why there is none."""
+    for one in steps:
+        print(f"  {one.number}. {one.asked or one.step} {one.answer or one.error}")
+
+
+def main() -> int:
+    """Returns 1 if the decomposition cannot be executed."""
+    example = read_command_line(__doc__)
+    print(example.question)
+    decomposition = example.decompose(example.question)
     if problems := decomposition.problems():
         print(f"cannot be executed: {'; '.join(problems)}", file=sys.stderr)
         return 1
-    for one in qdsft.execute(decomposition, lambda asked: look_up(facts, asked), step_timeout=30).steps:
-        print(f"  {one.number}. {one.asked or one.step} {one.answer or one.error}")
+    print_steps(qdsft.execute(decomposition, example.answer, step_timeout=30).steps)
     return 0
 
 

@@ -93,3 +93,15 @@ def tiny_model(
         return root / architecture
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the runs outputs/tiny-full and outputs/tasks-tool_routing, whose weights are random."""
+    from helpers.tiny_run import make_run  # imports torch
+
+    outputs, model = tmp_path_factory.mktemp("tiny-run") / "outputs", tiny_model("llama")
+    template = f"model.chat_template={ROOT / 'recipes' / 'tiny' / 'chat_template.jinja'}"
+    make_run(outputs / "tiny-full", model)
+    make_run(outputs / "tasks-tool_routing", model, "tasks/tool_routing", template, lora_scale=0.1)
+    return outputs.parent

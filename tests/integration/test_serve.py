@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -116,7 +117,13 @@ def test_no_request_loads_or_unloads_a_model(running: Running, tiny_model: TinyM
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["qwen3", "gpt_neox"])
-def test_a_server_answers_as_decompose_does(architecture: str, tiny_model: TinyModel, tmp_path: Path) -> None:
+def test_a_server_answers_as_decompose_does(
+    architecture: str,
+    tiny_model: TinyModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     openai = pytest.importorskip("openai", reason="pip install -e '.[serve]'")
     run_dir = make_run(tmp_path / "my run", tiny_model(architecture))
     early = stop_early(run_dir, QUESTIONS[0])
@@ -139,6 +146,12 @@ def test_a_server_answers_as_decompose_does(architecture: str, tiny_model: TinyM
         streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
         # Bytes that make no character, of which random weights write many, are left out of a stream at its end.
         assert streamed.strip().rstrip("\ufffd") == early.rstrip("\ufffd")
+        example = runpy.run_path(str(ROOT / "examples" / "openai_client.py"))["main"]
+        for words in ([], ["--stream"]):
+            asked = [str(run_dir), QUESTIONS[0], "--endpoint", address, *words]
+            monkeypatch.setattr(sys, "argv", ["openai_client.py", *asked])
+            assert example() == int(not Decomposition.parse(early).is_valid)
+            assert capsys.readouterr().out.strip().rstrip("\ufffd") == early.rstrip("\ufffd")
 
 
 @pytest.mark.slow

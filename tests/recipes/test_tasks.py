@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.paths import ROOT
 
+from qdsft.data.decomposition import Decomposition
 from qdsft.data.split import stream_split
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe, load_recipe
@@ -24,6 +25,12 @@ RENDERED = [
         "organisation: 한빛전자\nplace: 대전",
     ),
     ("named_entities", "오늘은 바람이 많이 분다.", "none"),
+    (
+        "tool_routing",
+        "[인물] 인물의 출생, 학력, 가족, 경력\n[웹검색] 그 밖의 모든 것을 찾는 검색 엔진\n"
+        "[영화] 영화의 감독, 배우, 개봉일, 상영 시간\nQuestion: ‘항구의 불빛’ 주연 배우는 어느 대학을 나왔나요?",
+        "1. [영화] ‘항구의 불빛’의 주연 배우는 누구인가요?\n2. [인물] #1은 어느 대학을 나왔나요?",
+    ),
     (
         "dialogue",
         "customer: 와이파이가 자꾸 끊겨요.\nagent: 공유기 불빛이 무슨 색인가요?\ncustomer: 빨간색이에요.\nagent:",
@@ -43,7 +50,7 @@ def recipe_of(task: str, *overrides: str) -> Recipe:
 
 
 def test_each_task_has_its_rows_and_each_file_its_task() -> None:
-    assert {"summarisation", "translation", "sentiment", "named_entities", "dialogue"} <= set(TASKS)
+    assert {"summarisation", "translation", "sentiment", "named_entities", "dialogue", "tool_routing"} <= set(TASKS)
     assert sorted(path.stem for path in Path("data/examples/tasks").glob("*")) == TASKS
 
 
@@ -62,6 +69,14 @@ def test_its_rows_are_english_and_korean_and_some_are_held_out(task: str) -> Non
 def test_a_row_is_rendered_as_this(task: str, question: str, completion: str) -> None:
     answers = {example.question: example.completion for _, example in stream_split(recipe_of(task))}
     assert answers[question] == completion
+
+
+def test_each_sub_question_has_a_tool_of_its_row() -> None:
+    for _, example in stream_split(recipe_of("tool_routing")):
+        row = example.record.row
+        assert {item["tool_name"] for item in row["items"]} <= {tool["name"] for tool in row["tools"]}
+        steps = tuple(item["sub_question"] for item in row["items"])
+        assert Decomposition(steps).is_valid and Decomposition.parse(example.completion).is_valid
 
 
 def test_a_row_without_a_column_is_named(tmp_path: Path) -> None:

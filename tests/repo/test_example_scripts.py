@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -10,13 +9,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import pytest
-from helpers.paths import ROOT
+from helpers.handovers import EXAMPLES, STEPS
 from helpers.tiny_run import make_run
 
 import qdsft
+from qdsft.data.task import task_of
+from qdsft.recipe.sections import Prompt
 
-EXAMPLES = ROOT / "examples"
 TinyModel = Callable[[str], Path]
 
 
@@ -28,13 +29,7 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_a_decomposition_is_executed() -> None:
     done = run("agent_loop.py")
-    assert done.stdout.splitlines()[1:] == [
-        "  1. Which university did Ada Berg attend? Norwick University",
-        "  2. Which university did Bo Lind attend? Halden Institute",
-        "  3. When was Norwick University founded? 1820",
-        "  4. When was Halden Institute founded? 1907",
-        "  5. Is 1820 less than 1907? yes",
-    ], done.stderr
+    assert done.stdout.splitlines()[1:] == STEPS, done.stderr
 
 
 def test_missing_facts_are_unknown(tmp_path: Path) -> None:
@@ -69,15 +64,18 @@ def test_a_run_decomposes_and_is_executed(tiny_model: TinyModel, tmp_path: Path)
     assert not any("#1" in (one.asked or "#1") for one in executed.steps)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("llama_index") is None, reason="pip install llama-index-core")
-def test_llamaindex_asks_the_sub_questions() -> None:
-    done = run("llamaindex_sub_questions.py")
-    assert done.stdout.splitlines() == [
-        "Sub question: Which university did Ada Berg attend?",
-        "Response: Norwick University",
-        "Sub question: Which university did Bo Lind attend?",
-        "Response: Halden Institute",
-    ], done.stderr
-    done = run("llamaindex_sub_questions.py", "--decomposition", EXAMPLES / "decomposition.json")
-    assert "Sub question: When was the answer to “Which university did Ada Berg attend?” founded?" in done.stdout
+def test_the_tool_description_is_a_schema_of_what_decompose_prints() -> None:
+    tool = json.loads((EXAMPLES / "tool.json").read_text(encoding="utf-8"))
+    asked, printed = (jsonschema.Draft202012Validator(tool[name]) for name in ("inputSchema", "outputSchema"))
+    for schema in (asked, printed):
+        schema.check_schema(schema.schema)
+    asked.validate({"question": "누가 썼나요?"})
+    for wrong in ({}, {"question": ""}, {"question": 1}, {"question": "a?", "steps": 3}):
+        assert not asked.is_valid(wrong)
+    task = task_of(Prompt())
+    for text, valid in (("1. Who wrote it?\n2. When was #1 born?", True), ("1. Who is #2?", False), ("", False)):
+        answer = json.loads(task.show("json", "a?", text).text)
+        printed.validate(answer)
+        assert answer["valid"] is valid
+        assert not printed.is_valid({name: value for name, value in answer.items() if name != "valid"})
+        assert not printed.is_valid({**answer, "sub_questions": "1. Who?"})
