@@ -109,30 +109,44 @@ def nothing_held_out(recipe: Recipe, train_rows: int, eval_rows: int) -> str | N
 
 
 def stream_split(
-    recipe: Recipe, read: Callable[[Recipe, str], Iterable[Record]] = file_records
+    recipe: Recipe,
+    read: Callable[[Recipe, str], Iterable[Record]] = file_records,
+    on_example: Callable[[str, Example], object] = lambda key, example: None,
 ) -> Iterator[tuple[Side, Example]]:
     """Render, validate and split the rows of `read(recipe, "train")` and `read(recipe, "eval")`.
 
-    The default reads files only; pass `sources.read_rows` to download Hub datasets as well.
+    The default reads files only; pass `sources.read_rows` to download Hub datasets as well. `on_example` is called
+    once with "train" or "eval" and each row, in the order of the files, before the row is split.
     """
     task = make_task(recipe)
 
-    def split() -> Iterator[tuple[Side, Example]]:
-        held_out = map(task.example, read(recipe, "eval")) if recipe.data.eval else None
-        return assign_sides(map(task.example, read(recipe, "train")), held_out, recipe)
+    def examples(key: str, seen: Callable[[str, Example], object] | None) -> Iterator[Example]:
+        for record in read(recipe, key):
+            example = task.example(record)
+            if seen:
+                seen(key, example)
+            yield example
 
-    return split() if len(recipe.data.train_sources) == 1 else _mixed(split, train_weights(recipe))
+    def split(seen: Callable[[str, Example], object] | None = None) -> Iterator[tuple[Side, Example]]:
+        held_out = examples("eval", seen) if recipe.data.eval else None
+        return assign_sides(examples("train", seen), held_out, recipe)
+
+    if len(recipe.data.train_sources) == 1:
+        return split(on_example)
+    return _mixed(split(on_example), split, train_weights(recipe))
 
 
 def _mixed(
-    split: Callable[[], Iterator[tuple[Side, Example]]], weights: Mapping[str, float]
+    first: Iterator[tuple[Side, Example]],
+    split: Callable[[], Iterator[tuple[Side, Example]]],
+    weights: Mapping[str, float],
 ) -> Iterator[tuple[Side, Example]]:
     """Yield the rows of a split, with training rows as often as the weights of their sources ask for.
 
-    The rows are read twice: how often a row occurs depends on how many there are.
+    The rows are read twice, `first` and by `split`: how often a row occurs depends on how many there are.
     """
     keys: dict[str, list[str]] = {name: [] for name in weights}
-    for side, example in split():
+    for side, example in first:
         if side == "train":
             keys[origin(example)].append(question_hash(example.question)[16:])
     sizes = epoch_rows({name: len(found) for name, found in keys.items()}, weights)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Literal
 
 
+@lru_cache(maxsize=64)
 def normalise(text: str) -> str:
     """Return a text in NFKC (NFC and NFD agree, full width is half width), case folded, with single spaces."""
     if text.isascii() and text.isprintable() and "  " not in text:  # most English text; three times as fast

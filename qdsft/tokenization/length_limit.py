@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -72,8 +72,16 @@ class Encoder:
 
         Raises UserError as `RowMaker.make` does, and for a row that is too long even without its user text.
         """
+        return self.start(examples)()
+
+    def start(self, examples: Sequence[Example]) -> Callable[[], list[tuple[Row, Example]]]:
+        """Begin to `encode` examples, as `RowMaker.start` does; the returned function waits for the result."""
+        rows = self.maker.start(examples)
+        return lambda: self._kept(rows(), examples)
+
+    def _kept(self, rows: Sequence[Row], examples: Sequence[Example]) -> list[tuple[Row, Example]]:
         self._seen += len(examples)
-        pairs = zip(self.maker.make(examples), examples, strict=True)
+        pairs = zip(rows, examples, strict=True)
         kept = [fitting for row, example in pairs if (fitting := self._fit(row, example))]
         self.counts.add([row for row, _ in kept])
         return kept

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qdsft.console import is_main_process, say
 from qdsft.data import sources
-from qdsft.data.checks.summary import summarise_check
+from qdsft.data.checks.summary import RunningCheck, summarise_check
 from qdsft.data.examples import Example
 from qdsft.data.record import RowError
 from qdsft.data.split import SplitTally, nothing_held_out, stream_split
@@ -208,14 +208,14 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
     tally = SplitTally()
     maker = RowMaker(tokenizer, stop_ids)
     read_back = ReadBack(tokenizer, stop_ids, make_task(recipe), template_name(tokenizer))
-    findings = summarise_check(recipe, lengths=False)
+    check = RunningCheck(recipe)
     with ExitStack() as files:
         train, held_out = (
             _Side(Encoder(maker, recipe.max_length, recipe.data.overlength), read_back, folder / f"{side}.arrow", files)
             for side in ("train", "eval")
         )
         held_out.text = files.enter_context((folder / EVAL_ROWS).open("w", encoding="utf-8", newline="\n"))
-        split = stream_split(recipe, sources.read_rows)
+        split = stream_split(recipe, sources.read_rows, check.add)
         try:
             for side, example in tqdm(split, desc="preparing", unit="row", delay=2, disable=not is_main_process()):
                 tally.add(side, example)
@@ -224,7 +224,7 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
                 elif side == "eval":
                     held_out.add(example)
         except RowError:
-            if findings:  # the error names the first row only
+            if findings := summarise_check(recipe, lengths=False):  # the error names the first row only
                 say(findings)
             raise
         train.finish()
@@ -239,7 +239,7 @@ def _make(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence
             GoldenPrompt(messages=[dict(m) for m in example.messages], ids=row.input_ids[: row.prompt_length])
             for row, example in train.first
         ],
-        findings=findings,
+        findings=check.summary(),
     )
     write_json(folder / FACTS, facts.model_dump())
 
@@ -256,6 +256,8 @@ class _Side:
         """Receives the examples that are kept, as JSON lines."""
         self._path = path
         self._pending: list[Example] = []
+        self._begun: Callable[[], list[tuple[Row, Example]]] = list
+        """Waits for the rows of the batch that is being tokenized."""
         file = files.enter_context(path.open("wb"))
         self._arrow = files.enter_context(arrow.ipc.new_stream(file, SCHEMA))
 
@@ -265,7 +267,8 @@ class _Side:
             self._write()
 
     def finish(self) -> None:
-        """Write the last batch; raises UserError as `Encoder.finish` does."""
+        """Write the last two batches; raises UserError as `Encoder.finish` does."""
+        self._write()
         self._write()
         self.encoder.finish()
 
@@ -279,8 +282,10 @@ class _Side:
         return counts.summary(PackingFacts(rows=rows, efficiency=round(counts.tokens / (rows * recipe.max_length), 4)))
 
     def _write(self) -> None:
-        kept = self.encoder.encode(self._pending)
+        """Write the batch before the pending one, which is tokenized in the meantime."""
+        before, self._begun = self._begun, self.encoder.start(self._pending)
         self._pending = []
+        kept = before()
         self._read_back.check(kept)
         if kept:
             self._arrow.write_batch(record_batch([row for row, _ in kept]))

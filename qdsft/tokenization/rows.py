@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tokenizers import Encoding, Tokenizer
@@ -49,6 +50,8 @@ class RowMaker:
         if self._backend is not None:
             self._backend.no_truncation()
             self._backend.no_padding()
+        self._thread = ThreadPoolExecutor(1)
+        """Tokenizes one batch while Python renders the next."""
 
     def make(self, examples: Sequence[Example]) -> list[Row]:
         """Return a row for each example, of any length.
@@ -56,8 +59,12 @@ class RowMaker:
         Raises UserError, naming file and line, for a row without a supervised token, for an answer that
         does not end in a stop token, and for a prompt whose ids change once an answer follows it.
         """
+        return self.start(examples)()
+
+    def start(self, examples: Sequence[Example]) -> Callable[[], list[Row]]:
+        """Render examples, and tokenize them in a thread until the returned function is called; raises as `make`."""
         if not examples:
-            return []
+            return list
         answered = [[*e.messages, {"role": "assistant", "content": e.completion}] for e in examples]
         refuse_special_tokens(self.tokenizer, answered, [example.record.source for example in examples])
         prompts = render_texts(self.tokenizer, [e.messages for e in examples], add_generation_prompt=True)
@@ -65,27 +72,31 @@ class RowMaker:
         for prompt, text, example in zip(prompts, texts, examples, strict=True):
             if not text.startswith(prompt):
                 raise self._changed_prompt(example)
-        rows = self._tokenize(texts, prompts, examples)
-        check_bos(self.tokenizer, texts, [row.input_ids for row in rows])
-        for row, example in zip(rows, examples, strict=True):
-            if len(row.input_ids) == row.prompt_length or row.input_ids[-1] not in self._stop_ids:
-                self._check_end(row.answer_ids, example)
-        return rows
+        if self._backend is None:
+            return lambda: self._rows(examples, prompts, texts, token_ids(self.tokenizer, texts), [None] * len(texts))
+        encoded = self._thread.submit(self._backend.encode_batch, texts, add_special_tokens=False)
 
-    def _tokenize(self, texts: list[str], prompts: list[str], examples: Sequence[Example]) -> list[Row]:
-        """Tokenize whole texts and find the end of each prompt by the offsets of the tokens.
+        def finish() -> list[Row]:
+            encodings = encoded.result()
+            lengths = [_tokens_before(encoding, len(p)) for encoding, p in zip(encodings, prompts, strict=True)]
+            return self._rows(examples, prompts, texts, [encoding.ids for encoding in encodings], lengths)
+
+        return finish
+
+    def _rows(
+        self,
+        examples: Sequence[Example],
+        prompts: list[str],
+        texts: list[str],
+        all_ids: list[list[int]],
+        lengths: list[int | None],
+    ) -> list[Row]:
+        """Check tokenized texts and return their rows. `lengths` are those of the prompts by the tokens' offsets.
 
         A token boundary at the end of the prompt does not prove that the prompt alone has the same ids: a pattern
         that splits words may look ahead. So one row of each distinct text around the boundary is also compared with
         its prompt tokenized alone, as SFTTrainer does with every row, and so is each row without such a boundary.
         """
-        if self._backend is None:
-            all_ids = token_ids(self.tokenizer, texts)
-            lengths: list[int | None] = [None] * len(texts)
-        else:
-            encodings = self._backend.encode_batch(texts, add_special_tokens=False)
-            all_ids = [encoding.ids for encoding in encodings]
-            lengths = [_tokens_before(encoding, len(p)) for encoding, p in zip(encodings, prompts, strict=True)]
         around = [(p[-BEFORE:], text[len(p) : len(p) + AFTER]) for p, text in zip(prompts, texts, strict=True)]
         first = {key: i for i, key in reversed(list(enumerate(around)))}
         compared = [i for i, key in enumerate(around) if lengths[i] is None or first[key] == i]
@@ -93,7 +104,12 @@ class RowMaker:
             if all_ids[i][: len(ids)] != ids or lengths[i] not in {None, len(ids)}:
                 raise self._changed_prompt(examples[i])
             lengths[i] = len(ids)
-        return [Row(ids, length) for ids, length in zip(all_ids, lengths, strict=True) if length is not None]
+        check_bos(self.tokenizer, texts, all_ids)
+        rows = [Row(ids, length) for ids, length in zip(all_ids, lengths, strict=True) if length is not None]
+        for row, example in zip(rows, examples, strict=True):
+            if len(row.input_ids) == row.prompt_length or row.input_ids[-1] not in self._stop_ids:
+                self._check_end(row.answer_ids, example)
+        return rows
 
     def _check_end(self, answer_ids: list[int], example: Example) -> None:
         source, template = example.record.source, template_name(self.tokenizer)

@@ -7,18 +7,19 @@ only hashes of their questions and answers are kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from qdsft.console import say
 from qdsft.data.checks import lint
-from qdsft.data.checks.near_duplicates import THRESHOLD, HeldOut
+from qdsft.data.checks.near_duplicates import THRESHOLD, HeldOut, Match
 from qdsft.data.checks.problems import CheckedRow, Problem, Tally
+from qdsft.data.examples import Example
 from qdsft.data.readers import scan
 from qdsft.data.record import Record, RowError, Scanned
 from qdsft.data.sources import data_files, is_hub_id
-from qdsft.data.task import DecompositionTask, make_task
+from qdsft.data.task import DecompositionTask, Task, make_task
 from qdsft.data.text import normalise
 from qdsft.data.validation import faults
 from qdsft.errors import UserError
@@ -67,21 +68,49 @@ def check_files(
     Raises UserError only for a prompt section that cannot be compiled.
     """
     inspect = _inspector(inputs.recipe, tally, lengths=lengths)
-    held_out = None
+    checks = RowChecks(tally, compare=inputs.eval is not None)
     if inputs.eval is not None:
-        held_out = HeldOut()
         tally.notes.append(
             f"near-duplicates of {inputs.eval}: Jaccard similarity of at least {THRESHOLD} between the character "
             "trigrams of the questions, regardless of case, width and spaces"
         )
-        for row in _with_repeats(_rows(inputs.eval, inputs.read, inspect, tally)):
-            if row.usable:
-                held_out.add(row.question, row.source)
-            yield from tally.add(row)
-    stream = _with_repeats(row for path in inputs.train for row in _rows(path, inputs.read, inspect, tally))
-    for row in _with_leaks(stream, held_out) if held_out else stream:
-        on_row(row)
-        yield from tally.add(row)
+        for row in _rows(inputs.eval, inputs.read, inspect, tally):
+            yield from checks.add("eval", row)
+    for path in inputs.train:
+        for row in _rows(path, inputs.read, inspect, tally):
+            on_row(row)
+            yield from checks.add("train", row)
+
+
+class RowChecks:
+    """Compare rows with the rows before them and with the held-out rows, and count their problems."""
+
+    def __init__(self, tally: Tally, *, compare: bool) -> None:
+        self._tally = tally
+        self._held_out = HeldOut() if compare else None
+        self._repeats = {side: lint.Repeats() for side in ("train", "eval")}
+
+    def add(self, side: str, row: CheckedRow) -> Sequence[Problem]:
+        """Count a row of the side "eval" or "train" and return its problems. All held-out rows come first."""
+        if row.usable:
+            if found := self._repeats[side].add(row.question, row.answer, row.source):
+                row.warn(*found)
+            if self._held_out and side == "eval":
+                self._held_out.add(row.question, row.source)
+            elif self._held_out and (match := self._held_out.match(row.question)):
+                row.warn(*_leak(match))
+        return self._tally.add(row)
+
+
+def check_example(example: Example, task: Task) -> CheckedRow:
+    """Return a row that `task` accepted, with the warnings about the row by itself."""
+    row = CheckedRow(example.record.source, example.record)
+    if isinstance(task, DecompositionTask):
+        _warn_of_steps(row)
+        row.question = normalise(example.question)
+    else:
+        _warn_of_text(row, example.question, example.completion)
+    return row
 
 
 def _rows(
@@ -131,10 +160,10 @@ def _inspector(recipe: Recipe | None, tally: Tally, *, lengths: bool) -> Callabl
             if row.usable:  # else `faults` has reported it
                 row.refuse(error)
             return row
-        row.question = normalise(texts[-1])
-        if not is_decomposition:
-            row.answer = normalise(answer)
-            row.warn("lost character", lint.lost_character(lint.Texts.of(texts[-1], [answer])))
+        if is_decomposition:
+            row.question = normalise(texts[-1])
+        else:
+            _warn_of_text(row, texts[-1], answer)
         if count is not None and row.usable:
             row.warn("too long", _too_long(count([*texts, answer]), recipe))
         return row
@@ -147,33 +176,32 @@ def inspect_decomposition(record: Record) -> CheckedRow:
     row = CheckedRow(record.source, record)
     for error in faults(record):
         row.refuse(error)
-    question, steps = record.row.get("question"), record.row.get("sub_questions")
+    _warn_of_steps(row)
+    return row
+
+
+def _warn_of_steps(row: CheckedRow) -> None:
+    columns = row.record.row if row.record else {}
+    question, steps = columns.get("question"), columns.get("sub_questions")
     if isinstance(question, str) and isinstance(steps, list) and all(isinstance(step, str) for step in steps):
         texts = lint.Texts.of(question, steps)
         row.question, row.answer = texts.normal_question, "\n".join(texts.normal_steps)
         for kind, check in lint.CHECKS.items():
             if message := check(texts):
                 row.warn(kind, message)
-    return row
 
 
-def _with_repeats(rows: Iterable[CheckedRow]) -> Iterator[CheckedRow]:
-    repeats = lint.Repeats()
-    for row in rows:
-        if row.usable and (found := repeats.add(row.question, row.answer, row.source)):
-            row.warn(*found)
-        yield row
+def _warn_of_text(row: CheckedRow, user: str, answer: str) -> None:
+    row.question, row.answer = normalise(user), normalise(answer)
+    row.warn("lost character", lint.lost_character(lint.Texts(user, [answer], "", [], f"{user}\n{answer}")))
 
 
-def _with_leaks(rows: Iterable[CheckedRow], held_out: HeldOut) -> Iterator[CheckedRow]:
-    for row in rows:
-        match = held_out.match(row.question) if row.usable else None
-        if match and match.same:
-            row.warn("question is held out", f"{match.source} has the same question; training leaves this row out")
-        elif match:
-            message = f"{match.source} asks nearly the same (similarity {match.similarity:.2f}); remove one of them"
-            row.warn("nearly held out", message)
-        yield row
+def _leak(match: Match) -> tuple[str, str]:
+    """Return kind and message for a training question that is also held out."""
+    if match.same:
+        return "question is held out", f"{match.source} has the same question; training leaves this row out"
+    message = f"{match.source} asks nearly the same (similarity {match.similarity:.2f}); remove one of them"
+    return "nearly held out", message
 
 
 def _too_long(tokens: int, recipe: Recipe) -> str | None:

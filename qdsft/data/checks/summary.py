@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 
-from qdsft.data.checks.check_files import check_files, recipe_inputs
+from qdsft.data.checks.check_files import RowChecks, check_example, check_files, recipe_inputs
 from qdsft.data.checks.problems import Level, Tally
+from qdsft.data.examples import Example
 from qdsft.data.readers import scan
 from qdsft.data.sources import is_hub_id
+from qdsft.data.task import make_task
 from qdsft.recipe import Recipe
 
 
@@ -16,11 +18,40 @@ def summarise_check(recipe: Recipe, *, lengths: bool) -> str | None:
 
     `lengths` also counts tokens, if the tokenizer is on this machine. Data on the Hub are not checked.
     """
-    if any(map(is_hub_id, recipe.data.train_paths)):
+    if _is_on_hub(recipe):
         return None
     tally = Tally()
     for _ in check_files(recipe_inputs(recipe, None, scan, tally), tally, lengths=lengths):
         pass
+    return _summary(recipe, tally)
+
+
+class RunningCheck:
+    """Summarise the warnings about rows while training prepares them, without a second pass over the files."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._task = make_task(recipe)
+        self._tally = Tally()
+        compare = bool(recipe.data.eval) and not is_hub_id(recipe.data.eval or "")
+        self._checks = RowChecks(self._tally, compare=compare)
+        self._sides = set() if _is_on_hub(recipe) else {"train", "eval"} if compare else {"train"}
+
+    def add(self, side: str, example: Example) -> None:
+        """Check a row of data.eval or data.train (`side`), the held-out rows first."""
+        if side in self._sides:
+            self._checks.add(side, check_example(example, self._task))
+
+    def summary(self) -> str | None:
+        """Return what `summarise_check` returns for these rows, which have no errors."""
+        return _summary(self._recipe, self._tally)
+
+
+def _is_on_hub(recipe: Recipe) -> bool:
+    return any(map(is_hub_id, recipe.data.train_paths))
+
+
+def _summary(recipe: Recipe, tally: Tally) -> str | None:
     if not tally.counts:
         return None
     found = ", ".join(_counted(tally, level) for level in ("error", "warning") if _kinds(tally, level))

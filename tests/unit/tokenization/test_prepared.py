@@ -19,6 +19,7 @@ from helpers.preparation import prepare_recipe, tiny_recipe
 from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
+from qdsft.data.checks import summary
 from qdsft.data.examples import Example
 from qdsft.data.split import stream_split
 from qdsft.errors import UserError
@@ -318,13 +319,66 @@ def test_another_process_may_be_faster(tiny_model: TinyModel, monkeypatch: pytes
     assert len(list(cache_folder().iterdir())) == 1
 
 
+def write_rows(path: Path, *steps: str) -> str:
+    """Write a row for each answer of one step, and return the override that trains on them."""
+    rows = ({"question": f"Is {n} more than {n * 7}?", "sub_questions": [step]} for n, step in enumerate(steps))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return f"data.train={path}"
+
+
+def test_batches_are_written_in_order_and_the_files_are_read_once(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared, "BATCH", 3)
+    monkeypatch.setattr(summary, "check_files", None)  # would read them again
+    data = write_rows(tmp_path / "d.jsonl", *(f"What is {n}?" for n in range(20)))
+    options = (data, "data.eval=null", "data.eval_fraction=0.4", "training.packing=false")
+    recipe = tiny_recipe("recipes/tiny/full.yaml", tiny_model, *options)
+    made = prepare_recipe(recipe)
+    monkeypatch.setattr(prepared, "BATCH", 1000)
+    monkeypatch.setattr(prepared, "CACHE_VERSION", -1)
+    whole = prepare_recipe(recipe)
+    assert whole.folder != made.folder and whole.facts == made.facts
+    assert (made.facts.findings or "").startswith("data check: 20 warnings (20 one step only); list them with")
+    for one, other in ((made.train, whole.train), (made.eval, whole.eval)):
+        assert rows_of(one) == rows_of(other) != []
+    assert made.eval_rows.read_text() == whole.eval_rows.read_text()
+
+
+@pytest.mark.parametrize("bad", [0, 4, 9])
+def test_an_error_of_the_tokenizer_thread_stops_the_preparation(
+    bad: int, tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared, "BATCH", 2)
+    template = tmp_path / "t.jinja"
+    template.write_text(
+        "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' and 'odd' not in m.content %}"
+        "{{ eos_token }}{% endif %}{% endfor %}",
+        encoding="utf-8",
+    )
+    data = write_rows(tmp_path / "d.jsonl", *("odd?" if n == bad else "even?" for n in range(10)))
+    options = (data, "data.eval=null", "data.eval_fraction=0", f"model.chat_template={template}")
+    with pytest.raises(UserError, match=rf"d\.jsonl:{bad + 1}: the answer ends in .* where generation does not stop"):
+        prepare_recipe(tiny_recipe("recipes/tiny/full.yaml", tiny_model, *options))
+    assert list(cache_folder().iterdir()) == []
+
+
+def test_a_bad_row_is_named_after_the_counts_of_all(
+    tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_rows(tmp_path / "d.jsonl", "A?", "#7?", "#8?", "B?")
+    with pytest.raises(UserError, match=r"d\.jsonl:2: sub_questions: step 1 refers to #7"):
+        prepare_recipe(tiny_recipe("recipes/tiny/full.yaml", tiny_model, data, "data.eval=null"))
+    assert "data check: 2 errors (2 dangling reference), 4 warnings (4 one step only)" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(
     tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepared, "BATCH", 200)
     # It remembers up to a million questions, to find repeated ones.
-    monkeypatch.setattr(prepared, "summarise_check", lambda recipe, *, lengths: None)
+    monkeypatch.setattr(summary.RunningCheck, "add", lambda check, side, example: None)
     peaks = []
     for rows in (1_000, 5_000):
         source = tmp_path / f"{rows}.jsonl"

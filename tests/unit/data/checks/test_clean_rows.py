@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import pytest
-
-from qdsft.data.checks.clean_rows import CleanRows, check_target
+from qdsft.data.checks.clean_rows import CleanRows
 from qdsft.data.checks.problems import CheckedRow, Problem
 from qdsft.data.record import Record
-from qdsft.errors import UserError
 
 
 def row_of(steps: list[str], *kinds: str) -> CheckedRow:
@@ -36,18 +32,3 @@ def test_numbers_before_steps_are_removed_if_they_are_the_only_fault() -> None:
     write(row_of(["1. Who?", "2. Is #1 tall?"], "numbered steps", "empty step"))
     assert json.loads(lines[0])["sub_questions"] == ["Who?", "Is #1 tall?"] and len(lines) == 1
     assert write.summary().startswith("1 rows written (1 without their own step numbers), 1 dropped")
-
-
-def test_a_value_that_json_cannot_hold_is_named() -> None:
-    record = Record({"question": "q", "sub_questions": ["a"], "x": object()}, "d.parquet:1")
-    with pytest.raises(UserError, match=r"d\.parquet:1: the row cannot be written as JSON: .*; remove that column"):
-        CleanRows(lambda _: None)(CheckedRow(record.source, record))
-
-
-def test_the_target_is_another_file_of_json_lines(tmp_path: Path) -> None:
-    source = tmp_path / "d.jsonl"
-    check_target(tmp_path / "clean.jsonl", [source])
-    with pytest.raises(UserError, match="is one of the files to check"):
-        check_target(tmp_path / "." / "d.jsonl", [source])
-    with pytest.raises(UserError, match="choose a name that ends in"):
-        check_target(tmp_path / "clean.csv", [source])

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from qdsft.cli.main import main
-from qdsft.data.checks.summary import summarise_check
+from qdsft.data.checks.summary import RunningCheck, summarise_check
+from qdsft.data.split import stream_split
 from qdsft.recipe import load_recipe
 
 GOOD = {"question": "Which river of Seoul is longest?", "sub_questions": ["Which rivers has it?", "Which of #1?"]}
@@ -66,6 +67,40 @@ def test_held_out_rows_are_compared() -> None:
         "data check: 1 warning (1 question is held out); list them with: "
         "qdsft data check 'my rows.jsonl' --eval e.jsonl --recipe r.yaml"
     )
+
+
+SUMMARIES = "prompt={user: 'Sum up: {{ question }}', completion: '{{ sum }}'}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "found"),
+    [
+        ([], "5 warnings (2 question repeated, 1 one step only, 1 lost character, 1 same question, other answer)"),
+        (["data.max_samples=1", "data.eval_fraction=0"], "5 warnings ("),
+        (
+            ["data.train=[{path: 'my rows.jsonl', weight: 3}, {path: more.jsonl}]"],
+            "7 warnings (3 question repeated, 2 one step only",
+        ),
+        (
+            ["data.eval=e.jsonl"],
+            "8 warnings (3 question repeated, 1 question is held out, 1 one step only, 1 lost character, 1 nearly",
+        ),
+        ([SUMMARIES], "4 warnings (2 question repeated, 1 lost character, 1 same question, other answer)"),
+    ],
+)
+def test_rows_that_are_being_prepared_give_the_same_summary(overrides: list[str], found: str) -> None:
+    near = {**OTHER, "question": str(OTHER["question"]).rstrip("?")}
+    same = {**GOOD, "sub_questions": ["Which rivers are there?", "Which of #1 is longest?"]}
+    rows = [GOOD, GOOD, OTHER, ONE_STEP, LOST, near, same, GOOD]
+    write("my rows.jsonl", *({**row, "sum": row["sub_questions"][0]} for row in rows))
+    write("more.jsonl", ONE_STEP)
+    write("e.jsonl", OTHER, OTHER)
+    recipe = load_recipe("r.yaml", overrides)
+    check = RunningCheck(recipe)
+    assert len(list(stream_split(recipe, on_example=check.add))) > 0
+    summary = check.summary()
+    assert summary == summarise_check(recipe, lengths=False)
+    assert summary and summary.startswith(f"data check: {found}")
 
 
 def test_data_on_the_hub_are_not_summarised() -> None:
