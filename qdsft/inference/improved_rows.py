@@ -135,11 +135,11 @@ def write_rows(
             "more with --samples, or change --temperature or --keep, with another --output"
         )
     facts = {"run": str(run.run_dir), "seed": settings.seed}
-    rows = [
+    written = [
         improved_row(record.row, choice, {**facts, "row": record.source})
         for (record, _), choice in zip(rows_of, choices, strict=True)
     ]
-    _write_lines(files, files.train, rows)
+    _write_lines(files, files.train, written)
     _write_lines(files, files.held_out, [one.record.row for one in held_out])
     return counts
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from helpers.paths import ROOT
+from helpers.split_run import read_rows, write_rows
 
 from qdsft.cli.main import main
 from qdsft.recipe import load_recipe
@@ -21,31 +22,22 @@ GOOD, BAD = ["What is alpha?", "How old is #1?"], ["What is omega?", "How old is
 HELD_OUT = 8
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 @pytest.fixture(scope="module")
 def folder(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on rows of which two thirds have steps that do not find their passage."""
     folder = tmp_path_factory.mktemp("improve")
     draw = random.Random(0)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number in range(48):
         steps = GOOD if draw.random() < 0.35 else BAD
-        row = {"question": f"Who is number {number}?", "sub_questions": steps, "evidence": ["0"], "step_answers": ["a"]}
-        rows.append(row)
-    write(folder / "train.jsonl", [*rows, rows[0]])
-    write(
+        question = f"Who is number {number}?"
+        rows.append({"question": question, "sub_questions": steps, "evidence": ["0"], "step_answers": ["a"]})
+    write_rows(folder / "train.jsonl", [*rows, rows[0]])
+    write_rows(
         folder / "eval.jsonl", [{**row, "question": row["question"].replace("?", " now?")} for row in rows[:HELD_OUT]]
     )
     others = [{"id": str(place), "text": f"number {place}"} for place in range(1, 30)]
-    write(folder / "corpus.jsonl", [{"id": "0", "text": "alpha"}, *others])
+    write_rows(folder / "corpus.jsonl", [{"id": "0", "text": "alpha"}, *others])
     values = {
         "model.name_or_path": tiny_model("llama"),
         "data.train": folder / "train.jsonl",
@@ -64,18 +56,23 @@ def folder(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 
 def test_samples_that_find_more_are_trained_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["improve", str(folder / "run"), "--corpus", str(folder / "corpus.jsonl")]
-    assert main([*command, "--samples", "6", "--temperature", "1.2"]) == 0
+    command += ["--samples", "6", "--temperature", "1.2"]
+    assert main(command) == 0
     output, shown = folder / "run-improved", capsys.readouterr().out
     assert "It helped: all found@10, question and predicted steps went from 0.000 to 1.000" in shown
-    given, rows = read(folder / "train.jsonl"), read(output / "train.jsonl")
+    given, rows = read_rows(folder / "train.jsonl"), read_rows(output / "train.jsonl")
     assert [row["question"] for row in rows] == [row["question"] for row in given]
-    assert read(output / "held_out.jsonl") == read(folder / "eval.jsonl")
+    assert read_rows(output / "held_out.jsonl") == read_rows(folder / "eval.jsonl")
     replaced = [row for row in rows if row["provenance"]["sample"] is not None]
     assert len(replaced) > 10 and all("What is alpha?" in row["sub_questions"] for row in replaced)
     assert not any("step_answers" in row for row in replaced)
     for row, before in zip(rows, given, strict=True):
         if row not in replaced:
             assert {name: value for name, value in row.items() if name != "provenance"} == before
-    asked = {line["index"] for line in read(output / "samples.jsonl")[1:]}
+    asked = {line["index"] for line in read_rows(output / "samples.jsonl")[1:]}
     assert len(asked) == len({row["question"] for row in given if row["sub_questions"] == BAD})
     assert json.loads((output / "improve.json").read_text(encoding="utf-8"))["counts"]["replaced"] == len(replaced)
+    assert main(command) == 0
+    again = capsys.readouterr()
+    assert again.out.splitlines() == shown.splitlines()
+    assert "questions were sampled before" in again.err and "this run has finished" in again.err

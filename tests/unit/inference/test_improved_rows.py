@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from helpers.split_run import make_split_run, read_rows, write_rows
 
+from qdsft.data.synth import generate
 from qdsft.errors import UserError
 from qdsft.inference.improved_rows import Counts, Files, make_goal, training_rows
 from qdsft.inference.improved_rows import write_rows as write_data
 from qdsft.inference.loaded_run import load_prompts
 from qdsft.inference.sample import SampleSettings
 from qdsft.runs.eval_rows import read_eval_rows, write_eval_rows
-from qdsft.scoring.improvement import Keep
+from qdsft.scoring.improvement import Keep, choose
 
 SETTINGS = SampleSettings(samples=2)
 BAD, GOOD = ["What is omega?", "How old is #1?"], "1. What is alpha?\n2. How old is #1?"
@@ -159,3 +160,14 @@ def test_a_corpus_that_does_not_serve_is_one_line(corpus: list[dict[str, str]], 
     write_rows(folder / "corpus.jsonl", corpus)
     with pytest.raises(UserError, match=message):
         write(folder)
+
+
+def test_another_right_way_to_the_answer_replaces_the_steps_of_a_world_row() -> None:
+    rows = [one for one in generate("en", 60, 0) if "difference between #1 and #2" in one["sub_questions"][-1]]
+    goal = make_goal(None, None, rows)
+    assert goal.keep == "equal" and len(rows) > 1
+    for one in rows:
+        first, second, last = one["sub_questions"]
+        swapped = (second, first, "What is the difference between #2 and #1?")
+        assert choose(goal, one, [(first, "Who knows?", last), None, swapped]).sample == 2
+        assert choose(goal, one, [(first, first, last)]).sample is None

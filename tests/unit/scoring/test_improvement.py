@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from qdsft.data.prediction import PredictedSteps
@@ -9,7 +11,12 @@ from qdsft.metrics.scores import Scores
 from qdsft.scoring.compare import Difference
 from qdsft.scoring.improvement import Goal, Keep, choose, improved_row, usable_steps, verdict
 
-ROW = {"question": "Who is older?", "sub_questions": ["weak", "long"], "step_answers": ["a", "b"], "mine": 1}
+ROW: dict[str, Any] = {
+    "question": "Who is older?",
+    "sub_questions": ["weak", "long"],
+    "step_answers": ["a", "b"],
+    "mine": 1,
+}
 
 
 def goal(keep: Keep = "better") -> Goal:
