@@ -44,7 +44,6 @@ def test_a_full_run_of_7b() -> None:
         for cell, sharding in zip(cells.split("|"), COLUMNS, strict=True):
             memory = int(gigabytes) * 2**30
             on_these = Fitting(fitting.tracer, Target(memory, int(gpus), **sharding), fitting.workload)
-            on_these._traced = fitting._traced
             total = on_these.training(recipe).total
             figure = f"{total / 2**30:.1f}"
             assert cell.strip() == (f"**{figure}**" if total <= memory else figure), (gpus, gigabytes, sharding)
