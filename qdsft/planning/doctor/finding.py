@@ -50,7 +50,8 @@ def look_safely(name: str, look: Look) -> Finding:
     except UserError as error:
         finding = Finding(name, "failed", str(error))
     except (Exception, SystemExit) as error:  # a broken installation can raise anything
-        finding = Finding(name, "failed", f"{type(error).__name__}: {reason(error)}", "reinstall with make setup")
+        kind, said = type(error).__name__, reason(error)
+        finding = Finding(name, "failed", said if said == kind else f"{kind}: {said}", "reinstall with make setup")
     secrets = known_secrets()
     return Finding(name, finding.status, *(_without(secrets, text) for text in (finding.found, finding.remedy)))
 

@@ -18,7 +18,7 @@ LATE = Finding("x", "note", "late")
     [
         (ZeroDivisionError("a\nb"), "ZeroDivisionError: a"),
         (SystemExit("library said no"), "SystemExit: library said no"),
-        (ImportError(""), "ImportError: no message"),
+        (ImportError(""), "ImportError"),
         (UserError("a.yaml:3: wrong; mend it"), "a.yaml:3: wrong; mend it"),
     ],
 )

@@ -215,10 +215,14 @@ def test_the_optimizer_step_of_sharded_weights_has_float32_gradients() -> None:
     assert sharded.phases["optimizer step"][TEMPORARIES] == pytest.approx(4 * elements, rel=0.01)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["mistral/qlora_8gb", "gemma3_270m/lora_cpu"])
-def test_both_agree_for_shipped_models(name: str) -> None:
-    """`scripts/make_plan_table.py --full` compares every shipped recipe."""
+SHIPPED = [path.parent for path in (ROOT / "recipes").glob("*/config.json")]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "name", sorted(f"{folder.name}/{path.stem}" for folder in SHIPPED for path in folder.glob("*.yaml"))
+)
+def test_both_agree_for_every_shipped_recipe(name: str) -> None:
     recipe = load_recipe(ROOT / f"recipes/{name}.yaml")
     config, where = read_config(recipe)
     found: list[Traced] = []
