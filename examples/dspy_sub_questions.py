@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A DSPy module: split a question, and answer its steps in the order of their references.
 
-Needs `pip install dspy`. Steps that do not refer to each other are answered at the same time, with the settings of
-the caller (`dspy.context`).
+Needs `pip install -e '.[dspy]'`. Steps that do not refer to each other are answered at the same time, with the settings
+of the caller (`dspy.context`).
 """
 
 from __future__ import annotations

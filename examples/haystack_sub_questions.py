@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A Haystack component: split a question, and answer its steps in the order of their references.
 
-Needs `pip install haystack-ai`. Steps that do not refer to each other are answered at the same time.
+Needs `pip install -e '.[haystack]'`. Steps that do not refer to each other are answered at the same time.
 """
 
 from __future__ import annotations

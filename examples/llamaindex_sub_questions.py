@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """LlamaIndex: sub-questions with the tool that answers each, from a run of recipes/tasks/tool_routing.yaml.
 
-Needs `pip install llama-index-core`. `SubQuestions` writes the questions of LlamaIndex's SubQuestionQueryEngine, which
-asks each without the answers of others: references are written out as phrases ("the answer to ..."). `InOrder` is an
+Needs `pip install -e '.[llamaindex]'`. `SubQuestions` writes the questions of LlamaIndex's SubQuestionQueryEngine,
+which asks each without the answers of others: references are written out as phrases ("the answer to ..."). `InOrder` is an
 engine that puts the answers in their place. Both also take a run without tools, whose questions go to the first tool.
 """
 
