@@ -2,8 +2,9 @@
 """LlamaIndex: sub-questions with the tool that answers each, from a run of recipes/tasks/tool_routing.yaml.
 
 Needs `pip install -e '.[llamaindex]'`. `SubQuestions` writes the questions of LlamaIndex's SubQuestionQueryEngine,
-which asks each without the answers of others: references are written out as phrases ("the answer to ..."). `InOrder` is an
-engine that puts the answers in their place. Both also take a run without tools, whose questions go to the first tool.
+which asks each without the answers of others: references are written out as phrases ("the answer to ..."). `InOrder`
+is an engine that puts the answers in their place. Both also take a run without tools, whose questions go to the first
+tool.
 """
 
 from __future__ import annotations
