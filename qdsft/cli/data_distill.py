@@ -11,6 +11,7 @@ from qdsft.cli.arguments import positive, share
 from qdsft.console import print_note, print_result, say
 from qdsft.environment import variable
 from qdsft.errors import UserError, reason
+from qdsft.strict_json import to_json
 
 if TYPE_CHECKING:
     from qdsft.deploy.distill import Questions, Spent
@@ -110,7 +111,7 @@ def _print_plan(options: argparse.Namespace, teacher: Teacher, questions: Questi
     print_result(f"answer tokens      {most:>9}  at most{price}")
     print_result(f"token              {'sent, from ' + TOKEN if variable(TOKEN) else f'none; {TOKEN} is not set'}")
     first = next(iter(questions.messages.values()))
-    print_result(f"the first request:\n{json.dumps(teacher.body(first), ensure_ascii=False, indent=2)}")
+    print_result(f"the first request:\n{to_json(teacher.body(first), indent=2)}")
 
 
 def _cost(options: argparse.Namespace, spent: Spent) -> str:

@@ -172,6 +172,7 @@ def test_a_small_card_is_planned_for_first(machine: Pod, model: str) -> None:
     ]
 
 
+@pytest.mark.exhaustive
 def test_a_recipe_that_does_not_fit_is_not_trained(machine: Pod, model: str) -> None:
     recipe = "recipes/llama2/lora.yaml"
     status, out = machine.run(recipe, model, script="train_low_memory.sh")

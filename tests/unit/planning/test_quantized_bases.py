@@ -24,7 +24,7 @@ def folder(path: Path, **more: Any) -> Path:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_plan_counts_the_bits_of_the_base(tmp_path: Path) -> None:
     recipe = str(RECIPES / "llama2/lora.yaml")
     plain, saved = folder(tmp_path / "plain"), folder(tmp_path / "saved", quantization_config=FOUR)

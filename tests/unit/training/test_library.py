@@ -70,6 +70,7 @@ def test_signals_are_left_alone_outside_the_main_thread() -> None:
     assert found == [True]
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_mapping(tiny_model: Callable[[str], Path]) -> None:
     recipe = {
         "model": {"name_or_path": tiny_model("llama")},
@@ -77,7 +78,7 @@ def test_a_plan_of_a_mapping(tiny_model: Callable[[str], Path]) -> None:
     }
     found = qdsft.plan(recipe, ["training.max_length=128"], gpu="RTX 4060")
     assert found.fits and found.target.name == "RTX 4060" and found.setup.length == 128
-    tight = qdsft.plan(recipe, gpu_memory=0.01)
+    tight = qdsft.plan(recipe, ["training.max_length=128"], gpu_memory=0.01)
     assert not tight.fits and tight.changes
     with pytest.raises(UserError, match="give one of them"):
         qdsft.plan(recipe, gpu="RTX 4060", gpu_memory=8)
