@@ -141,6 +141,7 @@ def test_the_table_compares_with_the_plan_and_with_trl() -> None:
     assert table([]).endswith("unknown machine; 0 cells, each in a separate process.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "found"), [(5000, 4864), (1000, 768), (300, 256), (200, 0), (1024, 1024)])
 def test_the_largest_length_is_found_in_a_few_trials(limit: int, found: int) -> None:
     import torch

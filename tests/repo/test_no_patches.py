@@ -65,6 +65,7 @@ def test_importing_every_module_changes_no_library() -> None:
     assert changed() == "CHANGED []"
 
 
+@pytest.mark.slow
 def test_a_patch_is_found() -> None:
     module = "import trl.trainer.utils as u; u._use_triton = None"
     method = "import transformers; transformers.Trainer.train = None"

@@ -159,6 +159,7 @@ def model(tmp_path: Path) -> str:
     return f"model.name_or_path={folder}"
 
 
+@pytest.mark.slow
 def test_a_small_card_is_planned_for_first(machine: Pod, model: str) -> None:
     recipe = "recipes/llama2/qlora_8gb.yaml"
     status, out = machine.run(recipe, model, script="train_low_memory.sh", EVALUATE="0", FAKE_CARDS="2")
@@ -182,6 +183,7 @@ def test_a_recipe_that_does_not_fit_is_not_trained(machine: Pod, model: str) -> 
     assert machine.words() == ["qdsft check", "accelerate"]
 
 
+@pytest.mark.slow
 def test_force_trains_a_model_that_the_plan_does_not_know(machine: Pod, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "unknown"}', encoding="utf-8")
     arguments = ("recipes/llama2/lora.yaml", f"model.name_or_path={tmp_path}")

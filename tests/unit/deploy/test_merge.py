@@ -62,6 +62,7 @@ def test_the_certificate(adapter_run: Path, tmp_path: Path, capsys: pytest.Captu
     assert [path.name for path in output.parent.iterdir()] == ["merged"]
 
 
+@pytest.mark.slow
 def test_both_bases_of_a_quantized_run(tiny_model: TINY, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_dir = run_of(tmp_path, tiny_model("mistral"), *QLORA)
     assert main(["merge", str(run_dir), "--output", str(tmp_path / "m"), "--dtype", "float32"]) == 0

@@ -77,6 +77,7 @@ def test_results_come_in_the_order_of_the_ranks() -> None:
     assert answers_of_two(work_of) == {0: [[0, 2, 4], ["of 0", "of 1"]], 1: [[1, 3], ["of 0", "of 1"]]}
 
 
+@pytest.mark.slow
 def test_an_error_of_any_process_is_raised_in_all() -> None:
     assert answers_of_two(fail_in_the_second) == {rank: [None, "process 1 of 2: planted"] for rank in range(2)}
     assert answers_of_two(fail_in_all) == {rank: [None, "planted in 0"] for rank in range(2)}
