@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from helpers.loopback_hub import Fault, LoopbackHub, Repo
 from helpers.pushing import REPO, reachable_hub
+from helpers.tiny_recipe import recipe_maker
 from transformers import TrainerState
 
 from qdsft.errors import UserError
 from qdsft.recipe import load_recipe
 from qdsft.training.push_checkpoints import BRANCH, PushCheckpoints
+from qdsft.training.train import train
 
 RECIPE = """\
 model: {{name_or_path: {base}}}
@@ -117,6 +119,20 @@ def test_a_resume_uploads_what_was_left_and_a_new_run_does_not(hub: LoopbackHub,
     shutil.copytree(left, training.run_dir / ".to-push", dirs_exist_ok=True)
     Training(tmp_path).end()
     assert arrived(hub) == set()
+
+
+@pytest.mark.slow
+def test_a_training_pushes_every_checkpoint(
+    hub: LoopbackHub, tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    make = recipe_maker(tmp_path, tiny_model)
+    saves = ["training.save_strategy=steps", "training.save_steps=1", "training.save_total_limit=1"]
+    run_dir = train(make(*saves, "publish.push_checkpoints=true", f"publish.hub_model_id={REPO}"))
+    assert arrived(hub) == {"checkpoint-1", "checkpoint-2"}
+    pushed, name = hub.repos[REPO].branches[BRANCH], "adapter_model.safetensors"
+    assert pushed[f"checkpoint-2/{name}"] == (run_dir / "checkpoint-2" / name).read_bytes()
+    assert pushed[f"checkpoint-1/{name}"] != pushed[f"checkpoint-2/{name}"]
+    assert {Path(one).suffix for one in pushed if "/" in one} <= {".safetensors", ".json", ".jinja"}
 
 
 def test_a_public_repository_is_refused_before_the_first_step(hub: LoopbackHub, tmp_path: Path) -> None:
