@@ -30,7 +30,7 @@ class Interrupted(Exception):
 def reason(error: BaseException) -> str:
     """Return the first line of a foreign exception's message, or its type if it has none, as MemoryError does."""
     lines = str(error).strip().splitlines()
-    return cut(lines[0].rstrip(), 300) if lines else type(error).__name__
+    return cut(lines[0].rstrip(), 200) if lines else type(error).__name__
 
 
 def cut(text: str, length: int = 60) -> str:

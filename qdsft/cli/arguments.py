@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 
 LAST_PORT = 65535
 MOST_GIB = 1_000_000
 MOST_TEMPERATURE = 10
+MOST_NUMBER = 1_000_000
 
 
 def positive(text: str) -> int:
@@ -33,10 +35,7 @@ def port_or_any(text: str) -> int:
 
 def gib(text: str) -> float:
     """Return a memory size in GiB; argparse reports anything else as wrong usage."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
+    number = _real_number(text)
     if not 0 < number < MOST_GIB:
         raise argparse.ArgumentTypeError(f"{text!r} is not a memory size in GiB; give a number such as 8 or 7.5")
     return number
@@ -44,10 +43,7 @@ def gib(text: str) -> float:
 
 def share(text: str) -> float:
     """Return a share above 0 and at most 1; argparse reports anything else as wrong usage."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
+    number = _real_number(text)
     if not 0 < number <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and at most 1, such as 0.9")
     return number
@@ -55,13 +51,18 @@ def share(text: str) -> float:
 
 def temperature(text: str) -> float:
     """Return a sampling temperature; argparse reports anything else as wrong usage."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
+    number = _real_number(text)
     if not 0 < number <= MOST_TEMPERATURE:
         raise argparse.ArgumentTypeError(f"{text!r} is not a temperature above 0 and at most {MOST_TEMPERATURE}")
     return number
+
+
+def number(text: str) -> float:
+    """Return a number from 0 to MOST_NUMBER; argparse reports anything else as wrong usage."""
+    found = _real_number(text)
+    if not 0 <= found <= MOST_NUMBER:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MOST_NUMBER}")
+    return found
 
 
 def add_recipe_command(
@@ -88,6 +89,14 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run the Python code in the model's folder on this machine (default: off, whatever run.json says)",
     )
+
+
+def _real_number(text: str) -> float:
+    """Return a number; NaN, which lies in no range, for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _whole_number(text: str) -> int:

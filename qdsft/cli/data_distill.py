@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdsft.cli.arguments import positive, share
+from qdsft.cli.arguments import number, positive, share
 from qdsft.console import print_note, print_result, say
 from qdsft.environment import variable
 from qdsft.errors import UserError, reason
@@ -43,7 +43,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--min-agreement", type=share, default=0.6, metavar="SHARE", help="drop questions with less agreement (0.6)"
     )
     distill.add_argument("--prompt", type=Path, metavar="FILE", help="another prompt: text with {{ question }}")
-    distill.add_argument("--temperature", type=_number, default=0.7, metavar="T", help="of the answers (0.7)")
+    distill.add_argument("--temperature", type=number, default=0.7, metavar="T", help="of the answers (0.7)")
     distill.add_argument("--max-tokens", type=positive, default=512, metavar="N", help="longest answer (512)")
     distill.add_argument(
         "--fields",
@@ -54,8 +54,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     distill.add_argument("--workers", type=positive, default=4, metavar="N", help="requests at the same time (4)")
     distill.add_argument("--timeout", type=positive, default=120, metavar="SECONDS", help="for one answer (120)")
-    distill.add_argument("--price-input", type=_number, metavar="P", help="price of a million prompt tokens")
-    distill.add_argument("--price-output", type=_number, metavar="P", help="price of a million answer tokens")
+    distill.add_argument("--price-input", type=number, metavar="P", help="price of a million prompt tokens")
+    distill.add_argument("--price-output", type=number, metavar="P", help="price of a million answer tokens")
     distill.set_defaults(handler=_distill)
 
 
@@ -130,17 +130,6 @@ def _samples(text: str) -> int:
     number = positive(text)
     if number < 2:
         raise argparse.ArgumentTypeError(f"{text!r} answers cannot agree; give 2 or more")
-    return number
-
-
-def _number(text: str) -> float:
-    """Return a number from 0 to 1,000,000; argparse reports anything else as wrong usage."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1000000")
     return number
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from qdsft.data.prompt import Message
-from qdsft.data.record import Record
+from qdsft.data.record import Record, row_json
 
 
 class Example(NamedTuple):
@@ -24,9 +23,8 @@ class Example(NamedTuple):
         return self.messages[-1]["content"]
 
     def to_json(self) -> str:
-        """Return one line of a run's eval.jsonl. Values without a JSON form, such as dates, are written as text."""
-        content = {"row": self.record.row, "messages": self.messages, "completion": self.completion}
-        return json.dumps(content, ensure_ascii=False, default=str, allow_nan=False)
+        """Return one line of a run's eval.jsonl."""
+        return row_json({"row": self.record.row, "messages": self.messages, "completion": self.completion})
 
 
 class Digest:

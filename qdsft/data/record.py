@@ -44,6 +44,11 @@ def short_json(value: Any) -> str:
     return cut(text)
 
 
+def row_json(row: dict[str, Any]) -> str:
+    """Return the columns of a row as one line of JSON. Values without a JSON form, such as dates, become text."""
+    return json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
+
+
 def names(row: Iterable[str]) -> str:
     """Return the names of a row's fields, cut, for error messages."""
     return cut(", ".join(cut(name, 40) for name in row), 200) or "no fields"

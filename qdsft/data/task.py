@@ -18,7 +18,7 @@ from qdsft.data.formats import ANSWER_FORMATS
 from qdsft.data.formats.write import entry, make_item, render_as
 from qdsft.data.prediction import PredictedSteps, PredictedText, Prediction
 from qdsft.data.prompt import SYSTEM, USER, Message, PromptTemplates, TemplateFault
-from qdsft.data.record import Record, RowError, checked
+from qdsft.data.record import Record, RowError, checked, row_json
 from qdsft.data.validation import question_faults, validate
 from qdsft.errors import UserError
 from qdsft.recipe import Recipe
@@ -170,7 +170,7 @@ class DecompositionTask(Task):
         problems = found.problems()
         warning = f"not a valid decomposition: {'; '.join(problems)}" if problems else None
         if fmt == "json":
-            return Shown(_dumps({"question": question, "sub_questions": found.steps, "valid": not problems}), warning)
+            return Shown(row_json({"question": question, "sub_questions": found.steps, "valid": not problems}), warning)
         return Shown(found.render() if fmt == "text" else render_as(fmt, question, found), warning)
 
     def file_entry(self, fmt: str, row: dict[str, Any], text: str, *, stopped: bool) -> str:
@@ -184,7 +184,7 @@ class DecompositionTask(Task):
         if fmt == "json":
             own = {"question": question, "sub_questions": found.steps, "problems": problems}
             own |= {"text": text, "stopped": stopped}
-            return _dumps({**own, **{name: value for name, value in row.items() if name not in own}}) + "\n"
+            return row_json({**own, **{name: value for name, value in row.items() if name not in own}}) + "\n"
         if fmt == "text":
             return f"{' '.join(question.split())}\n{found.render()}\n\n"
         if problems:
@@ -229,11 +229,11 @@ class FreeTextTask(Task):
 
     def show(self, fmt: str, question: str, text: str) -> Shown:
         """Return the answer to one question. The format json has the keys input and output."""
-        return Shown(_dumps({"input": question, "output": text}) if fmt == "json" else text)
+        return Shown(row_json({"input": question, "output": text}) if fmt == "json" else text)
 
     def file_entry(self, fmt: str, row: dict[str, Any], text: str, *, stopped: bool) -> str:
         """Return the answer to a row as an entry of a file. The format json adds output and stopped to its columns."""
-        return _dumps({**row, "output": text, "stopped": stopped}) + "\n" if fmt == "json" else f"{text}\n\n"
+        return row_json({**row, "output": text, "stopped": stopped}) + "\n" if fmt == "json" else f"{text}\n\n"
 
     def dropped_columns(self, fmt: str, row: dict[str, Any]) -> set[str]:
         return {"output", "stopped"} & row.keys() if fmt == "json" else set(row)
@@ -265,7 +265,3 @@ def _json_object(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and isinstance(checked(value, ""), Record) else None
-
-
-def _dumps(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)

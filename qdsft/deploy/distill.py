@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -18,7 +17,7 @@ from qdsft.data.checks.lint import Texts, special_token
 from qdsft.data.checks.near_duplicates import HeldOut
 from qdsft.data.prompt import Message
 from qdsft.data.readers import stream_records
-from qdsft.data.record import Record, RowError
+from qdsft.data.record import Record, RowError, row_json
 from qdsft.data.task import Task, task_of
 from qdsft.data.text import normalise
 from qdsft.data.validation import question_faults
@@ -127,7 +126,7 @@ def distill(
         if not rows:
             raise UserError(f"{output} is not written: no row is left; the first: {dropped[0]}; the answers are kept")
         with new_text_file(output) as file:
-            file.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False, default=str) + "\n" for row in rows)
+            file.writelines(row_json(row) + "\n" for row in rows)
         log.delete()
     return DistillReport(len(rows), tuple(dropped), spent(log.results.values()))
 

@@ -16,10 +16,8 @@ from qdsft.data.text import normalise
 from qdsft.errors import cut
 from qdsft.hashing import text_sha256
 from qdsft.metrics.alignment import align, step_f1
-from qdsft.scoring.improvement import OF_THE_STEPS
+from qdsft.scoring.improvement import OF_THE_STEPS, PROVENANCE
 
-PROVENANCE = "provenance"
-"""Column of the rows."""
 LEAST_SHARED = 0.1
 """Share of the question's character trigrams that the steps must have. Fewer than 1 % of the gold rows of BREAK and
 StrategyQA have less, and over half of the steps of another question."""

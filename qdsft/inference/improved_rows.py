@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qdsft.data.examples import Example
+from qdsft.data.record import row_json
 from qdsft.data.sources import read_rows
 from qdsft.data.split import SplitTally, stream_split
 from qdsft.data.text import question_hash
@@ -174,8 +173,7 @@ def _usable(asked: Asked, samples: Samples) -> list[tuple[str, ...] | None]:
 
 def _write_lines(files: Files, path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write rows; raises UserError if a run in the folder was trained on others."""
-    dumps = partial(json.dumps, ensure_ascii=False, default=str, allow_nan=False)
-    text = "".join(dumps(row) + "\n" for row in rows)
+    text = "".join(row_json(row) + "\n" for row in rows)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
     if run_state(files.run) != "none":

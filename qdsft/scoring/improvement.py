@@ -25,6 +25,8 @@ BY_RETRIEVAL = (key("all_found"), key("recall"))
 BY_EXECUTION = (EXECUTION,)
 OF_THE_STEPS = (STEP_ANSWERS, "operations")
 """Columns about the steps of a row, which do not fit other steps."""
+PROVENANCE = "provenance"
+"""Column that says where the steps of a row come from, if a model wrote them."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def improved_row(row: Mapping[str, Any], choice: Choice, provenance: Mapping[str
     """Return the row with the chosen steps, and the column `provenance`. Columns about its old steps are left out."""
     kept = {name: value for name, value in row.items() if choice.sample is None or name not in OF_THE_STEPS}
     own = {"sample": choice.sample, "scores": choice.scores, "own_scores": choice.own_scores}
-    return {**kept, "sub_questions": list(choice.steps), "provenance": {**provenance, **own}}
+    return {**kept, "sub_questions": list(choice.steps), PROVENANCE: {**provenance, **own}}
 
 
 def verdict(metric: str, found: Difference, rows: int) -> str:

@@ -18,7 +18,7 @@ from qdsft.errors import reason
         (MemoryError(), "MemoryError"),
         (RuntimeError(" \n "), "RuntimeError"),
         (KeyError("name"), "'name'"),
-        (OSError("x" * 400), "x" * 297 + "..."),
+        (OSError("x" * 400), "x" * 197 + "..."),
     ],
 )
 def test_the_reason_is_one_short_line(error: Exception, text: str) -> None:

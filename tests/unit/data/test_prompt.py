@@ -232,4 +232,4 @@ def test_messages_are_short_and_never_empty() -> None:
     message = refusal(lambda: task_of(Prompt(user="{{ y }}{{ " + "z" * 5000)))
     assert len(message) < 300
     assert reason(MemoryError()) == "MemoryError" and reason(ValueError("\n\n")) == "ValueError"
-    assert reason(ValueError("a\nb")) == "a" and len(reason(ValueError("a" * 999))) == 300
+    assert reason(ValueError("a\nb")) == "a" and len(reason(ValueError("a" * 999))) == 200
