@@ -52,8 +52,11 @@ def test_every_large_recipe_is_in_the_table() -> None:
 )
 def test_the_table_is_what_the_command_says(name: str) -> None:
     recipe = load_recipe(ROOT / f"recipes/{name}.yaml")
-    found = script.make_peaks(script.make_planner(name, recipe), recipe)
-    assert [float(one) for one in rows()[name][:3]] == pytest.approx([float(one) for one in found], abs=0.11)
+    training, reserved, evaluation = script.make_peaks(script.make_planner(name, recipe), recipe)
+    written = rows()[name]
+    assert [written[0], written[2]] == [training, evaluation]
+    # After other traces in the same process, one recipe was seen with 0.1 GiB more.
+    assert float(reserved) == pytest.approx(float(written[1]), abs=0.11)
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,7 +102,7 @@ class StepTracer:
             cuda = self.machine.device_type == "cuda"
             with fake_tensors(fake.mode, cuda=cuda, packed=packed), fake.stack(numbers):
                 live = LiveStorages()
-                with _untraceable(fake.recipe), _no_collection(), live:
+                with _untraceable(fake.recipe), live:
                     run(live)
             return Traced(live.phases, Allocator().replay(live.events))
 
@@ -172,18 +171,6 @@ def _untraceable(recipe: Recipe) -> Iterator[None]:
             f"a step of {recipe.model.name_or_path} cannot be traced without weights: "
             f"{' '.join(str(error).split())[:200]}; measure it with qdsft preflight"
         ) from error
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Run no garbage collection inside, whose moment depends on the process and moves blocks of the allocator."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @contextmanager
